@@ -1,0 +1,1 @@
+"""A plant as YAML: schema, loader, and the plants that ship with the product."""

@@ -1,0 +1,405 @@
+"""A plant: site, security, register maps, devices, lines, products, alarms. Frozen once read.
+
+Every key has its meaning, unit and default here; `docs/configuration.md` is generated from it.
+"""
+
+from enum import IntFlag
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nodesets.model import Tag
+from nodesets.units import UNITS
+
+# Plant SCADA address syntax forbids \ !A ;!E= in ids; dots separate path elements (information model 1.2).
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
+
+
+def _known_unit(code: str) -> str:
+    if code not in UNITS:
+        raise ValueError(f"unknown unit {code!r}; one of {', '.join(UNITS)}")
+    return code
+
+
+UnitCode = Annotated[str, AfterValidator(_known_unit)]
+
+
+def _rising(interval: tuple[float, float]) -> tuple[float, float]:
+    if not interval[0] < interval[1]:
+        raise ValueError(f"low must be less than high, got {interval[0]:g}, {interval[1]:g}")
+    return interval
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+RegisterType = Literal["float32", "float64", "int16", "uint16", "int32", "uint32", "uint64", "string"]
+REGISTERS: dict[str, int] = {
+    "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "float64": 4, "uint64": 4,
+}  # fmt: skip
+"""16-bit registers a value of each type takes (a string takes `length`)."""
+
+
+class StatusBit(IntFlag):
+    """Bits of the device's status register."""
+
+    SIMULATED = 1
+    HEATER_FAILURE = 2
+    FLOW_LOW = 4
+    CALIBRATING = 8
+    LOCAL = 16
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Point(Model):
+    """Where one value lies in a device's Modbus map."""
+
+    address: Annotated[int, Field(ge=0, le=65535)]
+    """0-based register address."""
+    type: RegisterType = "float32"
+    table: Literal["input", "holding"] = "input"
+    scale: float = 1.0
+    """value = register * scale + offset."""
+    offset: float = 0.0
+    word_order: Literal["big", "little"] | None = None
+    """Overrides the map's."""
+    length: Annotated[int, Field(ge=1, le=64)] = 1
+    """Registers of a string."""
+    invalid: tuple[float, ...] = ()
+    """Register values that mean 'no value', compared in the register's own type."""
+
+    @property
+    def registers(self) -> int:
+        return REGISTERS.get(self.type, self.length)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.address + self.registers > 65536:
+            raise ValueError(f"{self.type} at {self.address} ends behind register 65535")
+        return self
+
+
+class Block(Model):
+    """Equal points one after another: point i lies at address + i * stride."""
+
+    address: Annotated[int, Field(ge=0, le=65535)]
+    type: RegisterType = "float32"
+    stride: Annotated[int, Field(ge=1)] | None = None
+    """Registers from one point to the next; default: the type's own size."""
+    scale: float = 1.0
+    offset: float = 0.0
+    invalid: tuple[float, ...] = ()
+
+    def point(self, index: int) -> Point:
+        stride = self.stride or REGISTERS[self.type]
+        return Point(
+            address=self.address + index * stride,
+            type=self.type,
+            scale=self.scale,
+            offset=self.offset,
+            invalid=self.invalid,
+        )
+
+
+class RegisterMap(Model):
+    """A device model's Modbus map. The defaults are the e-nose device of this project (docs/registers.md)."""
+
+    word_order: Literal["big", "little"] = "big"
+    vendor: Point | None = Point(address=0, type="string", length=16)
+    model: Point | None = Point(address=16, type="string", length=16)
+    serial: Point | None = Point(address=32, type="string", length=8)
+    firmware: Point | None = Point(address=40, type="string", length=8)
+    status: Point | None = Point(address=50, type="uint16")
+    """Bits as `StatusBit`."""
+    phase: Point | None = Point(address=51, type="uint16")
+    """0 idle, 1 baseline, 2 exposure, 3 purge."""
+    heartbeat: Point | None = Point(address=52, type="uint32")
+    device_time: Point | None = Point(address=54, type="uint64")
+    """When the values were measured, ns UTC since 1970."""
+    cycle: Point | None = Point(address=58, type="uint32")
+    environment: dict[str, Point] = {
+        "Temperature": Point(address=60),
+        "RelativeHumidity": Point(address=62),
+        "Pressure": Point(address=64),
+        "SampleFlow": Point(address=66),
+        "pH": Point(address=68),
+    }
+    channels: Block = Block(address=100)
+    heaters: Block | None = Block(address=400)
+    channel_status: Block | None = Block(address=600, type="uint16")
+    """Non-zero: the device itself reports this channel as failed."""
+    command: Point | None = Point(address=0, type="uint16", table="holding")
+    """1 start cycle, 2 stop, 3 zero, 4 span."""
+    argument: Point | None = Point(address=2, type="float32", table="holding")
+    """Written before the command: concentration of the span gas."""
+
+
+class Check(Model):
+    """Limits beyond which validation doubts a value. The physical range is `range`."""
+
+    max_rate: Annotated[float, Field(gt=0)] | None = None
+    """Largest believable change, unit per second."""
+    stuck_after: Annotated[float, Field(gt=0)] | None = 300.0
+    """Seconds of bit-identical values after which a sensor counts as stuck; null switches the check off."""
+
+
+class Channel(Check):
+    """One element of the sensor array."""
+
+    id: Name
+    technology: Literal["MOS", "PID", "QCM", "EC", "NDIR", "CAP"] = "MOS"
+    target_gas: str = ""
+    unit: UnitCode = "B49"
+    range: Range = (0.0, 10_000.0)
+    """EURange in the unit: sets the percent dead-band of a SCADA client, so as narrow as is true (process rule 18)."""
+    register_point: Annotated[Point | None, Field(alias="register")] = None
+    """Where it lies; default: the map's block, by position."""
+    heater: bool = False
+    """The map has a heater temperature for this channel."""
+
+
+class EnvironmentChannel(Check):
+    """Temperature, humidity, pressure, flow or pH beside the array."""
+
+    quantity: Literal["Temperature", "RelativeHumidity", "Pressure", "SampleFlow", "pH"]
+    unit: UnitCode
+    range: Range
+
+
+class Stream(Model):
+    """One sampling line of a device."""
+
+    id: Name = "Stream01"
+    baseline: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds of reference air before exposure."""
+    exposure: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds of sample."""
+    purge: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds of cleaning air after it."""
+
+
+class Column(Model):
+    """One measured value of a frame: derived from the device, in the order of `Frame.values`."""
+
+    tag: Tag
+    point: Point
+    max_rate: float | None
+    stuck_after: float | None
+    status_point: Point | None = None
+
+
+class Device(Model):
+    """One e-nose."""
+
+    id: Name
+    title: str = ""
+    driver: Literal["modbus", "simulator"] = "modbus"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 502
+    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    """Modbus unit id."""
+    period: Annotated[float, Field(ge=0.02, le=3600)] = 1.0
+    """Seconds between polls."""
+    timeout: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds until a poll counts as lost; at most the period."""
+    clock_tolerance: Annotated[float, Field(gt=0)] | None = 5.0
+    """Seconds the device's clock may be off before received time is used instead; null trusts it blindly (a replay)."""
+    registers: str = "enose"
+    """Name in `register_maps`; `enose` is built in."""
+    scenario: str | None = None
+    """Simulator only: scenario file."""
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
+    environment: tuple[EnvironmentChannel, ...] = ()
+    streams: Annotated[tuple[Stream, ...], Field(min_length=1)] = (Stream(),)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.timeout > self.period:
+            raise ValueError(f"timeout {self.timeout:g} s is longer than the period {self.period:g} s")
+        for what, names in (
+            ("channel", [c.id for c in self.channels]),
+            ("environment quantity", [e.quantity for e in self.environment]),
+            ("stream", [s.id for s in self.streams]),
+        ):
+            if twice := sorted({n for n in names if names.count(n) > 1}):
+                raise ValueError(f"{what} named twice: {', '.join(twice)}")
+        return self
+
+    def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
+        """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""
+        columns = []
+        for i, c in enumerate(self.channels):
+            tag = Tag(
+                node=f"{self.id}.Array.{c.id}.SensorValue",
+                unit=c.unit,
+                low=c.range[0],
+                high=c.range[1],
+                description=f"{self.title or self.id} {c.id} {c.technology} {c.target_gas}".strip(),
+            )
+            point = c.register_point or registers.channels.point(i)
+            status = registers.channel_status.point(i) if registers.channel_status else None
+            columns.append(
+                Column(tag=tag, point=point, max_rate=c.max_rate, stuck_after=c.stuck_after, status_point=status)
+            )
+        for e in self.environment:
+            tag = Tag(
+                node=f"{self.id}.Environment.{e.quantity}",
+                unit=e.unit,
+                low=e.range[0],
+                high=e.range[1],
+                description=f"{self.title or self.id} {e.quantity}",
+            )
+            columns.append(
+                Column(tag=tag, point=registers.environment[e.quantity], max_rate=e.max_rate, stuck_after=e.stuck_after)
+            )
+        for i, c in enumerate(self.channels):
+            if c.heater and registers.heaters:
+                tag = Tag(
+                    node=f"{self.id}.Array.{c.id}.HeaterTemperature",
+                    unit="CEL",
+                    low=0.0,
+                    high=500.0,
+                    description=f"{self.title or self.id} {c.id} heater",
+                )
+                columns.append(Column(tag=tag, point=registers.heaters.point(i), max_rate=None, stuck_after=None))
+        return tuple(columns)
+
+    def tags(self, registers: RegisterMap) -> tuple[Tag, ...]:
+        """The recorded row: the columns, then phase and cycle counter of the device's acquisition."""
+        acquisition = f"{self.id}.{self.streams[0].id}"
+        return (
+            *(c.tag for c in self.columns(registers)),
+            Tag(
+                node=f"{acquisition}.AcquisitionStatus.Phase",
+                unit="C62",
+                low=-1,
+                high=5,
+                data_type="Int32",
+                description="Acquisition phase: 0 idle, 1 baseline, 2 exposure, 3 purge, 4 analyse, 5 publish",
+            ),
+            Tag(
+                node=f"{acquisition}.AcquisitionData.AcquisitionCounter",
+                unit="C62",
+                low=0,
+                high=4294967295,
+                data_type="UInt32",
+                description="Acquisition cycles since the device started",
+            ),
+        )
+
+
+class Line(Model):
+    """A production line and the sampling streams that watch it."""
+
+    id: Name
+    title: str = ""
+    streams: Annotated[tuple[str, ...], Field(min_length=1)]
+    """`DEVICE.STREAM`, e.g. `EN01.Stream01`."""
+
+
+class Product(Model):
+    """What is made, and how its quality is decided."""
+
+    id: Name
+    title: str = ""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of good cycles a limit may call NotOK; needs n >= 1/alpha - 1 held-out good cycles (process rule 2)."""
+    samples: Annotated[int, Field(ge=1)] = 1
+    """Cycles a batch needs before it can be evaluated."""
+
+
+class Alarm(Model):
+    """Overrides of one row of the alarm table (plant/alarms.py)."""
+
+    enabled: bool = True
+    severity: Annotated[int, Field(ge=1, le=1000)] | None = None
+    on_delay: Annotated[float, Field(ge=0)] | None = None
+    """Seconds a finding must last before the alarm is active (ISA-18.2)."""
+    off_delay: Annotated[float, Field(ge=0)] | None = None
+    gmp: bool | None = None
+    """A comment is required to acknowledge (process rule 18)."""
+
+
+POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+
+
+class Security(Model):
+    policies: Annotated[tuple[Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"], ...],
+                        Field(min_length=1)] = POLICIES  # fmt: skip
+    """Always with SignAndEncrypt."""
+    certificate_users: dict[str, str] = {}
+    """SHA-256 thumbprint (hex) of a user certificate -> account name."""
+    login_failures: Annotated[int, Field(ge=1)] = 5
+    """Wrong passwords before an account is locked."""
+    lockout: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds a locked account stays locked."""
+    signature_expiry: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds a signature request waits for its signature."""
+
+
+class Server(Model):
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 4840
+    hostname: str | None = None
+    """Name clients reach the server by; default: the machine's name. Goes into endpoints and certificate, never 0.0.0.0."""
+
+    @field_validator("hostname")
+    @classmethod
+    def _reachable(cls, name: str | None) -> str | None:
+        if name in ("0.0.0.0", "::"):  # noqa: S104 - refused, not bound
+            raise ValueError("clients cannot connect to a wildcard address; give the machine's name")
+        return name
+
+
+class Storage(Model):
+    commit_ms: Annotated[float, Field(ge=0, le=1000)] = 10.0
+    """Longest a frame waits for the commit it goes into."""
+    queue: Annotated[int, Field(ge=100)] = 100_000
+    """Frames that may wait for a slow disk before the newest are refused and counted."""
+
+
+class Site(Model):
+    id: Name = "Site"
+    title: str = ""
+    demo: bool = False
+    """Results of simulated or replayed devices may be released; stands on every record as DemoMode."""
+    time_zone: str = "UTC"
+    """IANA name; local time of events and reports."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"unknown time zone {name!r}") from error
+        return name
+
+
+class Plant(Model):
+    site: Site = Site()
+    server: Server = Server()
+    security: Security = Security()
+    storage: Storage = Storage()
+    register_maps: dict[Name, RegisterMap] = {}
+    devices: Annotated[tuple[Device, ...], Field(min_length=1)]
+    lines: tuple[Line, ...] = ()
+    products: tuple[Product, ...] = ()
+    alarms: dict[str, Alarm] = {}
+
+    def registers(self, device: Device) -> RegisterMap:
+        return self.register_maps.get(device.registers) or BUILT_IN_MAPS[device.registers]
+
+    def device(self, device_id: str) -> Device:
+        return next(d for d in self.devices if d.id == device_id)
+
+    def line_of(self, stream: str) -> Line | None:
+        """The line a stream `DEVICE.STREAM` watches; None when it watches none."""
+        return next((line for line in self.lines if stream in line.streams), None)
+
+
+BUILT_IN_MAPS: dict[str, RegisterMap] = {"enose": RegisterMap()}

@@ -1,0 +1,156 @@
+"""Every error of ours, each with the OPC UA StatusCode a client sees.
+
+    EnoseError
+    ├── ConfigurationError      the plant file or the site is wrong; names every mistake at once
+    ├── RequestError            the caller did it: nothing happened, the code says why
+    │   ├── ArgumentsMissing    BadArgumentsMissing
+    │   ├── TooManyArguments    BadTooManyArguments
+    │   ├── InvalidArgument     BadInvalidArgument, with one code an argument
+    │   ├── OutOfRange          BadOutOfRange
+    │   ├── NotFound            BadNotFound
+    │   ├── NoMatch             BadNoMatch: digest or signature belongs to something else
+    │   ├── NoData              BadNoData
+    │   ├── EntryExists         BadEntryExists
+    │   ├── InvalidState        BadInvalidState
+    │   ├── AccessDenied        BadUserAccessDenied
+    │   ├── CredentialRejected  BadIdentityTokenRejected
+    │   ├── LockedOut           BadRequestNotAllowed
+    │   ├── ChannelInsecure     BadSecurityModeInsufficient
+    │   ├── MethodInvalid       BadMethodInvalid
+    │   ├── NotExecutable       BadNotExecutable
+    │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
+    ├── StorageError            BadResourceUnavailable: nothing was acknowledged
+    ├── DeviceError             BadCommunicationError: the e-nose did not do it
+    └── IntegrityError          a record is not what was signed; carries the record's name
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class EnoseError(Exception):
+    """Root of the tree; `status` is the OPC UA StatusCode (Part 4 7.39, Part 6 A.2)."""
+
+    status: ClassVar[int] = 0x80020000  # BadInternalError
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake in a configuration: where it stands and what is wrong."""
+
+    path: str
+    """Key path, e.g. `devices[0].channels[3].range`."""
+    message: str
+    file: str = ""
+    line: int = 0
+    """1-based; 0 where no line is known."""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.line else (f"{self.file}: " if self.file else "")
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+class ConfigurationError(EnoseError):
+    """All mistakes of one reading, never only the first."""
+
+    status = 0x80890000  # BadConfigurationError
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(m) for m in self.mistakes))
+
+
+class RequestError(EnoseError):
+    """The caller's request was refused and had no effect."""
+
+    status = 0x80AB0000
+
+
+class ArgumentsMissing(RequestError):
+    status = 0x80760000
+
+
+class TooManyArguments(RequestError):
+    status = 0x80E50000
+
+
+class InvalidArgument(RequestError):
+    """`arguments[i]` is the StatusCode of argument i (Part 4 5.12.2, InputArgumentResults)."""
+
+    status = 0x80AB0000
+
+    def __init__(self, message: str, arguments: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.arguments = tuple(arguments)
+
+
+class OutOfRange(RequestError):
+    status = 0x803C0000
+
+
+class NotFound(RequestError):
+    status = 0x803E0000
+
+
+class NoMatch(RequestError):
+    status = 0x806F0000
+
+
+class NoData(RequestError):
+    status = 0x809B0000
+
+
+class EntryExists(RequestError):
+    status = 0x809F0000
+
+
+class InvalidState(RequestError):
+    status = 0x80AF0000
+
+
+class AccessDenied(RequestError):
+    status = 0x801F0000
+
+
+class CredentialRejected(RequestError):
+    status = 0x80210000
+
+
+class LockedOut(RequestError):
+    status = 0x80E40000
+
+
+class ChannelInsecure(RequestError):
+    status = 0x80E60000
+
+
+class MethodInvalid(RequestError):
+    status = 0x80750000
+
+
+class NotExecutable(RequestError):
+    status = 0x81110000
+
+
+class NotConfigured(RequestError):
+    status = 0x80890000
+
+
+class StorageError(EnoseError):
+    status = 0x80040000
+
+
+class DeviceError(EnoseError):
+    status = 0x80050000
+
+
+class IntegrityError(EnoseError):
+    """A stored record differs from what the audit log covers."""
+
+    status = 0x80130000  # BadSecurityChecksFailed
+
+    def __init__(self, record: str, reason: str) -> None:
+        super().__init__(f"{record}: {reason}")
+        self.record = record
+        self.reason = reason
