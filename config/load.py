@@ -35,13 +35,16 @@ def parse(text: str, file: str = "") -> Plant:
         raise ConfigurationError([Mistake("", "a plant is a mapping of keys, see config/plant.yaml", file, 1)])
     lines = dict(_lines(root))
     mistakes = [Mistake(_key(p), "key given twice", file, line) for p, line in _twice(root)]
-    data = yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: S506 - CSafeLoader is the safe loader in C
+    data = yaml.load(text, Loader=yaml.CSafeLoader)
 
     plant = None
     try:
         plant = Plant.model_validate(data)
     except ValidationError as error:
-        for e in error.errors():
+        errors = error.errors()
+        for e in errors:
+            if e["type"] == "too_short" and any(o["loc"][: len(e["loc"])] == e["loc"] != o["loc"] for o in errors):
+                continue  # pydantic counts only the items that were right; each wrong one has its own mistake
             message = e["msg"].removeprefix("Value error, ")
             if e["type"] == "extra_forbidden":
                 message = "unknown key"
@@ -122,7 +125,8 @@ def _dangling(data: Mapping[str, object]) -> Iterator[tuple[Path_, str]]:
                     yield where, f"register map {name!r} has no {channel.get('quantity')}"
     watched: dict[object, object] = {}
     for i, line in _mappings(data.get("lines")):
-        for j, stream in enumerate(line.get("streams") or ()):
+        named = line.get("streams")
+        for j, stream in enumerate(named if isinstance(named, list) else []):
             if stream not in streams:
                 yield ("lines", i, "streams", j), f"no stream {stream!r}; known: {', '.join(sorted(streams))}"
             elif stream in watched:

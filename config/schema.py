@@ -219,7 +219,7 @@ class Device(Model):
             raise ValueError(f"timeout {self.timeout:g} s is longer than the period {self.period:g} s")
         for what, names in (
             ("channel", [c.id for c in self.channels]),
-            ("environment quantity", [e.quantity for e in self.environment]),
+            ("environment quantity", [str(e.quantity) for e in self.environment]),
             ("stream", [s.id for s in self.streams]),
         ):
             if twice := sorted({n for n in names if names.count(n) > 1}):
@@ -321,12 +321,12 @@ class Alarm(Model):
     """A comment is required to acknowledge (process rule 18)."""
 
 
-POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+Policy = Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
+POLICIES: tuple[Policy, ...] = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
 
 
 class Security(Model):
-    policies: Annotated[tuple[Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"], ...],
-                        Field(min_length=1)] = POLICIES  # fmt: skip
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1)] = POLICIES
     """Always with SignAndEncrypt."""
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> account name."""
@@ -343,7 +343,7 @@ class Server(Model):
     """Address to bind."""
     port: Annotated[int, Field(ge=0, le=65535)] = 4840
     hostname: str | None = None
-    """Name clients reach the server by; default: the machine's name. Goes into endpoints and certificate, never 0.0.0.0."""
+    """Name clients reach the server by, in endpoints and certificate; default: the machine's name."""
 
     @field_validator("hostname")
     @classmethod

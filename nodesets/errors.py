@@ -1,27 +1,27 @@
 """Every error of ours, each with the OPC UA StatusCode a client sees.
 
-    EnoseError
-    ├── ConfigurationError      the plant file or the site is wrong; names every mistake at once
-    ├── RequestError            the caller did it: nothing happened, the code says why
-    │   ├── ArgumentsMissing    BadArgumentsMissing
-    │   ├── TooManyArguments    BadTooManyArguments
-    │   ├── InvalidArgument     BadInvalidArgument, with one code an argument
-    │   ├── OutOfRange          BadOutOfRange
-    │   ├── NotFound            BadNotFound
-    │   ├── NoMatch             BadNoMatch: digest or signature belongs to something else
-    │   ├── NoData              BadNoData
-    │   ├── EntryExists         BadEntryExists
-    │   ├── InvalidState        BadInvalidState
-    │   ├── AccessDenied        BadUserAccessDenied
-    │   ├── CredentialRejected  BadIdentityTokenRejected
-    │   ├── LockedOut           BadRequestNotAllowed
-    │   ├── ChannelInsecure     BadSecurityModeInsufficient
-    │   ├── MethodInvalid       BadMethodInvalid
-    │   ├── NotExecutable       BadNotExecutable
-    │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
-    ├── StorageError            BadResourceUnavailable: nothing was acknowledged
-    ├── DeviceError             BadCommunicationError: the e-nose did not do it
-    └── IntegrityError          a record is not what was signed; carries the record's name
+EnoseError
+├── ConfigurationError      the plant file or the site is wrong; names every mistake at once
+├── RequestError            the caller did it: nothing happened, the code says why
+│   ├── ArgumentsMissing    BadArgumentsMissing
+│   ├── TooManyArguments    BadTooManyArguments
+│   ├── InvalidArgument     BadInvalidArgument, with one code an argument
+│   ├── OutOfRange          BadOutOfRange
+│   ├── NotFound            BadNotFound
+│   ├── NoMatch             BadNoMatch: digest or signature belongs to something else
+│   ├── NoData              BadNoData
+│   ├── EntryExists         BadEntryExists
+│   ├── InvalidState        BadInvalidState
+│   ├── AccessDenied        BadUserAccessDenied
+│   ├── CredentialRejected  BadIdentityTokenRejected
+│   ├── LockedOut           BadRequestNotAllowed
+│   ├── ChannelInsecure     BadSecurityModeInsufficient
+│   ├── MethodInvalid       BadMethodInvalid
+│   ├── NotExecutable       BadNotExecutable
+│   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
+├── StorageError            BadResourceUnavailable: nothing was acknowledged
+├── DeviceError             BadCommunicationError: the e-nose did not do it
+└── IntegrityError          a record is not what was signed; carries the record's name
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nodesets.model import Codes, Finding, Floats, Frame, Recommendation, Row
+from nodesets.model import Codes, Finding, Floats, Frame, Row
 
 
 class Clock(Protocol):
@@ -40,7 +40,10 @@ class SystemClock:
 
 
 class Source(Protocol):
-    """A driver of one device. `run` polls on an absolute schedule and emits exactly one frame a period, also of a failed poll."""
+    """A driver of one device.
+
+    `run` polls on an absolute schedule and emits exactly one frame a period, also of a failed poll.
+    """
 
     async def run(self, emit: Callable[[Frame], None]) -> None:
         """Poll until cancelled. A dead device is a frame with causes, never an exception."""
@@ -76,8 +79,8 @@ class Series:
     """Where the next page begins (source time, row number); None at the end."""
 
 
-class History(Protocol):
-    """Recorded values. Visible means committed."""
+class Recorder(Protocol):
+    """Where rows become durable. Visible means committed: what is shown was recorded first."""
 
     def append(self, rows: Sequence[Row]) -> Future[None]:
         """Record rows of any groups in order; done when durable (fsynced). Never blocks the caller.
@@ -85,12 +88,16 @@ class History(Protocol):
         The future carries StorageError when they could not be recorded.
         """
 
+
+class History(Protocol):
+    """Recorded values, read back."""
+
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: tuple[int, int] | None = None
     ) -> Series:
-        """At most `limit` values of a tag with start <= time < end (Part 11 6.5.3), backward when start > end or start is None.
+        """At most `limit` values of a tag with start <= time < end (Part 11 6.5.3).
 
-        `after` is `Series.more` of the previous page. An unknown tag raises NotFound.
+        Backward when start > end, or when start is None.         `after` is `Series.more` of the previous page. An unknown tag raises NotFound.
         """
 
 
@@ -98,9 +105,3 @@ class Detector(Protocol):
     """Watches one stream of numbers. Higher score is more abnormal; 1.0 is the limit."""
 
     def score(self, x: Floats) -> float: ...
-
-
-class Agent(Protocol):
-    """Reads evidence, answers with a vote. Deterministic: same case, same vote."""
-
-    def consider(self, case: Mapping[str, str]) -> Recommendation | None: ...

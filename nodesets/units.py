@@ -1,4 +1,4 @@
-"""Engineering units used here: UNECE Recommendation 20 codes as OPC UA numbers them (Part 8 5.6.4.3, UNECE_to_OPCUA.csv).
+"""Engineering units used here: UNECE Recommendation 20 codes, numbered as in UNECE_to_OPCUA.csv (Part 8 5.6.4.3).
 
 Traps of that table: HPA is "hectolitre of pure alcohol", hectopascal is A97; there is no code for %RH or sccm.
 """
