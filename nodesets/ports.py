@@ -97,7 +97,8 @@ class History(Protocol):
     ) -> Series:
         """At most `limit` values of a tag with start <= time < end (Part 11 6.5.3).
 
-        Backward when start > end, or when start is None.         `after` is `Series.more` of the previous page. An unknown tag raises NotFound.
+        Backward when start > end, or when start is None. `after` is `Series.more` of the previous
+        page. An unknown tag raises NotFound.
         """
 
 

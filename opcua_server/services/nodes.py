@@ -96,7 +96,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A further, non-hierarchical or second hierarchical reference between two nodes, e.g. HasNotifier, view membership."""
+    """A further reference between two nodes, e.g. HasNotifier or membership of a view."""
 
     source: ua.NodeId
     type: ua.NodeId
