@@ -133,6 +133,26 @@ class NotExecutable(RequestError):
     status = 0x81110000
 
 
+class EventIdUnknown(RequestError):
+    status = 0x809A0000
+
+
+class AlreadyAcknowledged(RequestError):
+    status = 0x80CF0000
+
+
+class AlreadyEnabled(RequestError):
+    status = 0x80CC0000
+
+
+class AlreadyDisabled(RequestError):
+    status = 0x80980000
+
+
+class ConditionDisabled(RequestError):
+    status = 0x80990000
+
+
 class NotConfigured(RequestError):
     status = 0x80890000
 
