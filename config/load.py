@@ -28,6 +28,7 @@ def parse(text: str, file: str = "") -> Plant:
     """As `load`, from a string."""
     try:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
+        data = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigurationError([Mistake("", f"not YAML: {error.problem}", file, line)]) from error
@@ -35,7 +36,6 @@ def parse(text: str, file: str = "") -> Plant:
         raise ConfigurationError([Mistake("", "a plant is a mapping of keys, see config/plant.yaml", file, 1)])
     lines = dict(_lines(root))
     mistakes = [Mistake(_key(p), "key given twice", file, line) for p, line in _twice(root)]
-    data = yaml.load(text, Loader=yaml.CSafeLoader)
 
     plant = None
     try:
