@@ -1,0 +1,9 @@
+"""Run every benchmark, one after the other, each in a process of its own."""
+
+import subprocess
+import sys
+
+NAMES = ("line_scale",)
+
+if __name__ == "__main__":
+    sys.exit(max(subprocess.call([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]]) for name in NAMES))
