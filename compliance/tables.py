@@ -1,38 +1,30 @@
 """Tables of everything that counts as a GMP record.
 
 Each change of a row here is followed in the same transaction by `audit.append(tx, entry, records=[(table, key), ...])`,
-so every table has exactly one key column. Times are ns UTC; 0 stands for "not yet". Flags are 0 or 1. A JSON column
-holds text. NaN is NULL, since SQLite stores it so.
+so every table has exactly one key column. Times are ns UTC; 0 stands for "not yet". Flags are 0 or 1. NaN is
+NULL, since SQLite stores it so.
 """
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Table
 from sqlalchemy.schema import SchemaItem
 
-from historian.schema import metadata
-
-
-def _text(name: str, *items: SchemaItem, unique: bool = False) -> Column[str]:
-    return Column(name, String, *items, nullable=False, unique=unique)
+from historian.schema import Bytes, Int, Real, String, metadata
 
 
 def _key(name: str, *items: SchemaItem) -> Column[str]:
     return Column(name, String, *items, primary_key=True, nullable=False)
 
 
-def _number(name: str) -> Column[int]:
-    return Column(name, Integer, nullable=False)
+def _text(name: str, *items: SchemaItem, unique: bool = False) -> Column[str]:
+    return Column(name, String, *items, nullable=False, unique=unique)
 
 
-def _time(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False)
-
-
-def _json(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False)
+def _int(name: str) -> Column[int]:
+    return Column(name, Int, nullable=False)
 
 
 def _real(name: str) -> Column[float | None]:
-    return Column(name, Float(53), nullable=True)
+    return Column(name, Real, nullable=True)
 
 
 user_account = Table(
@@ -41,15 +33,16 @@ user_account = Table(
     _key("folded"),  # users.fold(name): what makes a name unique for ever (R22, R26)
     _text("name"),
     _text("printed_name"),
-    _json("roles"),  # sorted list of Role values
-    _number("service"),
+    _text("roles"),  # JSON, sorted Role values
+    _int("service"),
     _text("password_hash"),  # argon2id, PHC string
-    _number("must_change"),
-    _number("disabled"),
-    _number("failures"),  # wrong passwords in a row
-    _time("locked_until"),
-    _time("created"),
-    _time("password_changed"),
+    _int("must_change"),
+    _int("disabled"),
+    _int("failures"),  # wrong passwords in a row
+    _int("locked_until"),
+    _int("created"),
+    _int("password_changed"),
+    sqlite_strict=True,
 )
 
 product_model = Table(
@@ -57,17 +50,18 @@ product_model = Table(
     metadata,
     _key("model_id"),  # PRODUCT/version
     _text("product"),
-    _number("version"),
-    _json("metadata"),
-    Column("data", LargeBinary, nullable=False),
+    _int("version"),
+    _text("metadata"),  # JSON
+    Column("data", Bytes, nullable=False),
     _text("digest"),  # SHA-256 of data, hex
     _text("status"),  # models.Status
     _text("learned_by"),
-    _time("learned"),
+    _int("learned"),
     _text("approved_by"),
-    _time("approved"),
+    _int("approved"),
     _text("signature_id"),
     Index("product_model_product", "product", "version", unique=True),
+    sqlite_strict=True,
 )
 
 batch = Table(
@@ -78,31 +72,32 @@ batch = Table(
     _text("product"),
     _text("recipe"),
     _text("lot"),
-    Column("quantity", Float(53), nullable=False),
-    _number("execution"),  # ExecutionState
-    _number("disposition"),  # DispositionState
+    Column("quantity", Real, nullable=False),
+    _int("execution"),  # ExecutionState
+    _int("disposition"),  # DispositionState
     _text("created_by"),
     _text("created_for"),  # OnBehalfOf as claimed (process rule 15)
-    _time("created"),
+    _int("created"),
     _text("started_by"),
     _text("started_for"),
-    _time("started"),
-    _time("ended"),
+    _int("started"),
+    _int("ended"),
     # pinned by StartBatch (process rule 11)
     _text("model_id"),
     _text("model_digest"),
     _text("configuration"),  # SHA-256 of the plant
     _text("software"),
-    _number("samples"),  # decidable samples the plan asks for
-    _number("demo"),  # simulated results may be released
+    _int("samples"),  # decidable samples the plan asks for
+    _int("demo"),  # simulated results may be released
     # quality disposition
     _text("release_comment"),
     _text("review_signature"),
     _text("release_signature"),
     _text("release_id"),
     _text("released_by"),
-    _time("released"),
+    _int("released"),
     Index("batch_line", "line", "created"),
+    sqlite_strict=True,
 )
 
 result = Table(
@@ -110,27 +105,28 @@ result = Table(
     metadata,
     _key("result_id"),
     _text("stream"),
-    _time("started"),
-    _time("stopped"),
-    _number("verdict"),
+    _int("started"),
+    _int("stopped"),
+    _int("verdict"),
     _text("reason"),
     _real("score"),
     _real("uncertainty"),
     _real("anomaly"),
     _text("predicted_class"),
     _real("confidence"),
-    _number("reference_count"),
+    _int("reference_count"),
     _real("false_alarm_rate"),
-    _json("contributions"),  # [[channel, share], ...]
-    _json("fingerprint"),  # [number or null, ...]
+    _text("contributions"),  # JSON [[channel, share], ...]
+    _text("fingerprint"),  # JSON [number or null, ...]
     _text("model"),
     _text("model_digest"),
     Column("batch_id", String, ForeignKey("batch.batch_id"), nullable=True),
     _text("sample_id"),
-    _number("number"),  # 1, 2, ... within the batch; 0 outside
-    _number("simulated"),
+    _int("number"),  # 1, 2, ... within the batch; 0 outside
+    _int("simulated"),
     Index("result_batch", "batch_id", "number"),
     Index("result_stream", "stream", "stopped"),
+    sqlite_strict=True,
 )
 
 evaluation = Table(
@@ -138,15 +134,16 @@ evaluation = Table(
     metadata,
     _key("evaluation_id"),  # BATCH/number
     _text("batch_id", ForeignKey("batch.batch_id")),
-    _number("number"),
-    _number("verdict"),
+    _int("number"),
+    _int("verdict"),
     _real("score"),  # of the worst sample
     _real("mean"),
-    _number("samples"),
+    _int("samples"),
     _text("evaluated_by"),
     _text("evaluated_for"),
-    _time("evaluated"),
+    _int("evaluated"),
     Index("evaluation_batch", "batch_id", "number", unique=True),
+    sqlite_strict=True,
 )
 
 batch_exception = Table(
@@ -154,19 +151,20 @@ batch_exception = Table(
     metadata,
     _key("exception_id"),  # BATCH/X01
     _text("batch_id", ForeignKey("batch.batch_id")),
-    _number("number"),
+    _int("number"),
     _text("kind"),
     _text("source"),
-    _number("severity"),  # 1..1000, critical from 750
+    _int("severity"),  # 1..1000, critical from 750
     _text("text"),
     _text("raised_by"),
-    _time("raised"),
-    _number("disposition"),  # batches.Disposition
+    _int("raised"),
+    _int("disposition"),  # batches.Disposition
     _text("comment"),
     _text("dispositioned_by"),
-    _time("dispositioned"),
+    _int("dispositioned"),
     _text("signature_id"),
     Index("batch_exception_batch", "batch_id", "number", unique=True),
+    sqlite_strict=True,
 )
 
 signature_request = Table(
@@ -177,12 +175,13 @@ signature_request = Table(
     _text("record_id"),
     _text("meaning"),
     _text("digest"),  # SHA-256 of the record as frozen, hex
-    _json("manifest"),  # what the signer is shown, plain text
+    _text("manifest"),  # what the signer is shown, plain text
     _text("requested_by"),
-    _time("requested"),
-    _time("expires"),
+    _int("requested"),
+    _int("expires"),
     _text("state"),  # signatures.State
     Index("signature_request_record", "record_type", "record_id"),
+    sqlite_strict=True,
 )
 
 signature = Table(
@@ -196,13 +195,14 @@ signature = Table(
     _text("digest"),
     _text("signer"),
     _text("printed_name"),  # as it was on that day (R19)
-    _time("signed"),
-    _number("utc_offset"),  # minutes east of UTC at the site
+    _int("signed"),
+    _int("utc_offset"),  # minutes east of UTC at the site
     _text("method"),  # signatures.Method
     _text("session"),
     _text("application_uri"),
     _text("comment"),
     Index("signature_record", "record_type", "record_id"),
+    sqlite_strict=True,
 )
 
 signature_use = Table(
@@ -211,7 +211,8 @@ signature_use = Table(
     _key("signature_id", ForeignKey("signature.signature_id")),  # one row at most: a signature serves one act
     _text("act"),
     _text("used_by"),
-    _time("used"),
+    _int("used"),
+    sqlite_strict=True,
 )
 
 recommendation = Table(
@@ -220,12 +221,13 @@ recommendation = Table(
     _key("recommendation_id"),
     _text("agent"),
     _text("subject"),
-    _json("body"),  # nodesets.model.Recommendation
-    _time("created"),
-    _time("expires"),
-    _number("state"),  # recommendations.State
+    _text("body"),  # JSON of nodesets.model.Recommendation
+    _int("created"),
+    _int("expires"),
+    _int("state"),  # recommendations.State
     _text("comment"),
     _text("decided_by"),
-    _time("decided"),
+    _int("decided"),
     Index("recommendation_state", "state", "created"),
+    sqlite_strict=True,
 )
