@@ -30,6 +30,12 @@ def _rising(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+def _not_zero(scale: float) -> float:
+    if scale == 0.0:
+        raise ValueError("a scale of zero makes every value the same")
+    return scale
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 RegisterType = Literal["float32", "float64", "int16", "uint16", "int32", "uint32", "uint64", "string"]
 REGISTERS: dict[str, int] = {
@@ -59,7 +65,7 @@ class Point(Model):
     """0-based register address."""
     type: RegisterType = "float32"
     table: Literal["input", "holding"] = "input"
-    scale: float = 1.0
+    scale: Annotated[float, AfterValidator(_not_zero)] = 1.0
     """value = register * scale + offset."""
     offset: float = 0.0
     word_order: Literal["big", "little"] | None = None
@@ -77,6 +83,11 @@ class Point(Model):
     def _fits(self) -> Self:
         if self.address + self.registers > 65536:
             raise ValueError(f"{self.type} at {self.address} ends behind register 65535")
+        if "int" in self.type:
+            bits = 16 * self.registers
+            for value in self.invalid:
+                if not (value.is_integer() and -(2 ** (bits - 1)) <= value <= 2**bits):
+                    raise ValueError(f"{value:g} cannot stand in a {self.type} register")
         return self
 
 
@@ -87,7 +98,7 @@ class Block(Model):
     type: RegisterType = "float32"
     stride: Annotated[int, Field(ge=1)] | None = None
     """Registers from one point to the next; default: the type's own size."""
-    scale: float = 1.0
+    scale: Annotated[float, AfterValidator(_not_zero)] = 1.0
     offset: float = 0.0
     invalid: tuple[float, ...] = ()
 
