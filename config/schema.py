@@ -222,7 +222,8 @@ class Device(Model):
     """Simulator only: scenario file."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
     environment: tuple[EnvironmentChannel, ...] = ()
-    streams: Annotated[tuple[Stream, ...], Field(min_length=1)] = (Stream(),)
+    streams: Annotated[tuple[Stream, ...], Field(min_length=1, max_length=1)] = (Stream(),)
+    """One a device: a register map tells one phase and one cycle counter."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -231,7 +232,6 @@ class Device(Model):
         for what, names in (
             ("channel", [c.id for c in self.channels]),
             ("environment quantity", [str(e.quantity) for e in self.environment]),
-            ("stream", [s.id for s in self.streams]),
         ):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
