@@ -146,6 +146,8 @@ class Caller:
     """Peer IP address."""
     activated: int = 0
     """When this identity was activated on the session, ns UTC."""
+    proof: str = ""
+    """What proved it: `password` or `certificate`; empty where it was not an OPC UA user token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
