@@ -39,8 +39,8 @@ FROZEN_PATIENCE = 10
 """Polls with a frozen heartbeat for which it is; more than for a lost link, because a device may count more slowly than
 it is polled. Beyond it the source is stalled, and a stalled source becomes Bad (information model, SCADA point 6)."""
 
-_SILENT = np.array([Cause.LINK_LOST, Cause.PROTOCOL, Cause.EXCEPTION], np.uint8)
-_FAULTY = np.array([Cause.SENTINEL, Cause.NOT_A_NUMBER, Cause.CHANNEL_FAULT], np.uint8)
+_SILENT = np.array([c in (Cause.LINK_LOST, Cause.PROTOCOL, Cause.EXCEPTION) for c in Cause])
+_FAULTY = np.array([c in (Cause.SENTINEL, Cause.NOT_A_NUMBER, Cause.CHANNEL_FAULT) for c in Cause])
 _UNCERTAIN, _BAD = np.uint32(0x40000000), np.uint32(0x80000000)
 
 
@@ -104,7 +104,7 @@ class Validator:
 
     def validate(self, frame: Frame) -> Validated:
         """Quality of the frame's values. A column that is measured well again is Good again at once."""
-        silent = np.isin(frame.causes, _SILENT)
+        silent = _SILENT[frame.causes]
         frozen = frame.causes == Cause.FROZEN
         self._silent = np.where(silent, self._silent + 1, 0)
         self._frozen = np.where(frozen, self._frozen + 1, 0)
@@ -120,7 +120,7 @@ class Validator:
             self._accepted[:] = np.nan  # no rate can be told across a step of the clock
         self._causes = frame.causes
 
-        faulty = answered & (np.isin(frame.causes, _FAULTY) | ~np.isfinite(frame.values) | self._invalid(frame.values))
+        faulty = answered & (_FAULTY[frame.causes] | ~np.isfinite(frame.values) | self._invalid(frame.values))
         measured = answered & ~faulty
         outside = measured & ((frame.values < self._low) | (frame.values > self._high))
         fast = self._too_fast(frame, measured)

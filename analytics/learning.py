@@ -1,0 +1,168 @@
+"""Good cycles -> fingerprint. Runs in a worker or a command, never while serving.
+
+Validated by lot, never by row (analytics, section 4): each lot's distances come from a fingerprint of the other lots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri, fdtri
+
+from analytics.features import Features
+from analytics.fingerprint import Fingerprint, distances
+from nodesets.errors import InvalidArgument, NoData
+from nodesets.model import Floats
+
+FEWEST_LOTS = 3
+"""Process rule 2."""
+VARIANCE = 0.9
+"""Share of the variance the subspace keeps; the rest is SPE. Rows `k=31 (90 % var.)` of analytics 3.4 and `PCA 90 %` of
+3.3 have the lowest false-alarm rates at equal detection there."""
+RESOLUTION = 1e-3
+"""Least standard deviation of a feature, 0.1 % of a resistance or 1 mHz of a crystal: less is below what a register
+shows, and a feature that never changed in training must not raise an alarm for it."""
+LEVEL_RESOLUTION = 0.05
+"""Least width of the trusted range of baseline levels: 5 % of a resistance."""
+DRIFT_RESOLUTION = 0.01
+"""Least trusted drift of a baseline: 1 % of a resistance within the window."""
+_TINY = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class _Subspace:
+    mean: Floats
+    scale: Floats
+    components: Floats
+    variances: Floats
+
+    def distances(self, x: Floats) -> tuple[Floats, Floats]:
+        return distances(x, self.mean, self.scale, self.components, self.variances)
+
+
+def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alpha: float = 0.05) -> Fingerprint:
+    """Fingerprint of a product from its good cycles and the lot of each.
+
+    Uses the channels that were usable in every one of these cycles. Deterministic: equal input, equal bytes.
+
+    Raises InvalidArgument for input that does not fit together or an incomplete cycle, NoData for fewer than three
+    lots, fewer than 1 / alpha - 1 cycles, or no channel that was good throughout (process rule 2).
+    """
+    _check(cycles, lots, alpha)
+    rows = np.flatnonzero(np.all([f.usable for f in cycles], axis=0))
+    if not len(rows):
+        raise NoData("no channel was good in all cycles")
+    first = cycles[0]
+    columns = np.stack([2 * rows, 2 * rows + 1], axis=1).ravel()
+    x = np.array([f.values[columns] for f in cycles])
+    lot = np.array(lots)
+
+    subspace = fit(x)
+    t2, spe = _held_out(x, lot, len(subspace.variances))
+    rank = _rank(alpha, len(x))
+    t2_limit, spe_limit = _largest(t2, rank), _largest(spe, rank)
+    held_out = np.maximum(t2 / t2_limit, spe / spe_limit)
+    level, drift = np.array([f.level[rows] for f in cycles]), np.abs([f.drift[rows] for f in cycles])
+    margin = np.maximum(np.ptp(level, axis=0), LEVEL_RESOLUTION)
+    return Fingerprint(
+        product=product,
+        channels=tuple(first.channels[i] for i in rows),
+        features=tuple(first.names[i] for i in columns),
+        feature_channels=tuple(first.channels[i] for i in rows for _ in range(2)),
+        lots=tuple(sorted(set(lots))),
+        alpha=alpha,
+        mean=subspace.mean,
+        scale=subspace.scale,
+        components=subspace.components,
+        variances=subspace.variances,
+        t2_limit=t2_limit,
+        spe_limit=spe_limit,
+        t2_parametric=t2_parametric(len(x), len(subspace.variances), alpha),
+        spe_parametric=spe_parametric(subspace.distances(x)[1], alpha),
+        distances=np.sort(held_out),
+        limit=_largest(held_out, rank),
+        false_alarms=_false_alarms(t2, spe, lot, alpha),
+        # Conditions that were never met in training are not judged: the range seen, and once its width beyond.
+        level_low=level.min(axis=0) - margin,
+        level_high=level.max(axis=0) + margin,
+        drift_limit=2 * np.maximum(drift.max(axis=0), DRIFT_RESOLUTION),
+    )
+
+
+def _check(cycles: Sequence[Features], lots: Sequence[str], alpha: float) -> None:
+    if len(cycles) != len(lots):
+        raise InvalidArgument(f"{len(cycles)} cycles but {len(lots)} lots")
+    if not 0 < alpha < 0.5:
+        raise InvalidArgument(f"alpha {alpha:g} is not between 0 and 0.5")
+    if defects := [f.defect for f in cycles if f.defect]:
+        raise InvalidArgument(f"an incomplete cycle cannot be good: {defects[0]}")
+    if len({f.names for f in cycles}) > 1:
+        raise InvalidArgument("the cycles are of different channels")
+    if len(set(lots)) < FEWEST_LOTS:
+        raise NoData(f"{len(set(lots))} lots; at least {FEWEST_LOTS} are needed")
+    if _rank(alpha, len(cycles)) < 1:
+        needed = int(np.ceil(1 / alpha - 1 - _TINY))
+        raise NoData(f"{len(cycles)} good cycles; a limit at alpha {alpha:g} needs {needed}")
+
+
+def fit(x: Floats, components: int | None = None) -> _Subspace:
+    """Subspace of the rows of x, shape (m, d): as many components as keep `VARIANCE`, or as given; at most d - 1.
+
+    The sign of a component is free; its largest entry is made positive, so that equal input gives equal output.
+    """
+    mean = x.mean(axis=0)
+    scale = np.sqrt(x.var(axis=0, ddof=1) + RESOLUTION**2)
+    _, singular, rows = np.linalg.svd((x - mean) / scale, full_matrices=False)
+    variances = singular**2 / (len(x) - 1)
+    if components is None:
+        share = np.cumsum(variances) / max(float(variances.sum()), _TINY)
+        components = int(np.searchsorted(share, VARIANCE)) + 1
+    k = max(1, min(components, len(x) - 2, x.shape[1] - 1))
+    sign = np.sign(rows[np.arange(k), np.argmax(np.abs(rows[:k]), axis=1)])
+    return _Subspace(mean, scale, rows[:k] * sign[:, None], np.maximum(variances[:k], _TINY))
+
+
+def t2_parametric(n: int, k: int, alpha: float) -> float:
+    """Limit of T2 for future normal observations: k (n^2 - 1) / (n (n - k)) F(k, n - k)."""
+    return float(k * (n**2 - 1) / (n * (n - k)) * fdtri(k, n - k, 1 - alpha))
+
+
+def spe_parametric(spe: Floats, alpha: float) -> float:
+    """Limit of SPE by Box's moments: g chi2(h), g = var / (2 mean), h = 2 mean^2 / var (Jackson 1991, ch. 2)."""
+    mean, variance = float(spe.mean()), max(float(spe.var(ddof=1)), _TINY)
+    return float(variance / (2 * mean) * chdtri(2 * mean**2 / variance, alpha)) if mean > 0 else 0.0
+
+
+def _held_out(x: Floats, lot: NDArray[np.str_], components: int) -> tuple[Floats, Floats]:
+    """T2 and SPE of each row from a subspace of the other lots."""
+    t2, spe = np.empty(len(x)), np.empty(len(x))
+    for name in np.unique(lot):
+        own = lot == name
+        t2[own], spe[own] = fit(x[~own], components).distances(x[own])
+    return t2, spe
+
+
+def _rank(alpha: float, n: int) -> int:
+    """How many of n held-out values may lie at or above the limit, plus one: floor(alpha (n + 1))."""
+    return int(np.floor(alpha * (n + 1) + _TINY))
+
+
+def _largest(values: Floats, rank: int) -> float:
+    """The rank-th largest value: a new one exceeds it with a chance of at most rank / (n + 1)."""
+    return max(float(np.sort(values)[-rank]), _TINY)
+
+
+def _false_alarms(t2: Floats, spe: Floats, lot: NDArray[np.str_], alpha: float) -> int:
+    """Held-out cycles beyond the limits that the other lots' held-out cycles give.
+
+    Few cycles in the other lots give the limit their farthest one.
+    """
+    count = 0
+    for name in np.unique(lot):
+        own = lot == name
+        rank = max(1, _rank(alpha, int(np.count_nonzero(~own))))
+        t2_limit, spe_limit = _largest(t2[~own], rank), _largest(spe[~own], rank)
+        distance = np.maximum(t2 / t2_limit, spe / spe_limit)
+        count += int(np.count_nonzero(distance[own] > _largest(distance[~own], rank)))
+    return count
