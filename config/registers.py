@@ -170,9 +170,11 @@ def _own_type(values: Iterable[float], dtype: np.dtype[np.generic]) -> NDArray[n
 
 def _integers(raw: Floats, group: _Group) -> NDArray[np.generic]:
     absent = np.isnan(raw)
-    info = np.iinfo(group.dtype)
-    high = float(info.max) if int(float(info.max)) == info.max else float(np.nextafter(float(info.max), 0))
-    own = np.clip(np.rint(np.where(absent, 0.0, raw)), info.min, high).astype(group.dtype)
+    bits = 8 * group.dtype.itemsize
+    low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if group.dtype.kind == "i" else (0.0, 2.0**bits - 1)
+    if bits > 53:  # 2**64 - 1 is no float64
+        high = float(np.nextafter(high, 0.0))
+    own = np.clip(np.rint(np.where(absent, 0.0, raw)), low, high).astype(group.dtype)
     for row in np.flatnonzero(absent):
         missing = group.missing[row]
         if missing is None:
