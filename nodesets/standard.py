@@ -1,0 +1,202 @@
+"""The standard types (ns0) ours derive from or contain, with the members an instance has. NodeIds: Part 6 Annex A.
+
+Only what is mandatory, and the optional members used here; a test compares every row with the published nodeset.
+"""
+
+from collections.abc import Mapping
+
+from nodesets.declarations import Argument, Declaration, Method, Rule, Type, item, prop, variable
+
+DATA_TYPES: Mapping[str, int] = {
+    "Boolean": 1, "SByte": 2, "Byte": 3, "Int16": 4, "UInt16": 5, "Int32": 6, "UInt32": 7, "Int64": 8, "UInt64": 9,
+    "Float": 10, "Double": 11, "String": 12, "DateTime": 13, "ByteString": 15, "NodeId": 17, "StatusCode": 19,
+    "QualifiedName": 20, "LocalizedText": 21, "Number": 26, "Enumeration": 29, "Duration": 290, "UtcTime": 294,
+    "Argument": 296, "Range": 884, "EUInformation": 887, "EnumValueType": 7594,
+}  # fmt: skip
+REFERENCE_TYPES: Mapping[str, int] = {
+    "Organizes": 35, "HasEventSource": 36, "HasModellingRule": 37, "HasTypeDefinition": 40, "HasSubtype": 45,
+    "HasProperty": 46, "HasComponent": 47, "HasNotifier": 48, "FromState": 51, "ToState": 52,
+    "HasOptionalInputArgumentDescription": 131, "HasCondition": 9006, "HasInterface": 17603,
+}  # fmt: skip
+MODELLING_RULES: Mapping[str, int] = {"Mandatory": 78, "Optional": 80, "OptionalPlaceholder": 11508}
+
+
+def _method(name: str, *inputs: Argument) -> Declaration:
+    return Declaration(name=name, node_class="Method", method=Method(inputs=inputs))
+
+
+def _two_state(name: str, rule: Rule = "Mandatory") -> Declaration:
+    return variable(name, "LocalizedText", type="TwoStateVariableType", rule=rule)
+
+
+def _condition_variable(name: str, data_type: str) -> Declaration:
+    return variable(name, data_type, type="ConditionVariableType")
+
+
+def _optional(name: str, data_type: str) -> Declaration:
+    return prop(name, data_type, rule="Optional")
+
+
+_COMMENT = (
+    Argument(name="EventId", data_type="ByteString", description="The identifier for the event to comment."),
+    Argument(name="Comment", data_type="LocalizedText", description="The comment to add to the condition."),
+)
+
+STANDARD: Mapping[str, Type] = {
+    t.name: t
+    for t in (
+        # Part 5: base types
+        Type(name="BaseObjectType", number=58, base=""),
+        Type(name="FolderType", number=61, base="BaseObjectType"),
+        Type(name="BaseInterfaceType", number=17602, base="BaseObjectType", abstract=True),
+        Type(name="BaseVariableType", number=62, base="", abstract=True),
+        Type(name="BaseDataVariableType", number=63, base="BaseVariableType"),
+        Type(name="PropertyType", number=68, base="BaseVariableType"),
+        # Part 8: data access
+        Type(name="DataItemType", number=2365, base="BaseDataVariableType"),
+        Type(
+            name="BaseAnalogType", number=15318, base="DataItemType", members=(_optional("InstrumentRange", "Range"),)
+        ),
+        Type(name="AnalogItemType", number=2368, base="BaseAnalogType", members=(prop("EURange", "Range"),)),
+        Type(
+            name="AnalogUnitRangeType",
+            number=17570,
+            base="AnalogItemType",
+            members=(prop("EngineeringUnits", "EUInformation"),),
+        ),
+        Type(name="DiscreteItemType", number=2372, base="DataItemType", abstract=True),
+        Type(
+            name="MultiStateValueDiscreteType",
+            number=11238,
+            base="DiscreteItemType",
+            members=(prop("EnumValues", "EnumValueType", array=True), prop("ValueAsText", "LocalizedText")),
+        ),
+        # Part 16: state machines
+        Type(name="StateVariableType", number=2755, base="BaseDataVariableType"),
+        Type(
+            name="FiniteStateVariableType",
+            number=2760,
+            base="StateVariableType",
+            members=(prop("Id", "NodeId"), _optional("Name", "QualifiedName"), _optional("Number", "UInt32")),
+        ),
+        Type(name="StateMachineType", number=2299, base="BaseObjectType"),
+        Type(
+            name="FiniteStateMachineType",
+            number=2771,
+            base="StateMachineType",
+            abstract=True,
+            members=(variable("CurrentState", "LocalizedText", type="FiniteStateVariableType"),),
+        ),
+        Type(name="StateType", number=2307, base="BaseObjectType", members=(prop("StateNumber", "UInt32"),)),
+        Type(name="InitialStateType", number=2309, base="StateType"),
+        Type(name="TransitionType", number=2310, base="BaseObjectType", members=(prop("TransitionNumber", "UInt32"),)),
+        # Part 5: events
+        Type(
+            name="BaseEventType",
+            number=2041,
+            base="BaseObjectType",
+            abstract=True,
+            members=(
+                prop("EventId", "ByteString"),
+                prop("EventType", "NodeId"),
+                prop("SourceNode", "NodeId"),
+                prop("SourceName", "String"),
+                prop("Time", "UtcTime"),
+                prop("ReceiveTime", "UtcTime"),
+                prop("Message", "LocalizedText"),
+                prop("Severity", "UInt16"),
+            ),
+        ),
+        Type(name="AuditEventType", number=2052, base="BaseEventType", abstract=True),
+        Type(name="AuditUpdateMethodEventType", number=2127, base="AuditEventType", abstract=True),
+        # Part 9: conditions and alarms
+        Type(
+            name="TwoStateVariableType",
+            number=8995,
+            base="StateVariableType",
+            members=(prop("Id", "Boolean"), _optional("TransitionTime", "UtcTime")),
+        ),
+        Type(
+            name="ConditionVariableType",
+            number=9002,
+            base="BaseDataVariableType",
+            members=(prop("SourceTimestamp", "UtcTime"),),
+        ),
+        Type(
+            name="ConditionType",
+            number=2782,
+            base="BaseEventType",
+            abstract=True,
+            members=(
+                prop("ConditionClassId", "NodeId"),
+                prop("ConditionClassName", "LocalizedText"),
+                prop("ConditionName", "String"),
+                prop("BranchId", "NodeId"),
+                prop("Retain", "Boolean"),
+                _two_state("EnabledState"),
+                _condition_variable("Quality", "StatusCode"),
+                _condition_variable("LastSeverity", "UInt16"),
+                _condition_variable("Comment", "LocalizedText"),
+                prop("ClientUserId", "String"),
+                _method("Disable"),
+                _method("Enable"),
+                _method("AddComment", *_COMMENT),
+            ),
+        ),
+        Type(
+            name="AcknowledgeableConditionType",
+            number=2881,
+            base="ConditionType",
+            members=(_two_state("AckedState"), _method("Acknowledge", *_COMMENT)),
+        ),
+        Type(
+            name="AlarmConditionType",
+            number=2915,
+            base="AcknowledgeableConditionType",
+            members=(
+                _two_state("ActiveState"),
+                prop("InputNode", "NodeId"),
+                prop("SuppressedOrShelved", "Boolean"),
+            ),
+        ),
+        Type(
+            name="LimitAlarmType",
+            number=2955,
+            base="AlarmConditionType",
+            members=(
+                _optional("HighHighLimit", "Double"),
+                _optional("HighLimit", "Double"),
+                _optional("LowLimit", "Double"),
+                _optional("LowLowLimit", "Double"),
+            ),
+        ),
+        Type(name="ExclusiveLimitStateMachineType", number=9318, base="FiniteStateMachineType"),
+        Type(
+            name="ExclusiveLimitAlarmType",
+            number=9341,
+            base="LimitAlarmType",
+            members=(item("LimitState", "ExclusiveLimitStateMachineType"),),
+        ),
+        Type(name="ExclusiveLevelAlarmType", number=9482, base="ExclusiveLimitAlarmType"),
+        Type(
+            name="NonExclusiveLimitAlarmType",
+            number=9906,
+            base="LimitAlarmType",
+            members=(
+                _two_state("HighHighState", rule="Optional"),
+                _two_state("HighState", rule="Optional"),
+                _two_state("LowState", rule="Optional"),
+                _two_state("LowLowState", rule="Optional"),
+            ),
+        ),
+        Type(name="NonExclusiveLevelAlarmType", number=10060, base="NonExclusiveLimitAlarmType"),
+        Type(name="DiscreteAlarmType", number=10523, base="AlarmConditionType"),
+        Type(
+            name="OffNormalAlarmType",
+            number=10637,
+            base="DiscreteAlarmType",
+            members=(prop("NormalState", "NodeId"),),
+        ),
+        Type(name="SystemOffNormalAlarmType", number=11753, base="OffNormalAlarmType"),
+    )
+}
