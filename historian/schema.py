@@ -37,12 +37,13 @@ from sqlalchemy import (
     event,
     make_url,
 )
+from sqlalchemy.types import TypeEngine
 
 from nodesets.errors import ConfigurationError, Mistake
 
 Int = BigInteger().with_variant(Integer(), "sqlite")
 """Signed 64-bit integer; SQLite STRICT knows it as INTEGER. Times are ns UTC."""
-Real = Double().with_variant(REAL(), "sqlite")
+Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 """IEEE 754 double; holds no NaN in SQLite: use NULL."""
 Bytes = LargeBinary()
 String = Text()
@@ -67,7 +68,7 @@ frame = Table(
     Column("source_time", Int, nullable=False),
     Column("received_time", Int, nullable=False),
     Column("status", Bytes, nullable=False),  # u4 little endian, one a column, or a single one when all are equal
-    Column("values", Bytes, nullable=False),  # f8 little endian, one a column
+    Column("samples", Bytes, nullable=False),  # f8 little endian, one a column
     Index("frame_time", "layout", "source_time"),
     sqlite_strict=True,
 )

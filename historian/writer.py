@@ -1,0 +1,323 @@
+"""The one writer: a thread that puts everything waiting into one transaction, and answers after the commit.
+
+What is handed over while a commit runs goes into the next one as soon as that commit ends; what is handed to an idle
+writer waits `commit_seconds` for company. A future is resolved when the commit is on the disk, never before.
+
+    disk full, or locked by another process   the transaction is refused as a whole; the next one is tried again
+    any other failure of the storage          the writer stops: an fsync that failed once may claim success the
+                                              next time without having written, so only a restart helps
+    failure of a piece of work                rolled back to its savepoint; its neighbours do not notice
+"""
+
+import hashlib
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from historian import frames
+from historian.schema import commit_group, frame, layout
+from nodesets.errors import StorageError
+from nodesets.model import Row
+from nodesets.ports import Clock
+
+T = TypeVar("T")
+
+Cover = Callable[[Connection, int, Sequence[int]], None]
+"""`cover(tx, now, layouts)`: log, in `tx`, every commit group no audit entry covers yet, and the layouts just made."""
+
+COVER_SECONDS: Final = 60.0
+"""One audit entry covers the commit groups of this long (compliance.md 2.4, item 11)."""
+
+OF_STORAGE: Final = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+"""Result codes that are the fault of the database or the disk, not of the statement."""
+
+PASSING: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+"""Those after which nothing was written and the next attempt may succeed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    future: Future[None]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    future: Future[Any]
+    run: Callable[[Connection], Any]
+
+
+_Item = _Rows | _Work
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: Exception
+
+
+class Writer:
+    """Records rows and runs work on the one connection that writes.
+
+    `groups` maps a tag group to the node identifiers of its columns; `queue` is the number of rows and pieces of work
+    that may wait. Futures cannot be cancelled: what was handed over is carried out or fails.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        groups: Mapping[str, Sequence[str]],
+        *,
+        clock: Clock,
+        commit_seconds: float,
+        queue: int,
+        covered: Cover,
+    ) -> None:
+        self._engine = engine
+        self._groups = {group: tuple(columns) for group, columns in groups.items()}
+        self._clock = clock
+        self._commit_seconds = commit_seconds
+        self._queue = queue
+        self._cover = covered
+        self._thread = threading.Thread(target=self._run, name="historian-writer")
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._waiting: list[_Item] = []
+        self._size = 0
+        self._batch: list[_Item] = []
+        self._stopped = ""
+        self._layouts: dict[str, int] = {}
+        self._sequence = 0
+        self._last_frame = 0
+        self._uncovered = False
+        self._covered_at = 0.0
+        self.refused = 0
+        """Rows and pieces of work not taken because the queue was full."""
+        self.trouble = ""
+        """What the last transaction failed with; empty when it went through."""
+
+    def start(self) -> None:
+        """Register the groups' layouts, cover what an earlier run left uncovered, and begin.
+
+        Raises StorageError.
+        """
+        try:
+            with self._engine.begin() as tx:
+                made = self._register(tx)
+                newest = select(commit_group.c.sequence, commit_group.c.last_frame)
+                last = tx.execute(newest.order_by(commit_group.c.sequence.desc()).limit(1)).first()
+                self._cover(tx, self._clock.now(), made)
+        except DBAPIError as error:
+            raise StorageError(str(error.orig)) from error
+        if last is not None:
+            self._sequence, self._last_frame = last
+        self._covered_at = self._clock.monotonic()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Carry out what waits, cover it, and end. Later calls are refused."""
+        with self._changed:
+            self._closing.set()
+            self._changed.notify()
+        self._thread.join()
+
+    def append(self, rows: Sequence[Row]) -> Future[None]:
+        """Record rows in order; done when they are on the disk. Never blocks.
+
+        The future carries StorageError when they could not be recorded: then none of them is.
+        Raises ValueError for a row of an unknown group or of another width.
+        """
+        for row in rows:
+            columns = self._groups.get(row.group)
+            if columns is None or not len(columns) == row.values.size == row.status.size:
+                raise ValueError(f"{row.group}: {row.values.size} values, {row.status.size} status codes")
+        future: Future[None] = Future()
+        self._enter(_Rows(future, rows), len(rows))
+        return future
+
+    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Run `work` in a transaction; its result or its exception, when that is on the disk. Never blocks.
+
+        `work` sees the rows appended before it. The future carries StorageError when nothing was acknowledged.
+        """
+        future: Future[T] = Future()
+        self._enter(_Work(future, work), 1)
+        return future
+
+    def _enter(self, item: _Item, size: int) -> None:
+        item.future.set_running_or_notify_cancel()
+        with self._changed:
+            refusal = self._refusal(size)
+            if not refusal:
+                self._waiting.append(item)
+                self._size += size
+                if len(self._waiting) == 1:
+                    self._changed.notify()
+        if refusal:
+            item.future.set_exception(StorageError(refusal))
+
+    def _refusal(self, size: int) -> str:
+        if self._stopped:
+            return self._stopped
+        if self._closing.is_set():
+            return "the historian is closed"
+        if self._size + size > self._queue:
+            self.refused += size
+            return f"{self._size} rows wait for the disk already"
+        return ""
+
+    def _register(self, tx: Connection) -> list[int]:
+        """Find or make the layout of each group; returns the numbers of those made."""
+        known = {(row.tag_group, row.columns): row.id for row in tx.execute(select(layout))}
+        made = []
+        for group, columns in self._groups.items():
+            wanted = (group, json.dumps(columns))
+            if wanted not in known:
+                known[wanted] = tx.execute(
+                    insert(layout).values(tag_group=group, columns=wanted[1]).returning(layout.c.id)
+                ).scalar_one()
+                made.append(known[wanted])
+            self._layouts[group] = known[wanted]
+        return made
+
+    def _run(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                while not self._stopped and self._gather():
+                    self._commit(connection)
+        finally:
+            self._abandon()
+
+    def _gather(self) -> bool:
+        """Take what waits into the batch; False when there is nothing more to come."""
+        with self._changed:
+            idle = not self._waiting
+            if idle:
+                timeout = COVER_SECONDS if self._uncovered else None
+                self._changed.wait_for(lambda: self._waiting or self._closing.is_set(), timeout)
+        if idle:
+            self._closing.wait(self._commit_seconds)
+        with self._changed:
+            self._batch, self._waiting, self._size = self._waiting, [], 0
+        return bool(self._batch) or not self._closing.is_set() or self._uncovered
+
+    def _commit(self, connection: Connection) -> None:
+        """Carry out the batch in one transaction and answer."""
+        rows = [row for item in self._batch if isinstance(item, _Rows) for row in item.rows]
+        cover = (self._uncovered or bool(rows)) and self._due()
+        try:
+            with connection.begin():
+                if rows:
+                    self._record(connection, rows)
+                outcomes = [self._attempt(connection, item) for item in self._batch]
+                if cover:
+                    self._cover(connection, self._clock.now(), ())
+        except DBAPIError as error:
+            self._refuse(error)
+            return
+        self._committed(len(rows), cover)
+        batch, self._batch = self._batch, []
+        for item, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, _Failed):
+                item.future.set_exception(outcome.error)
+            else:
+                item.future.set_result(outcome)
+
+    def _due(self) -> bool:
+        return self._closing.is_set() or self._clock.monotonic() - self._covered_at >= COVER_SECONDS
+
+    def _committed(self, rows: int, cover: bool) -> None:
+        if self.trouble:
+            log.warning("recording again")
+            self.trouble = ""
+        if rows:
+            self._sequence += 1
+            self._last_frame += rows
+            self._uncovered = True
+        if cover:
+            self._uncovered = False
+            self._covered_at = self._clock.monotonic()
+
+    def _record(self, tx: Connection, rows: Sequence[Row]) -> None:
+        """Insert the rows as frames and the commit group they make."""
+        digest = hashlib.sha256()
+        records = []
+        for number, row in enumerate(rows, self._last_frame + 1):
+            record = frames.record(number, self._layouts[row.group], row)
+            digest.update(frames.canonical(record))
+            records.append(record)
+        tx.execute(insert(frame), records)
+        tx.execute(
+            insert(commit_group).values(
+                sequence=self._sequence + 1,
+                first_frame=self._last_frame + 1,
+                last_frame=self._last_frame + len(rows),
+                digest=digest.digest(),
+            )
+        )
+
+    def _attempt(self, tx: Connection, item: _Item) -> Any:
+        """Run a piece of work in its own savepoint; its result, or what it failed with."""
+        if isinstance(item, _Rows):
+            return None
+        savepoint = tx.begin_nested()
+        try:
+            result = item.run(tx)
+        except Exception as error:
+            if _result_code(error) in OF_STORAGE:
+                raise
+            savepoint.rollback()
+            return _Failed(error)
+        savepoint.commit()
+        return result
+
+    def _refuse(self, error: DBAPIError) -> None:
+        """Answer the batch of a transaction that failed; stop unless the cause may pass."""
+        cause = str(error.orig)
+        if cause != self.trouble:
+            log.error("not recorded: %s", cause)
+        self.trouble = cause
+        if _result_code(error) not in PASSING or self._closing.is_set():
+            self._stopped = cause
+        batch, self._batch = self._batch, []
+        for item in batch:
+            item.future.set_exception(StorageError(cause))
+
+    def _abandon(self) -> None:
+        """Refuse everything from now on, and what was not carried out."""
+        with self._changed:
+            self._stopped = self._stopped or (
+                "the historian is closed" if self._closing.is_set() else "the historian failed"
+            )
+            left, self._batch, self._waiting = self._batch + self._waiting, [], []
+        for item in left:
+            item.future.set_exception(StorageError(self._stopped))
+
+
+def _result_code(error: Exception) -> int | None:
+    """SQLite's primary result code behind an exception; None when there is none."""
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    return None if code is None else code & 0xFF
