@@ -25,13 +25,15 @@ RESOLUTION = 1e-3
 shows, and a feature that never changed in training must not raise an alarm for it."""
 LEVEL_RESOLUTION = 0.05
 """Least width of the trusted range of baseline levels: 5 % of a resistance."""
-DRIFT_RESOLUTION = 0.01
-"""Least trusted drift of a baseline: 1 % of a resistance within the window."""
+DRIFT_SIGMAS = 3
+"""A baseline drift below three standard deviations of the good cycles' response is lost among them (Shewhart's 3)."""
 _TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class _Subspace:
+class Subspace:
+    """Principal components of scaled features, as in `Fingerprint`."""
+
     mean: Floats
     scale: Floats
     components: Floats
@@ -39,6 +41,19 @@ class _Subspace:
 
     def distances(self, x: Floats) -> tuple[Floats, Floats]:
         return distances(x, self.mean, self.scale, self.components, self.variances)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A subspace, and its distances as told by cycles it was not learned from."""
+
+    subspace: Subspace
+    t2_limit: float
+    spe_limit: float
+    held_out: Floats
+    """max(T2 / T2_limit, SPE / SPE_limit) of each cycle, from a subspace of the other lots, shape (m,)."""
+    limit: float
+    false_alarms: int
 
 
 def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alpha: float = 0.05) -> Fingerprint:
@@ -49,20 +64,17 @@ def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alph
     Raises InvalidArgument for input that does not fit together or an incomplete cycle, NoData for fewer than three
     lots, fewer than 1 / alpha - 1 cycles, or no channel that was good throughout (process rule 2).
     """
-    _check(cycles, lots, alpha)
+    check_counts(lots, alpha)
+    _check(cycles, lots)
     rows = np.flatnonzero(np.all([f.usable for f in cycles], axis=0))
     if not len(rows):
         raise NoData("no channel was good in all cycles")
     first = cycles[0]
     columns = np.stack([2 * rows, 2 * rows + 1], axis=1).ravel()
     x = np.array([f.values[columns] for f in cycles])
-    lot = np.array(lots)
+    found = calibrate(x, lots, alpha)
+    subspace = found.subspace
 
-    subspace = fit(x)
-    t2, spe = _held_out(x, lot, len(subspace.variances))
-    rank = _rank(alpha, len(x))
-    t2_limit, spe_limit = _largest(t2, rank), _largest(spe, rank)
-    held_out = np.maximum(t2 / t2_limit, spe / spe_limit)
     level, drift = np.array([f.level[rows] for f in cycles]), np.abs([f.drift[rows] for f in cycles])
     margin = np.maximum(np.ptp(level, axis=0), LEVEL_RESOLUTION)
     return Fingerprint(
@@ -76,37 +88,57 @@ def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alph
         scale=subspace.scale,
         components=subspace.components,
         variances=subspace.variances,
-        t2_limit=t2_limit,
-        spe_limit=spe_limit,
+        t2_limit=found.t2_limit,
+        spe_limit=found.spe_limit,
         t2_parametric=t2_parametric(len(x), len(subspace.variances), alpha),
         spe_parametric=spe_parametric(subspace.distances(x)[1], alpha),
-        distances=np.sort(held_out),
-        limit=_largest(held_out, rank),
-        false_alarms=_false_alarms(t2, spe, lot, alpha),
+        distances=np.sort(found.held_out),
+        limit=found.limit,
+        false_alarms=found.false_alarms,
         # Conditions that were never met in training are not judged: the range seen, and once its width beyond.
         level_low=level.min(axis=0) - margin,
         level_high=level.max(axis=0) + margin,
-        drift_limit=2 * np.maximum(drift.max(axis=0), DRIFT_RESOLUTION),
+        drift_limit=np.maximum(2 * drift.max(axis=0), DRIFT_SIGMAS * subspace.scale[::2]),
     )
 
 
-def _check(cycles: Sequence[Features], lots: Sequence[str], alpha: float) -> None:
+def calibrate(x: Floats, lots: Sequence[str], alpha: float) -> Calibration:
+    """Subspace of good cycles x, shape (m, d), and the limits their held-out distances give.
+
+    The lots must have passed `check_counts`.
+    """
+    lot = np.array(lots)
+    subspace = fit(x)
+    t2, spe = _held_out(x, lot, len(subspace.variances))
+    k = rank(alpha, len(x))
+    t2_limit, spe_limit = largest(t2, k), largest(spe, k)
+    held_out = np.maximum(t2 / t2_limit, spe / spe_limit)
+    return Calibration(
+        subspace, t2_limit, spe_limit, held_out, largest(held_out, k), _false_alarms(t2, spe, lot, alpha)
+    )
+
+
+def _check(cycles: Sequence[Features], lots: Sequence[str]) -> None:
     if len(cycles) != len(lots):
         raise InvalidArgument(f"{len(cycles)} cycles but {len(lots)} lots")
-    if not 0 < alpha < 0.5:
-        raise InvalidArgument(f"alpha {alpha:g} is not between 0 and 0.5")
     if defects := [f.defect for f in cycles if f.defect]:
         raise InvalidArgument(f"an incomplete cycle cannot be good: {defects[0]}")
     if len({f.names for f in cycles}) > 1:
         raise InvalidArgument("the cycles are of different channels")
+
+
+def check_counts(lots: Sequence[str], alpha: float) -> None:
+    """Raises NoData unless these cycles can carry a limit at alpha (process rule 2)."""
+    if not 0 < alpha < 0.5:
+        raise InvalidArgument(f"alpha {alpha:g} is not between 0 and 0.5")
     if len(set(lots)) < FEWEST_LOTS:
         raise NoData(f"{len(set(lots))} lots; at least {FEWEST_LOTS} are needed")
-    if _rank(alpha, len(cycles)) < 1:
+    if rank(alpha, len(lots)) < 1:
         needed = int(np.ceil(1 / alpha - 1 - _TINY))
-        raise NoData(f"{len(cycles)} good cycles; a limit at alpha {alpha:g} needs {needed}")
+        raise NoData(f"{len(lots)} good cycles; a limit at alpha {alpha:g} needs {needed}")
 
 
-def fit(x: Floats, components: int | None = None) -> _Subspace:
+def fit(x: Floats, components: int | None = None) -> Subspace:
     """Subspace of the rows of x, shape (m, d): as many components as keep `VARIANCE`, or as given; at most d - 1.
 
     The sign of a component is free; its largest entry is made positive, so that equal input gives equal output.
@@ -120,7 +152,7 @@ def fit(x: Floats, components: int | None = None) -> _Subspace:
         components = int(np.searchsorted(share, VARIANCE)) + 1
     k = max(1, min(components, len(x) - 2, x.shape[1] - 1))
     sign = np.sign(rows[np.arange(k), np.argmax(np.abs(rows[:k]), axis=1)])
-    return _Subspace(mean, scale, rows[:k] * sign[:, None], np.maximum(variances[:k], _TINY))
+    return Subspace(mean, scale, rows[:k] * sign[:, None], np.maximum(variances[:k], _TINY))
 
 
 def t2_parametric(n: int, k: int, alpha: float) -> float:
@@ -143,14 +175,14 @@ def _held_out(x: Floats, lot: NDArray[np.str_], components: int) -> tuple[Floats
     return t2, spe
 
 
-def _rank(alpha: float, n: int) -> int:
+def rank(alpha: float, n: int) -> int:
     """How many of n held-out values may lie at or above the limit, plus one: floor(alpha (n + 1))."""
     return int(np.floor(alpha * (n + 1) + _TINY))
 
 
-def _largest(values: Floats, rank: int) -> float:
-    """The rank-th largest value: a new one exceeds it with a chance of at most rank / (n + 1)."""
-    return max(float(np.sort(values)[-rank]), _TINY)
+def largest(values: Floats, k: int) -> float:
+    """The k-th largest value: a new one exceeds it with a chance of at most k / (n + 1). Never zero."""
+    return max(float(np.sort(values)[-k]), _TINY)
 
 
 def _false_alarms(t2: Floats, spe: Floats, lot: NDArray[np.str_], alpha: float) -> int:
@@ -161,8 +193,8 @@ def _false_alarms(t2: Floats, spe: Floats, lot: NDArray[np.str_], alpha: float) 
     count = 0
     for name in np.unique(lot):
         own = lot == name
-        rank = max(1, _rank(alpha, int(np.count_nonzero(~own))))
-        t2_limit, spe_limit = _largest(t2[~own], rank), _largest(spe[~own], rank)
+        k = max(1, rank(alpha, int(np.count_nonzero(~own))))
+        t2_limit, spe_limit = largest(t2[~own], k), largest(spe[~own], k)
         distance = np.maximum(t2 / t2_limit, spe / spe_limit)
-        count += int(np.count_nonzero(distance[own] > _largest(distance[~own], rank)))
+        count += int(np.count_nonzero(distance[own] > largest(distance[~own], k)))
     return count

@@ -91,7 +91,6 @@ class Validator:
         self._high = np.array([c.tag.high for c in columns])
         self._max_rate = np.array([np.inf if c.max_rate is None else c.max_rate for c in columns])
         self._stuck_after = np.array([np.inf if c.stuck_after is None else c.stuck_after for c in columns])
-        self._sentinels = _sentinels(columns)
         self._last = waiting(n)
         self._usable = np.full(n, np.nan)  # last value that was measured
         self._accepted = np.full(n, np.nan)  # last value that kept to max_rate, and when
@@ -120,7 +119,7 @@ class Validator:
             self._accepted[:] = np.nan  # no rate can be told across a step of the clock
         self._causes = frame.causes
 
-        faulty = answered & (_FAULTY[frame.causes] | ~np.isfinite(frame.values) | self._invalid(frame.values))
+        faulty = answered & (_FAULTY[frame.causes] | ~np.isfinite(frame.values))
         measured = answered & ~faulty
         outside = measured & ((frame.values < self._low) | (frame.values > self._high))
         fast = self._too_fast(frame, measured)
@@ -151,11 +150,6 @@ class Validator:
             failed=np.where(answered, faulty | stuck, self._last.failed),
         )
         return self._last
-
-    def _invalid(self, values: Floats) -> Mask:
-        """Values that are one of their register's sentinels."""
-        invalid: Mask = (self._sentinels == values).any(axis=0)
-        return invalid
 
     def _too_fast(self, frame: Frame, measured: Mask) -> Mask:
         """Values that no believable change leads to from the last believed one.
@@ -218,17 +212,3 @@ def findings(
             )
         )
     return tuple(found)
-
-
-def _sentinels(columns: Sequence[Column]) -> Floats:
-    """Engineering values that mean 'no value', shape (k, n), NaN where there are fewer than k.
-
-    Cast to the register's own type first: 4294967295 declared of a float32 is met as 4294967296.0.
-    """
-    depth = max((len(c.point.invalid) for c in columns), default=0)
-    table = np.full((depth, len(columns)), np.nan)
-    for i, column in enumerate(columns):
-        for j, value in enumerate(column.point.invalid):
-            raw = float(np.float32(value)) if column.point.type == "float32" else value
-            table[j, i] = raw * column.point.scale + column.point.offset
-    return table
