@@ -1,0 +1,296 @@
+"""`enose` on the command line."""
+
+import asyncio
+import csv
+import getpass
+import json
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Never
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from config import load
+from config.schema import Plant
+from nodesets.errors import EnoseError
+from nodesets.model import Role
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="OPC UA server and control service for electronic noses on a production line.\n\n"
+    "Start with [bold]enose demo[/bold]; then copy config/plant.yaml, change it, and run "
+    "[bold]enose check[/bold] until it is content.",
+)
+users = typer.Typer(no_args_is_help=True, help="Accounts: who may log in, and as what.")
+trust = typer.Typer(no_args_is_help=True, help="Certificates of client applications.")
+audit = typer.Typer(no_args_is_help=True, help="The audit log.")
+app.add_typer(users, name="users")
+app.add_typer(trust, name="trust")
+app.add_typer(audit, name="audit")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="Plant file (YAML); default: the demo plant.")]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", "-d", envvar="ENOSE_DATA", help="Database, certificates, keys; made at first start."),
+]
+CONFIG = load.DEMO
+DATA = Path("data")
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+
+class Format(StrEnum):
+    csv = "csv"
+    json = "json"
+
+
+class WordOrder(StrEnum):
+    big = "big"
+    little = "little"
+
+
+def fail(error: EnoseError) -> Never:
+    """Every refusal looks the same: what is wrong on standard error, exit code 1."""
+    err.print(str(error), style="red", markup=False, highlight=False)
+    raise typer.Exit(1)
+
+
+def plant_of(config: Path) -> Plant:
+    try:
+        return load.load(config)
+    except EnoseError as error:
+        fail(error)
+
+
+def command(config: Path, data_dir: Path, name: str, **arguments: object) -> Any:
+    """Have the running server do it, or do it here when none runs."""
+    from opcua_server.app import carry_out
+
+    try:
+        return carry_out(plant_of(config), data_dir, name, arguments)
+    except EnoseError as error:
+        fail(error)
+
+
+def show(rows: list[Mapping[str, object]], *columns: str) -> None:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(row[c]) for c in columns))
+    out.print(table)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"enose {version('enose')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(_: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+    port: Annotated[int | None, typer.Option(help="Overrides server.port of the plant file.")] = None,
+) -> None:
+    """Run the server until Ctrl-C or SIGTERM."""
+    from opcua_server.app import serve
+
+    plant = plant_of(config)
+    if port is not None:
+        plant = plant.model_copy(update={"server": plant.server.model_copy(update={"port": port})})
+    try:
+        serve(plant, data_dir)
+    except EnoseError as error:
+        fail(error)
+
+
+@app.command()
+def demo(
+    data_dir: DataDir = DATA,
+    port: Annotated[int, typer.Option(help="OPC UA port.")] = 4840,
+) -> None:
+    """Run the demo plant: two simulated e-noses as processes of their own, and the server."""
+    from opcua_server.demo import run_demo
+
+    try:
+        raise typer.Exit(run_demo(data_dir, port))
+    except EnoseError as error:
+        fail(error)
+
+
+@app.command()
+def check(config: Config = CONFIG, data_dir: DataDir = DATA) -> None:
+    """Check plant file, certificates, database and devices; tell everything that is wrong at once."""
+    from opcua_server.app import examine
+
+    plant = plant_of(config)
+    findings = asyncio.run(examine(plant, data_dir))
+    for what, wrong in findings:
+        out.print(f"[red]wrong[/red]  {what}: {wrong}" if wrong else f"[green]good[/green]   {what}", highlight=False)
+    if any(wrong for _, wrong in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def tags(
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,  # noqa: ARG001 - every command takes it; the tag list follows from the plant file alone
+    format: Annotated[Format, typer.Option(help="For import into a SCADA.")] = Format.csv,  # noqa: A002
+) -> None:
+    """Print the tag list: NodeId, type, unit, range, description. Needs no running server."""
+    from opcua_server.plant.space import tags as tag_rows
+
+    rows = [dict(row) for row in tag_rows(plant_of(config))]
+    if format is Format.json:
+        json.dump(rows, sys.stdout, indent=1, ensure_ascii=False)
+        print()
+    else:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _password(prompt: str) -> str:
+    """From standard input: asked for on a terminal, otherwise its first line. Never from an argument."""
+    if sys.stdin.isatty():
+        first = getpass.getpass(f"{prompt}: ")
+        if first != getpass.getpass("again: "):
+            err.print("the two differ", style="red")
+            raise typer.Exit(1)
+        return first
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@users.command("add")
+def users_add(
+    name: str,
+    role: Annotated[list[Role], typer.Option("--role", "-r", help="May be given several times.")],
+    full_name: Annotated[str, typer.Option(help="As printed on signed records; default: the name.")] = "",
+    service: Annotated[bool, typer.Option(help="An account of a machine: may call, can never sign.")] = False,
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Add an account; the password is read from standard input."""
+    password = _password(f"password of {name}")
+    command(
+        config,
+        data_dir,
+        "users.add",
+        name=name,
+        roles=[str(r) for r in role],
+        printed_name=full_name or name,
+        service=service,
+        password=password,
+    )
+    out.print(f"added {name}")
+
+
+@users.command("disable")
+def users_disable(
+    name: str,
+    reason: Annotated[str, typer.Option(help="Goes into the audit log.")],
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Disable an account and end its sessions. Accounts are never deleted."""
+    command(config, data_dir, "users.disable", name=name, reason=reason)
+    out.print(f"disabled {name}")
+
+
+@users.command("reset")
+def users_reset(
+    name: str,
+    reason: Annotated[str, typer.Option(help="Goes into the audit log.")],
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Set a first password (from standard input) that its owner must change before anything else."""
+    command(config, data_dir, "users.reset", name=name, reason=reason, password=_password(f"first password of {name}"))
+    out.print(f"reset {name}; it must be changed at the next login")
+
+
+@users.command("list")
+def users_list(config: Config = CONFIG, data_dir: DataDir = DATA) -> None:
+    """List the accounts."""
+    show(command(config, data_dir, "users.list"), "name", "printed_name", "roles", "state")
+
+
+@trust.command("list")
+def trust_list(config: Config = CONFIG, data_dir: DataDir = DATA) -> None:
+    """List trusted and rejected certificates."""
+    show(command(config, data_dir, "trust.list"), "state", "thumbprint", "subject", "application_uri", "expires")
+
+
+@trust.command("accept")
+def trust_accept(
+    thumbprint: Annotated[str, typer.Argument(help="Or its first characters, as `enose trust list` shows it.")],
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Trust a client certificate that was rejected; the client then connects without a restart."""
+    out.print(f"trusted {command(config, data_dir, 'trust.accept', thumbprint=thumbprint)}")
+
+
+@app.command()
+def learn(
+    product: str,
+    lot: Annotated[
+        list[str],
+        typer.Option(
+            help="Good cycles of one lot, at least three lots: `STREAM=recording.csv`, `STREAM=scenario.yaml` "
+            "(simulated) or a batch id whose recorded results are used."
+        ),
+    ],
+    phases: Annotated[str, typer.Option(help="Rows of baseline, exposure, purge of a recording.")] = "5,10,5",
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Learn a product's fingerprint from good cycles. It becomes a draft, which QA approves by signature."""
+    answer = command(config, data_dir, "learn", product=product, lots=lot, phases=[int(p) for p in phases.split(",")])
+    for line in answer:
+        out.print(line, highlight=False)
+
+
+@audit.command("verify")
+def audit_verify(
+    config: Config = CONFIG,  # noqa: ARG001 - every command takes it
+    data_dir: DataDir = DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Verify the audit log, every record it covers, and the history. Exit code 1: something was altered."""
+    from compliance import verify
+    from opcua_server.app import DATABASE
+
+    raise typer.Exit(verify.main([str(data_dir / DATABASE), *(["--json"] if as_json else [])]))
+
+
+@app.command()
+def device(
+    port: Annotated[int, typer.Option(help="Modbus TCP port.")] = 5020,
+    physics: Annotated[Path | None, typer.Option(help="Scenario of the simulated physics (YAML).")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Recording to play (CSV).")] = None,
+    speed: Annotated[float, typer.Option(min=0.01, help="Replay: row i plays at start + i x period / speed.")] = 1.0,
+    period: Annotated[
+        float, typer.Option(min=0.01, help="Seconds between two rows of the recording, or two steps.")
+    ] = 1.0,
+    phases: Annotated[str | None, typer.Option(help="Replay: rows of baseline, exposure, purge laid over it.")] = None,
+    loop: Annotated[bool, typer.Option(help="Replay: begin anew at the end.")] = False,
+    seed: Annotated[int, typer.Option(help="Physics: same scenario and seed, same registers.")] = 1,
+    units: Annotated[int, typer.Option(min=1, max=247, help="Serve unit ids 1..N.")] = 1,
+    word_order: Annotated[WordOrder, typer.Option()] = WordOrder.big,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Be an e-nose: a Modbus TCP device of simulated physics, or one that plays a recording."""
+    raise NotImplementedError((port, physics, replay, speed, period, phases, loop, seed, units, word_order, host))

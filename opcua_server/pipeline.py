@@ -1,0 +1,258 @@
+"""The flow itself: frame -> quality -> record -> show -> cycle -> result -> finding. Knows no OPC UA.
+
+One direction only: sources call `take`, the recorder confirms, the sink shows. What is shown was committed first.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from analytics import features, fingerprint, validation
+from analytics.cycles import Cycle, CycleAssembler
+from analytics.features import Features
+from analytics.fingerprint import Fingerprint
+from config.schema import Column, Device, Plant, StatusBit
+from nodesets.errors import StorageError
+from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.ports import Clock, Recorder
+
+log = logging.getLogger(__name__)
+
+ALARM_LEVELS = 3.0
+"""HighHigh and LowLow stand where the distance is this many times the limit: far beyond what any good cycle showed."""
+
+
+class Sink(Protocol):
+    """Shows what has been recorded; called on the event loop."""
+
+    def show(self, frame: Frame, row: Row, data_quality: float) -> None:
+        """A frame's row was committed."""
+
+    def cycle(self, stream: str, cycle: Features) -> None:
+        """An exposure has ended: its baseline and normalised response."""
+
+    def result(self, result: Result, judgement: fingerprint.Judgement) -> None:
+        """The result of a cycle was committed."""
+
+    def find(self, finding: Finding) -> None:
+        """Something came or went."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went through, since the start."""
+
+    received: int = 0
+    """Frames taken from sources."""
+    recorded: int = 0
+    """Frames committed and shown."""
+    repeated: int = 0
+    """Polls that found the measurement of the poll before: nothing new to record."""
+    refused: int = 0
+    """Frames the recorder could not take: lost, and counted here and in the log."""
+    results: int = 0
+    waits: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    """Seconds from `take` to shown, of the newest frames."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """State of one device and its stream."""
+
+    device: Device
+    columns: tuple[Column, ...]
+    validator: validation.Validator
+    assembler: CycleAssembler
+    channels: tuple[features.ChannelKind, ...]
+    last: validation.Validated
+    simulated: bool = False
+
+
+class Pipeline:
+    """Carries frames of all devices of a plant.
+
+    record_result:  stores a result and gives it back with the batch it belongs to; awaited one by one per stream
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        recorder: Recorder,
+        sink: Sink,
+        record_result: Callable[[Result], Awaitable[Result]],
+        clock: Clock,
+    ) -> None:
+        self._recorder, self._sink, self._record_result, self._clock = recorder, sink, record_result, clock
+        self.counters = Counters()
+        self.fingerprints: dict[str, Fingerprint] = {}
+        """By stream: what its cycles are compared with. The caller replaces entries."""
+        self.known: dict[str, tuple[Fingerprint, ...]] = {}
+        """By stream: fingerprints of all approved products, to name the nearest odour."""
+        self.models: dict[str, tuple[str, str]] = {}
+        """By stream: (model id, digest) of the fingerprint in use."""
+        self._results: asyncio.Queue[Result] = asyncio.Queue()
+        self._judgements: dict[str, fingerprint.Judgement] = {}
+        self._watches = {d.id: _watch(plant, d) for d in plant.devices}
+
+    def take(self, frame: Frame) -> None:
+        """Validate a frame and have it recorded; it is shown once committed. Called on the event loop by sources."""
+        watch = self._watches[frame.device]
+        self.counters.received += 1
+        before = watch.last
+        validated = watch.last = watch.validator.validate(frame)
+        if frame.phase is not Phase.UNKNOWN:
+            watch.simulated = bool(frame.flags & StatusBit.SIMULATED)
+        for finding in validation.findings(watch.device.id, watch.columns, before, validated, frame.received_time):
+            self._sink.find(finding)
+        if not validated.fresh:
+            self.counters.repeated += 1
+            return
+        row = _row(frame, validated)
+        started = self._clock.monotonic()
+        recorded = asyncio.wrap_future(self._recorder.append([row]))
+        recorded.add_done_callback(lambda done: self._recorded(done, watch, frame, row, validated, started))
+
+    def _recorded(
+        self,
+        done: "asyncio.Future[None]",
+        watch: _Watch,
+        frame: Frame,
+        row: Row,
+        validated: validation.Validated,
+        started: float,
+    ) -> None:
+        if done.cancelled():
+            return
+        if error := done.exception():
+            if not isinstance(error, StorageError):
+                raise error
+            self.counters.refused += 1
+            log.error("frame of %s at %d not recorded: %s", frame.device, frame.source_time, error)
+            return
+        self.counters.recorded += 1
+        self.counters.waits.append(self._clock.monotonic() - started)
+        self._sink.show(frame, row, validated.data_quality)
+        n = len(frame.values)
+        cycle = watch.assembler.add(row.source_time, row.values[:n], row.status[:n], frame.phase, frame.cycle)
+        if cycle is not None:
+            self._judge(watch, cycle)
+
+    def _judge(self, watch: _Watch, cycle: Cycle) -> None:
+        stream = f"{watch.device.id}.{watch.device.streams[0].id}"
+        found = features.extract(cycle, watch.channels)
+        self._sink.cycle(stream, found)
+        self._results.put_nowait(self._result(watch, stream, cycle, found))
+
+    def _result(self, watch: _Watch, stream: str, cycle: Cycle, found: Features) -> Result:
+        product = self.fingerprints.get(stream)
+        model, digest = self.models.get(stream, ("", ""))
+        if product is None:
+            judgement = fingerprint.Judgement(
+                verdict=Verdict.NOT_DECIDABLE, reason=found.defect or "no approved model for what is measured"
+            )
+        else:
+            judgement = product.judge(found)
+        nearest, confidence = fingerprint.identify(found, self.known.get(stream, ()))
+        result_id = f"{stream}.{cycle.stopped}"
+        self._judgements[result_id] = judgement
+        return Result(
+            result_id=result_id,
+            stream=stream,
+            started=cycle.started,
+            stopped=cycle.stopped,
+            verdict=judgement.verdict,
+            reason=judgement.reason,
+            score=judgement.score,
+            uncertainty=judgement.uncertainty,
+            anomaly=judgement.anomaly,
+            predicted_class=nearest,
+            confidence=confidence,
+            reference_count=product.reference_count if product else 0,
+            false_alarm_rate=product.false_alarm_rate if product else float("nan"),
+            contributions=judgement.contributions,
+            fingerprint=tuple(map(float, found.values)),
+            model=model,
+            model_digest=digest,
+            simulated=watch.simulated,
+        )
+
+    async def store_results(self) -> None:
+        """Record results in the order they came, show each once it is committed, and say what follows from it."""
+        while True:
+            result = await self._results.get()
+            judgement = self._judgements.pop(result.result_id)
+            stored = await self._record_result(result)
+            self.counters.results += 1
+            self._sink.result(stored, judgement)
+            for finding in result_findings(stored, judgement, self.fingerprints.get(stored.stream)):
+                self._sink.find(finding)
+
+
+def result_findings(
+    result: Result, judgement: fingerprint.Judgement, product: Fingerprint | None
+) -> tuple[Finding, ...]:
+    """`AnomalyDetected` and `QualityScoreLow` of a result; a result that decides nothing says nothing new."""
+    if result.verdict is Verdict.NOT_DECIDABLE or product is None:
+        return ()
+    beyond = judgement.ratio > 1
+    far = judgement.ratio > ALARM_LEVELS
+    top = ", ".join(f"{name} {share:.0%}" for name, share in result.contributions[:3])
+    batch = f", batch {result.batch_id}" if result.batch_id else ""
+    why = result.reason or "as learned"
+    anomaly = Finding(
+        kind="AnomalyDetected",
+        source=result.stream,
+        time=result.stopped,
+        level=("HighHigh" if far else "High") if beyond else "",
+        value=result.anomaly,
+        limit=0.5,
+        text=f"{result.stream}: anomaly score {result.anomaly:.2f} (limit 0.50), {why}{batch}",
+        details={
+            "TopChannels": top,
+            "PredictedClass": result.predicted_class,
+            "ModelVersion": result.model,
+            "FingerprintDigest": result.model_digest,
+        },
+    )
+    low = result.score < product.score_limit
+    return anomaly, Finding(
+        kind="QualityScoreLow",
+        source=result.stream,
+        time=result.stopped,
+        level=("LowLow" if far else "Low") if low else "",
+        value=result.score,
+        limit=product.score_limit,
+        text=f"{result.stream}: quality score {result.score:.1f} (limit {product.score_limit:.1f}){batch}",
+    )
+
+
+def _watch(plant: Plant, device: Device) -> _Watch:
+    columns = device.columns(plant.registers(device))
+    stream = device.streams[0]
+    return _Watch(
+        device=device,
+        columns=columns,
+        validator=validation.Validator(columns),
+        assembler=CycleAssembler(period=device.period, baseline=stream.baseline, exposure=stream.exposure),
+        channels=tuple(features.kind(c.id, c.technology) for c in device.channels),
+        last=validation.waiting(len(columns)),
+    )
+
+
+def _row(frame: Frame, validated: validation.Validated) -> Row:
+    """The recorded row: the columns, then phase and cycle counter (`Device.tags`)."""
+    answered = frame.phase is not Phase.UNKNOWN
+    acquisition = (float(frame.phase), float(frame.cycle)) if answered else (np.nan, np.nan)
+    status = Quality.GOOD if answered else Quality.BAD_NO_COMMUNICATION
+    return Row(
+        group=frame.device,
+        source_time=validated.time,
+        received_time=frame.received_time,
+        values=np.concatenate([validated.values, acquisition]),
+        status=np.concatenate([validated.status, np.array([status, status], np.uint32)]),
+    )

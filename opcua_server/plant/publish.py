@@ -1,0 +1,259 @@
+"""What was recorded -> what OPC UA shows of it: values of nodes, conditions and events. Decides nothing."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+from asyncua import ua
+
+from analytics.features import Features
+from analytics.fingerprint import Fingerprint, Judgement, score
+from config.schema import Device, Plant, StatusBit
+from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.ports import Clock
+from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
+from opcua_server.pipeline import ALARM_LEVELS
+from opcua_server.plant import events
+from opcua_server.plant.alarms import Alarms, Condition
+from opcua_server.services.nodes import Event
+
+NO_DATA = 0x809B0000
+"""BadNoData: a number that could not be decided is null, never an old one shown as Good."""
+RING = 20
+"""Result slots of a stream (information model 1.4)."""
+
+
+class Nodes(Protocol):
+    """Where values and events are shown; `services.server.UaServer`."""
+
+    def write(self, node: str, value: ua.Variant | None, status: int, source_time: int, server_time: int) -> None: ...
+
+    def publish_event(self, event: Event) -> None: ...
+
+
+class Publisher:
+    """The pipeline's sink."""
+
+    def __init__(self, plant: Plant, nodes: Nodes, alarms: Alarms, clock: Clock) -> None:
+        self._nodes, self._alarms, self._clock = nodes, alarms, clock
+        self._plant = plant
+        self._tags = {d.id: d.tags(plant.registers(d)) for d in plant.devices}
+        self._ring: dict[str, int] = {}
+        self._devices = {d.id: d for d in plant.devices}
+        self._failed: dict[str, bool] = {}
+        self._lost: dict[str, bool] = {}
+        self._cycle_started: dict[str, tuple[int, int]] = {}
+
+    # Values of frames
+
+    def show(self, frame: Frame, row: Row, data_quality: float) -> None:  # noqa: ARG002 - part of the sink's contract
+        """A frame's row was committed: its tags, vectors and states."""
+        device, tags = self._devices[row.group], self._tags[row.group]
+        write, time, received = self._nodes.write, row.source_time, row.received_time
+        for tag, value, status in zip(tags, row.values.tolist(), row.status.tolist(), strict=True):
+            kind = ua.VariantType[tag.data_type]
+            if math.isnan(value):
+                write(tag.node, None, status, time, received)
+            else:
+                write(
+                    tag.node,
+                    ua.Variant(value if tag.data_type == "Double" else int(value), kind),
+                    status,
+                    time,
+                    received,
+                )
+        self._array(device, row)
+        self._acquisition(device, frame, row)
+        self._state(device, frame, row)
+
+    def _array(self, device: Device, row: Row) -> None:
+        n = len(device.channels)
+        write, time, received = self._nodes.write, row.source_time, row.received_time
+        status = row.status[:n]
+        severity = (status >> 30).tolist()
+        for channel, level in zip(device.channels, severity, strict=True):
+            node = f"{device.id}.Array.{channel.id}.Quality"
+            write(node, events.number(min(level, ChannelQuality.BAD), ua.VariantType.Int32), 0, time, received)
+        node = f"{device.id}.Array.SensorVector"
+        if min(severity) >= ChannelQuality.BAD:
+            write(node, None, int(status.max()), time, received)
+            return
+        # One bad element leaves the others usable: the vector is Uncertain, and the element NaN.
+        worst = min(int(status.max()), Quality.UNCERTAIN_SUBNORMAL)
+        write(node, ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), worst, time, received)
+
+    def _acquisition(self, device: Device, frame: Frame, row: Row) -> None:
+        stream = device.streams[0]
+        at, time, received = f"{device.id}.{stream.id}", row.source_time, row.received_time
+        write = self._nodes.write
+        if frame.phase is Phase.UNKNOWN:
+            for name in ("IsActive", "ExecutionCycle", "Progress"):
+                write(f"{at}.AcquisitionStatus.{name}", None, Quality.BAD_NO_COMMUNICATION, time, received)
+            return
+        active = frame.phase is not Phase.IDLE
+        write(f"{at}.AcquisitionStatus.IsActive", events.boolean(active), 0, time, received)
+        cycle = ExecutionCycle.SAMPLING if active else ExecutionCycle.IDLE
+        write(f"{at}.AcquisitionStatus.ExecutionCycle", events.number(cycle, ua.VariantType.Int32), 0, time, received)
+        number, began = self._cycle_started.get(at, (-1, time))
+        if number != frame.cycle:
+            began = time
+            self._cycle_started[at] = frame.cycle, began
+        length = stream.baseline + stream.exposure + stream.purge
+        share = min(100.0, (time - began) / 1e9 / length * 100) if active else 0.0
+        write(f"{at}.AcquisitionStatus.Progress", ua.Variant(share, ua.VariantType.Float), 0, time, received)
+
+    def _state(self, device: Device, frame: Frame, row: Row) -> None:
+        time, received = row.source_time, row.received_time
+        lost, failed = self._lost.get(device.id, False), self._failed.get(device.id, False)
+        if lost:
+            health = DeviceHealth.FAILURE
+        elif failed or frame.flags & (StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW):
+            health = DeviceHealth.MAINTENANCE_REQUIRED
+        elif frame.flags & StatusBit.CALIBRATING:
+            health = DeviceHealth.CHECK_FUNCTION
+        else:
+            health = DeviceHealth.NORMAL
+        self._nodes.write(f"{device.id}.DeviceHealth", events.number(health, ua.VariantType.Int32), 0, time, received)
+        node = f"{device.id}.DeviceStateNumber"
+        if frame.phase is Phase.UNKNOWN:
+            self._nodes.write(node, None, Quality.BAD_NO_COMMUNICATION, time, received)
+            return
+        state = DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
+        self._nodes.write(node, events.number(state), 0, time, received)
+
+    # Cycles and results
+
+    def cycle(self, stream: str, cycle: Features) -> None:
+        """An exposure has ended: baseline and normalised response of each channel."""
+        device, now = stream.split(".")[0], self._clock.now()
+        for i, channel in enumerate(cycle.channels):
+            for name, values in (("Baseline", cycle.baseline), ("NormalizedValue", cycle.normalized)):
+                self._number(f"{device}.Array.{channel}.{name}", float(values[i]), now)
+        vector = ua.Variant(cycle.normalized.tolist(), ua.VariantType.Double)
+        known = 0 if np.isfinite(cycle.normalized).any() else NO_DATA
+        self._nodes.write(f"{device}.Array.NormalizedVector", vector if known == 0 else None, known, now, now)
+
+    def _number(self, node: str, value: float, time: int) -> None:
+        if math.isfinite(value):
+            self._nodes.write(node, events.double(value), 0, time, self._clock.now())
+        else:
+            self._nodes.write(node, None, NO_DATA, time, self._clock.now())
+
+    def model(self, stream: str, product: Fingerprint | None, settings: Mapping[str, ua.Variant]) -> None:
+        """The fingerprint a stream is compared with from now on, and its limits."""
+        now = self._clock.now()
+        limits = {
+            "ScoreLow": product.score_limit if product else math.nan,
+            "ScoreLowLow": score(1 / (product.reference_count + 1)) if product else math.nan,
+            "AnomalyHigh": 0.5 if product else math.nan,
+            "AnomalyHighHigh": ALARM_LEVELS / (1 + ALARM_LEVELS) if product else math.nan,
+        }
+        for name, value in limits.items():
+            self._number(f"{stream}.Quality.Limits.{name}", value, now)
+        self.write(f"{stream}.ChemometricModelSettings", settings, now)
+
+    def result(self, result: Result, judgement: Judgement) -> None:  # noqa: ARG002 - part of the sink's contract
+        """The result of a cycle was committed: score and verdict, the ring, an event."""
+        at, time, now = result.stream, result.stopped, self._clock.now()
+        for name, value in (
+            ("Score", result.score),
+            ("ScoreUncertainty", result.uncertainty),
+            ("AnomalyScore", result.anomaly),
+            ("Confidence", result.confidence),
+            ("FalseAlarmRate", result.false_alarm_rate),
+        ):
+            self._number(f"{at}.Quality.{name}", value, time)
+        good = result.verdict is not Verdict.NOT_DECIDABLE
+        status = AcquisitionResultStatus.GOOD if good else AcquisitionResultStatus.BAD
+        self.write(
+            at,
+            {
+                "Quality.Verdict": events.number(result.verdict, ua.VariantType.Int32),
+                "Quality.VerdictText": events.string(result.verdict.name),
+                "Quality.VerdictReason": events.string(result.reason[:254]),
+                "Quality.PredictedClass": events.string(result.predicted_class),
+                "Quality.ReferenceCount": events.number(result.reference_count),
+                "AcquisitionData.AcquisitionResultStatus": events.number(status, ua.VariantType.Int32),
+                "AcquisitionData.AcquisitionEndTime": events.moment(result.stopped),
+            },
+            time,
+        )
+        self.ring(result)
+        self._nodes.publish_event(events.result_ready(result, now))
+
+    def ring(self, result: Result) -> None:
+        """Put a result into the next slot of its stream's ring, and into Latest."""
+        self._ring[result.stream] = slot = self._ring.get(result.stream, 0) % RING + 1
+        for name in ("Latest", f"R{slot:02d}"):
+            at = f"{result.stream}.Results.{name}"
+            self.write(at, result_fields(result), result.stopped)
+            self._number(f"{at}.Score", result.score, result.stopped)
+
+    # Alarms
+
+    def find(self, finding: Finding) -> None:
+        """Something came or went: the alarm that follows from it."""
+        if finding.kind == "CommunicationLost":
+            self._lost[finding.source] = bool(finding.level)
+        elif finding.kind == "SensorFailure":
+            self._failed[finding.source] = bool(finding.level)
+        if changed := self._alarms.update(finding, self._clock.now()):
+            self.condition(changed)
+
+    def due_alarms(self) -> None:
+        """Alarms whose delay has run out."""
+        for condition in self._alarms.due(self._clock.now()):
+            self.condition(condition)
+
+    def condition(self, condition: Condition) -> None:
+        """A condition changed: its members, its plain tags, and one event, unless it is disabled (Part 9 5.5.2)."""
+        self.condition_nodes(condition)
+        if condition.enabled:
+            self._nodes.publish_event(events.condition_event(condition, self._clock.now()))
+
+    def condition_nodes(self, condition: Condition) -> None:
+        """What the nodes of a condition hold."""
+        time = condition.time or self._clock.now()
+        values = {path.replace("/", "."): value for path, value in events.condition_fields(condition).items()}
+        event = events.condition_event(condition, self._clock.now())
+        values |= {
+            "EventId": ua.Variant(event.event_id, ua.VariantType.ByteString),
+            "EventType": events.node(event.event_type),
+            "SourceNode": events.node(event.source),
+            "SourceName": events.string(event.source_name),
+            "Time": events.moment(event.time),
+            "ReceiveTime": events.moment(event.received),
+            "Message": events.text(event.message),
+            "Severity": events.number(condition.severity, ua.VariantType.UInt16),
+            "Active": events.boolean(condition.state.active),
+            "Acked": events.boolean(condition.state.acked),
+            "Text": events.string(event.message[:254]),
+        }
+        self.write(condition.node, values, time)
+
+    def write(self, at: str, values: Mapping[str, ua.Variant], time: int) -> None:
+        """Good values under one node, by path."""
+        now = self._clock.now()
+        for path, value in values.items():
+            self._nodes.write(f"{at}.{path}", value, 0, time, now)
+
+    def retained(self) -> Iterable[Event]:
+        """What a client that refreshes is shown."""
+        now = self._clock.now()
+        return [events.condition_event(c, now) for c in self._alarms if c.retain]
+
+
+def result_fields(result: Result) -> dict[str, ua.Variant]:
+    """Members of EnoseResultType but Score, which may be null."""
+    return {
+        "ResultId": events.string(result.result_id),
+        "BatchId": events.string(result.batch_id),
+        "SampleId": events.string(result.sample_id),
+        "Started": events.moment(result.started),
+        "Stopped": events.moment(result.stopped),
+        "Evaluation": events.number(result.verdict, ua.VariantType.Int32),
+        "Fingerprint": ua.Variant(list(result.fingerprint), ua.VariantType.Float),
+        "ModelVersion": events.string(result.model),
+        "IsSimulated": events.boolean(result.simulated),
+    }
