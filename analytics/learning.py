@@ -23,10 +23,11 @@ VARIANCE = 0.9
 RESOLUTION = 1e-3
 """Least standard deviation of a feature, 0.1 % of a resistance or 1 mHz of a crystal: less is below what a register
 shows, and a feature that never changed in training must not raise an alarm for it."""
-LEVEL_RESOLUTION = 0.05
-"""Least width of the trusted range of baseline levels: 5 % of a resistance."""
-DRIFT_SIGMAS = 3
-"""A baseline drift below three standard deviations of the good cycles' response is lost among them (Shewhart's 3)."""
+CARRY_OVER = 0.5
+"""Share of the mean response by which a baseline may lie beyond those seen in training. Ageing moves a baseline slowly
+and is divided out; a residue of the sample moves it by the order of a response, and the next response is then short."""
+SIGMAS = 3
+"""A baseline error below three standard deviations of the good cycles' response is lost among them (Shewhart's 3)."""
 _TINY = 1e-9
 
 
@@ -75,8 +76,9 @@ def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alph
     found = calibrate(x, lots, alpha)
     subspace = found.subspace
 
+    response, lost = np.abs(subspace.mean[::2]), SIGMAS * subspace.scale[::2]
     level, drift = np.array([f.level[rows] for f in cycles]), np.abs([f.drift[rows] for f in cycles])
-    margin = np.maximum(np.ptp(level, axis=0), LEVEL_RESOLUTION)
+    margin = np.maximum(CARRY_OVER * response, lost)
     return Fingerprint(
         product=product,
         channels=tuple(first.channels[i] for i in rows),
@@ -95,10 +97,9 @@ def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alph
         distances=np.sort(found.held_out),
         limit=found.limit,
         false_alarms=found.false_alarms,
-        # Conditions that were never met in training are not judged: the range seen, and once its width beyond.
         level_low=level.min(axis=0) - margin,
         level_high=level.max(axis=0) + margin,
-        drift_limit=np.maximum(2 * drift.max(axis=0), DRIFT_SIGMAS * subspace.scale[::2]),
+        drift_limit=drift.max(axis=0) + lost,
     )
 
 
