@@ -212,7 +212,7 @@ class Timeline:
 
     def started(self, t: int) -> "Timeline":
         """A new cycle begins at t; the one under way is broken off."""
-        _, cycle = self.at(t)
+        _, cycle = self.at(t - 1)
         return replace(self.stopped(t), runs=(*self.stopped(t).runs, Run(t, None, cycle + 1)))
 
     def stopped(self, t: int) -> "Timeline":

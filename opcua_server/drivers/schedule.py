@@ -1,7 +1,7 @@
 """An absolute schedule: tick k is due at start + k * period, however long the work before it took."""
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from nodesets.ports import Clock
@@ -21,7 +21,7 @@ class Schedule:
     def due(self) -> int:
         return self.done + self.overruns
 
-    async def ticks(self, clock: Clock, start: float, period: float) -> AsyncIterator[tuple[float, bool]]:
+    async def ticks(self, clock: Clock, start: float, period: float) -> AsyncGenerator[tuple[float, bool]]:
         """(instant it was due, whether it is an overrun) of every period in order, in `clock.monotonic()` seconds.
 
         A late tick is given at once while its own period lasts; one whose period is over is an overrun.

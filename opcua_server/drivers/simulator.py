@@ -6,7 +6,7 @@ from contextlib import aclosing
 import numpy as np
 
 from config.schema import Device, RegisterMap
-from nodesets.errors import DeviceError
+from nodesets.errors import ConfigurationError, DeviceError, Mistake
 from nodesets.model import Cause, Frame
 from nodesets.ports import Clock
 from opcua_server.drivers.physics import SECOND, Physics, State, find_scenario, load_scenario
@@ -18,7 +18,7 @@ class Simulator:
 
     def __init__(self, device: Device, registers: RegisterMap, clock: Clock, seed: int = 0) -> None:
         if device.scenario is None:
-            raise DeviceError(f"{device.id}: a simulator needs a scenario")
+            raise ConfigurationError([Mistake(f"devices.{device.id}.scenario", "a simulator needs one")])
         self.schedule = Schedule()
         self._device = device
         self._columns = device.columns(registers)
