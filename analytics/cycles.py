@@ -25,7 +25,7 @@ class Cycle:
     stopped: int
     """Source time of the last row of exposure, ns UTC: the time of the result."""
     times: NDArray[np.int64]
-    """Source times, shape (m,), rising."""
+    """Source times, shape (m,); rising unless the defect says otherwise."""
     values: Floats
     """Shape (m, n)."""
     status: Codes
@@ -50,8 +50,7 @@ class CycleAssembler:
         baseline:  seconds of reference air the stream is configured for
         exposure:  seconds of sample
 
-    A row whose phase is unknown, because the poll failed, belongs to the phase it fell into; its status says that it
-    is not to be used. Memory is bounded: the baseline keeps its newest rows, an exposure that does not end is cut.
+    Memory is bounded: the baseline keeps its newest rows, an exposure that does not end is cut.
     """
 
     def __init__(self, *, period: float, baseline: float, exposure: float) -> None:
@@ -68,20 +67,16 @@ class CycleAssembler:
     def add(self, time: int, values: Floats, status: Codes, phase: Phase, counter: int) -> Cycle | None:
         """Take the next row; the cycle that it ends, else None.
 
-        A row not later than the one before is nothing new and is left out.
+        Left out: a row with the time of the one before, which is the same measurement polled again, and one of unknown
+        phase, which is a failed poll. What such rows leave open shows as a gap.
         """
-        if self._last_time is not None and time <= self._last_time:
+        if time == self._last_time or phase is Phase.UNKNOWN:
             return None
         self._last_time = time
-        finished = None
-        if phase is Phase.UNKNOWN:
-            phase = self._phase
-        else:
-            if self._begins_anew(phase, counter):
-                finished = self._finish()
-            self._phase = phase
-            if phase in self._seconds:
-                self._counters.add(counter)
+        finished = self._finish() if self._begins_anew(phase, counter) else None
+        self._phase = phase
+        if phase in self._seconds:
+            self._counters.add(counter)
         self._keep(_Row(time, values, status), phase)
         return finished
 
@@ -130,13 +125,16 @@ class CycleAssembler:
             return f"cycle counter jumped: {', '.join(map(str, sorted(self._counters)))}"
         if self._overflow:
             return f"exposure did not end within {self._longest} rows"
+        steps = np.diff(times)
+        if (steps < 0).any():
+            return "device time went back"
         for phase, seconds in self._seconds.items():
             inside = times[phases == phase]
             # a row stands for the period that follows it
             lasted = (inside[-1] - inside[0]) / 1e9 + self._period if len(inside) else 0.0
             if lasted < SHORTEST * seconds:
                 return f"{phase.name.lower()} lasted {lasted:g} s of {seconds:g} s"
-        longest = float(np.diff(times).max()) / 1e9
+        longest = float(steps.max()) / 1e9
         if longest > GAP * self._period:
             return f"{longest:g} s without a sample"
         return ""
