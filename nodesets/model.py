@@ -271,6 +271,8 @@ class Vote:
     confidence: float
     """0..1."""
     reason: str
+    evidence: tuple[int, ...] = ()
+    """Rows of `Recommendation.evidence` it rests on, counted from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
