@@ -15,6 +15,8 @@ TYPES_NS = 2
 """Namespace index of our types; fixed, because Ignition keeps the index in its item paths (information model 1.2)."""
 SITE_NS = 3
 """Namespace index of all instances."""
+TYPES_URI = "http://enose.dev/UA/ENose/"
+SITE_URI = "http://enose.dev/UA/ENose/Site/"
 
 
 class NodeClass(IntEnum):
@@ -23,6 +25,7 @@ class NodeClass(IntEnum):
     OBJECT = 1
     VARIABLE = 2
     METHOD = 4
+    VIEW = 128
 
 
 class Access(IntFlag):
@@ -92,6 +95,8 @@ class Instance:
     values: Mapping[str, ua.Variant] = field(default_factory=dict)
     """Constants by path that differ from the template's, e.g. `SensorValue.EURange`."""
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    """ArrayDimensions of one-dimensional arrays by path; default 0: any length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,146 @@
+"""Types -> templates: walks a type, its supertypes and the type definitions of its members (Part 3 6.2.6, 6.4.4)."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from asyncua import ua
+
+from nodesets.declarations import Argument, Declaration, Type
+from nodesets.generate import described
+from nodesets.standard import DATA_TYPES, REFERENCE_TYPES, STANDARD
+from nodesets.types import ENUMS, TYPES
+from nodesets.units import NAMESPACE, UNITS
+from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Template
+
+_CLASSES = {"Object": NodeClass.OBJECT, "Variable": NodeClass.VARIABLE, "Method": NodeClass.METHOD}
+
+
+def type_id(name: str) -> ua.NodeId:
+    """NodeId of a type of ours or of the standard."""
+    return ua.NodeId(TYPES[name].number, TYPES_NS) if name in TYPES else ua.NodeId(STANDARD[name].number)
+
+
+def reference_id(name: str) -> ua.NodeId:
+    return ua.NodeId(REFERENCE_TYPES[name])
+
+
+def structure(value: object) -> ua.Variant:
+    return ua.Variant(value, ua.VariantType.ExtensionObject)
+
+
+def value_range(low: float, high: float) -> ua.Variant:
+    return structure(ua.Range(Low=float(low), High=float(high)))
+
+
+@cache
+def engineering_units(code: str) -> ua.Variant:
+    """EUInformation (Part 8 5.6.4.3) of a key of `units.UNITS`."""
+    unit = UNITS[code]
+    return structure(
+        ua.EUInformation(
+            NamespaceUri=NAMESPACE,
+            UnitId=unit.unit_id,
+            DisplayName=ua.LocalizedText(unit.symbol, "en"),
+            Description=ua.LocalizedText(unit.name, "en"),
+        )
+    )
+
+
+@cache
+def template(
+    name: str,
+    optional: frozenset[str] = frozenset(),
+    historized: frozenset[str] = frozenset(),
+    interface: str = "",
+    reference: str = "HasComponent",
+) -> Template:
+    """Compile a type. `optional` and `historized` are paths: members to have beside the mandatory ones, to be recorded.
+
+    `interface` adds the members of an interface (Part 3 4.10.2); `reference` hangs instances into the tree.
+    """
+    root = Member(
+        path="",
+        node_class=NodeClass.OBJECT,
+        browse_name=ua.QualifiedName(name, TYPES_NS),
+        reference=reference_id(reference),
+        type_definition=type_id(name),
+        event_notifier=int(_type(name).notifier),
+    )
+    declared = {**_declared(name), **(_declared(interface) if interface else {})}
+    return Template(name=name, members=(root, *_members("", None, declared, optional, historized)))
+
+
+def _type(name: str) -> Type:
+    return TYPES.get(name) or STANDARD[name]
+
+
+def _declared(name: str) -> dict[str, tuple[Declaration, int]]:
+    """Members of a type by name with the namespace that defines them; a subtype's override its supertype's."""
+    type_ = _type(name)
+    own = TYPES_NS if name in TYPES else 0
+    return (_declared(type_.base) if type_.base else {}) | {d.name: (d, own) for d in type_.members}
+
+
+def _members(
+    parent: str,
+    owner: Declaration | None,
+    declared: Mapping[str, tuple[Declaration, int]],
+    optional: frozenset[str],
+    historized: frozenset[str],
+) -> Iterator[Member]:
+    for d, namespace in declared.values():
+        path = f"{parent}.{d.name}" if parent else d.name
+        if d.rule == "OptionalPlaceholder" or (d.rule == "Optional" and path not in optional):
+            continue
+        yield _member(path, owner, d, namespace, historized)
+        below = _declared(d.type) if d.type else {}
+        # What a member adds under a standard name (InstrumentRange) is that standard member, made mandatory here.
+        below |= {m.name: (m, below[m.name][1] if m.name in below else TYPES_NS) for m in d.members}
+        yield from _members(path, d, below, optional, historized)
+
+
+def _member(path: str, owner: Declaration | None, d: Declaration, namespace: int, historized: frozenset[str]) -> Member:
+    recorded = path in historized
+    return Member(
+        path=path,
+        node_class=_CLASSES[d.node_class],
+        browse_name=ua.QualifiedName(d.name, namespace),
+        reference=reference_id(d.reference),
+        type_definition=type_id(d.type) if d.type else None,
+        description=described(d),
+        data_type=ua.NodeId(DATA_TYPES[d.data_type]) if d.data_type else None,
+        value_rank=1 if d.array else -1,
+        access=Access.READ | Access.HISTORY_READ if recorded else Access.READ,
+        historizing=recorded,
+        value=_constant(owner, d),
+        event_notifier=int(d.notifier),
+        inputs=tuple(map(_argument, d.method.inputs)) if d.method else (),
+        outputs=tuple(map(_argument, d.method.outputs)) if d.method else (),
+    )
+
+
+def _constant(owner: Declaration | None, d: Declaration) -> ua.Variant | None:
+    """What the type already says about the value; None: the instance or the plant says it."""
+    if d.value is not None:
+        return ua.Variant(d.value, ua.VariantType.String)
+    if owner is not None and owner.unit and d.name == "EURange":
+        return value_range(owner.low, owner.high)
+    if owner is not None and owner.unit and d.name == "EngineeringUnits":
+        return engineering_units(owner.unit)
+    if owner is not None and owner.enum and d.name == "EnumValues":
+        return structure([_enum_value(m.value, m.name) for m in ENUMS[owner.enum][1]])
+    return None
+
+
+def _enum_value(value: int, name: str) -> ua.EnumValueType:
+    return ua.EnumValueType(Value=value, DisplayName=ua.LocalizedText(name, "en"), Description=ua.LocalizedText(""))
+
+
+def _argument(argument: Argument) -> ua.Argument:
+    return ua.Argument(
+        Name=argument.name,
+        DataType=ua.NodeId(DATA_TYPES[argument.data_type]),
+        ValueRank=-1,
+        ArrayDimensions=[],
+        Description=ua.LocalizedText(argument.description, "en"),
+    )
