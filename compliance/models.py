@@ -14,7 +14,7 @@ from compliance.audit import append
 from compliance.rows import add, change, entry, fetch
 from compliance.signatures import Meaning
 from compliance.tables import product_model
-from compliance.users import fold
+from compliance.users import person
 from nodesets.errors import AccessDenied, IntegrityError, InvalidState, NoMatch
 from nodesets.model import Caller
 
@@ -72,9 +72,6 @@ def save_draft(
         status=Status.DRAFT,
         learned_by=caller.user,
         learned=now,
-        approved_by="",
-        approved=0,
-        signature_id="",
     )
     logged = entry(caller, now, "model.draft", f"product_model/{model_id}", new={"digest": digest})
     append(tx, logged, [("product_model", model_id)])
@@ -93,7 +90,7 @@ def approve(tx: Connection, caller: Caller, now: int, model_id: str, signature_i
     if row.status != Status.DRAFT:
         raise InvalidState(f"model {model_id} is {row.status}")
     signed = signatures.use(tx, caller, now, signature_id, "model", model_id, Meaning.APPROVAL, "model.approve")
-    if fold(signed.signer) == fold(row.learned_by):
+    if person(signed.signer) == person(row.learned_by):
         raise AccessDenied(f"{signed.signer} learned the model and cannot approve it")
     before = approved(tx, row.product)
     changed = [("product_model", model_id), ("signature_use", signature_id)]

@@ -127,7 +127,7 @@ def model_record(tx: Connection, model_id: str) -> Record:
         "product": row.product,
         "version": row.version,
         "metadata": row.metadata,
-        "digest": row.digest,
+        "digest": hashlib.sha256(row.data).hexdigest(),
         "learned": _act(row.learned, row.learned_by),
     }
 

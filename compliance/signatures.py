@@ -16,7 +16,7 @@ from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 
 from compliance import records, texts
 from compliance.audit import append
@@ -251,12 +251,6 @@ def waiting(
     if record_type is not None:
         query = query.where(signature_request.c.record_type == record_type, signature_request.c.record_id == record_id)
     return tuple(_request(row) for row in tx.execute(query.order_by(signature_request.c.requested)))
-
-
-def pending(tx: Connection, now: int) -> int:
-    """How many requests wait for a signature."""
-    query = select(func.count()).where(signature_request.c.state == State.OPEN, signature_request.c.expires > now)
-    return tx.execute(query).scalar_one()
 
 
 def new_id() -> str:

@@ -23,6 +23,15 @@ def _int(name: str) -> Column[int]:
     return Column(name, Int, nullable=False)
 
 
+def _later_text(name: str) -> Column[str]:
+    """Empty until a later step of the record's life fills it."""
+    return Column(name, String, nullable=False, default="")
+
+
+def _later_int(name: str) -> Column[int]:
+    return Column(name, Int, nullable=False, default=0)
+
+
 def _real(name: str) -> Column[float | None]:
     return Column(name, Real, nullable=True)
 
@@ -37,9 +46,9 @@ user_account = Table(
     _int("service"),
     _text("password_hash"),  # argon2id, PHC string
     _int("must_change"),
-    _int("disabled"),
-    _int("failures"),  # wrong passwords in a row
-    _int("locked_until"),
+    _later_int("disabled"),
+    _later_int("failures"),  # wrong passwords in a row
+    _later_int("locked_until"),
     _int("created"),
     _int("password_changed"),
     sqlite_strict=True,
@@ -57,9 +66,9 @@ product_model = Table(
     _text("status"),  # models.Status
     _text("learned_by"),
     _int("learned"),
-    _text("approved_by"),
-    _int("approved"),
-    _text("signature_id"),
+    _later_text("approved_by"),
+    _later_int("approved"),
+    _later_text("signature_id"),
     Index("product_model_product", "product", "version", unique=True),
     sqlite_strict=True,
 )
@@ -78,24 +87,24 @@ batch = Table(
     _text("created_by"),
     _text("created_for"),  # OnBehalfOf as claimed (process rule 15)
     _int("created"),
-    _text("started_by"),
-    _text("started_for"),
-    _int("started"),
-    _int("ended"),
+    _later_text("started_by"),
+    _later_text("started_for"),
+    _later_int("started"),
+    _later_int("ended"),
     # pinned by StartBatch (process rule 11)
-    _text("model_id"),
-    _text("model_digest"),
-    _text("configuration"),  # SHA-256 of the plant
-    _text("software"),
-    _int("samples"),  # decidable samples the plan asks for
-    _int("demo"),  # simulated results may be released
+    _later_text("model_id"),
+    _later_text("model_digest"),
+    _later_text("configuration"),  # SHA-256 of the plant
+    _later_text("software"),
+    _later_int("samples"),  # decidable samples the plan asks for
+    _later_int("demo"),  # simulated results may be released
     # quality disposition
-    _text("release_comment"),
-    _text("review_signature"),
-    _text("release_signature"),
-    _text("release_id"),
-    _text("released_by"),
-    _int("released"),
+    _later_text("release_comment"),
+    _later_text("review_signature"),
+    _later_text("release_signature"),
+    _later_text("release_id"),
+    _later_text("released_by"),
+    _later_int("released"),
     Index("batch_line", "line", "created"),
     sqlite_strict=True,
 )
@@ -158,11 +167,11 @@ batch_exception = Table(
     _text("text"),
     _text("raised_by"),
     _int("raised"),
-    _int("disposition"),  # batches.Disposition
-    _text("comment"),
-    _text("dispositioned_by"),
-    _int("dispositioned"),
-    _text("signature_id"),
+    _later_int("disposition"),  # batches.Disposition
+    _later_text("comment"),
+    _later_text("dispositioned_by"),
+    _later_int("dispositioned"),
+    _later_text("signature_id"),
     Index("batch_exception_batch", "batch_id", "number", unique=True),
     sqlite_strict=True,
 )
@@ -225,9 +234,9 @@ recommendation = Table(
     _int("created"),
     _int("expires"),
     _int("state"),  # recommendations.State
-    _text("comment"),
-    _text("decided_by"),
-    _int("decided"),
+    _later_text("comment"),
+    _later_text("decided_by"),
+    _later_int("decided"),
     Index("recommendation_state", "state", "created"),
     sqlite_strict=True,
 )

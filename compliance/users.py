@@ -82,6 +82,11 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
+def person(actor: str) -> str:
+    """Whom an actor of a record is: `os:anna`, at the machine itself, counts as the same person as the user `Anna`."""
+    return fold(actor.removeprefix("os:"))
+
+
 class Accounts:
     """All accounts. `start` before use, `close` at the end."""
 
@@ -176,9 +181,6 @@ class Accounts:
                 service=int(service),
                 password_hash=hashed,
                 must_change=int(must_change and not service),
-                disabled=0,
-                failures=0,
-                locked_until=0,
                 created=now,
                 password_changed=now,
             )
