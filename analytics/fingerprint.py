@@ -41,6 +41,8 @@ from nodesets.model import Floats, Verdict
 
 FORMAT = 1
 UNKNOWN = "unknown"
+NEAREST = 1e-3
+"""Distances below it are all the same: what is left of them is rounding."""
 NORMAL_975 = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
@@ -138,7 +140,7 @@ class Fingerprint:
             return Judgement(verdict=Verdict.NOT_DECIDABLE, reason=reason)
         vector = self._vector(features)
         t2, spe = self.statistics(vector)
-        distance = max(t2 / self.t2_limit, spe / self.spe_limit)
+        distance = float(combined(t2, spe, self.t2_limit, self.spe_limit))
         exceeded = int(np.count_nonzero(self.distances >= distance))
         n = self.reference_count
         p = (1 + exceeded) / (n + 1)
@@ -266,6 +268,11 @@ def distances(x: Floats, mean: Floats, scale: Floats, components: Floats, varian
     t = z @ components.T
     residual = z - t @ components
     return (t**2 / variances).sum(axis=1), (residual**2).sum(axis=1)
+
+
+def combined(t2: Floats | float, spe: Floats | float, t2_limit: float, spe_limit: float) -> Floats:
+    """The larger of T2 and SPE, each in units of its limit; at least `NEAREST`."""
+    return np.maximum(np.maximum(t2 / t2_limit, spe / spe_limit), NEAREST)
 
 
 def _why(product: str, ratio: float, p: float, contributions: Sequence[tuple[str, float]]) -> str:

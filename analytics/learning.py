@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtri, fdtri
 
 from analytics.features import Features
-from analytics.fingerprint import Fingerprint, distances
+from analytics.fingerprint import Fingerprint, combined, distances
 from nodesets.errors import InvalidArgument, NoData
 from nodesets.model import Floats
 
@@ -112,11 +112,10 @@ def calibrate(x: Floats, lots: Sequence[str], alpha: float) -> Calibration:
     subspace = fit(x)
     t2, spe = _held_out(x, lot, len(subspace.variances))
     k = rank(alpha, len(x))
-    t2_limit, spe_limit = largest(t2, k), largest(spe, k)
-    held_out = np.maximum(t2 / t2_limit, spe / spe_limit)
-    return Calibration(
-        subspace, t2_limit, spe_limit, held_out, largest(held_out, k), _false_alarms(t2, spe, lot, alpha)
-    )
+    t2_limit, spe_limit = _limits(subspace, t2, spe, k)
+    held_out = combined(t2, spe, t2_limit, spe_limit)
+    false_alarms = _false_alarms(subspace, t2, spe, lot, alpha)
+    return Calibration(subspace, t2_limit, spe_limit, held_out, largest(held_out, k), false_alarms)
 
 
 def _check(cycles: Sequence[Features], lots: Sequence[str]) -> None:
@@ -153,7 +152,8 @@ def fit(x: Floats, components: int | None = None) -> Subspace:
         components = int(np.searchsorted(share, VARIANCE)) + 1
     k = max(1, min(components, len(x) - 2, x.shape[1] - 1))
     sign = np.sign(rows[np.arange(k), np.argmax(np.abs(rows[:k]), axis=1)])
-    return Subspace(mean, scale, rows[:k] * sign[:, None], np.maximum(variances[:k], _TINY))
+    resolved = variances[:k] + rows[:k] ** 2 @ (RESOLUTION / scale) ** 2
+    return Subspace(mean, scale, rows[:k] * sign[:, None], resolved)
 
 
 def t2_parametric(n: int, k: int, alpha: float) -> float:
@@ -182,11 +182,17 @@ def rank(alpha: float, n: int) -> int:
 
 
 def largest(values: Floats, k: int) -> float:
-    """The k-th largest value: a new one exceeds it with a chance of at most k / (n + 1). Never zero."""
-    return max(float(np.sort(values)[-k]), _TINY)
+    """The k-th largest value: a new one exceeds it with a chance of at most k / (n + 1)."""
+    return float(np.sort(values)[-k])
 
 
-def _false_alarms(t2: Floats, spe: Floats, lot: NDArray[np.str_], alpha: float) -> int:
+def _limits(subspace: Subspace, t2: Floats, spe: Floats, k: int) -> tuple[float, float]:
+    """Limits of T2 and SPE: the k-th largest, but not below what noise of one `RESOLUTION` makes of them."""
+    expected = float(((RESOLUTION / subspace.scale) ** 2).sum())
+    return max(largest(t2, k), float(len(subspace.variances))), max(largest(spe, k), expected)
+
+
+def _false_alarms(subspace: Subspace, t2: Floats, spe: Floats, lot: NDArray[np.str_], alpha: float) -> int:
     """Held-out cycles beyond the limits that the other lots' held-out cycles give.
 
     Few cycles in the other lots give the limit their farthest one.
@@ -195,7 +201,6 @@ def _false_alarms(t2: Floats, spe: Floats, lot: NDArray[np.str_], alpha: float) 
     for name in np.unique(lot):
         own = lot == name
         k = max(1, rank(alpha, int(np.count_nonzero(~own))))
-        t2_limit, spe_limit = largest(t2[~own], k), largest(spe[~own], k)
-        distance = np.maximum(t2 / t2_limit, spe / spe_limit)
+        distance = combined(t2, spe, *_limits(subspace, t2[~own], spe[~own], k))
         count += int(np.count_nonzero(distance[own] > largest(distance[~own], k)))
     return count

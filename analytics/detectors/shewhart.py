@@ -44,7 +44,7 @@ class Shewhart:
 
 
 def learn(x: Floats, lots: Sequence[str], alpha: float) -> Shewhart:
-    """Chart of good cycles, shape (m, d), with a limit from lots held out in turn."""
+    """Chart of good cycles, shape (m, d), with a limit from lots held out in turn, of at least one sigma."""
     check_counts(lots, alpha)
     lot = np.array(lots)
     held_out = np.empty(len(x))
@@ -53,7 +53,7 @@ def learn(x: Floats, lots: Sequence[str], alpha: float) -> Shewhart:
         mean, scale = _moments(x[~own])
         held_out[own] = np.abs((x[own] - mean) / scale).max(axis=1)
     mean, scale = _moments(x)
-    return Shewhart(mean, scale, largest(held_out, rank(alpha, len(x))))
+    return Shewhart(mean, scale, max(largest(held_out, rank(alpha, len(x))), 1.0))
 
 
 def _moments(x: Floats) -> tuple[Floats, Floats]:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from analytics.fingerprint import combined
 from analytics.learning import Calibration, calibrate, check_counts
 from nodesets.model import Floats
 
@@ -41,7 +40,7 @@ class PrincipalSubspace:
     def score(self, x: Floats) -> float:
         c = self.calibration
         t2, spe = c.subspace.distances(x[None, :])
-        return float(np.maximum(t2 / c.t2_limit, spe / c.spe_limit)[0]) / c.limit
+        return float(combined(t2, spe, c.t2_limit, c.spe_limit)[0]) / c.limit
 
 
 def learn(x: Floats, lots: Sequence[str], alpha: float) -> PrincipalSubspace:
