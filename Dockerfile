@@ -3,7 +3,9 @@
 #   docker build -t enose .
 #   docker run -p 4840:4840 -v enose-data:/data -v ./plant.yaml:/etc/enose/plant.yaml:ro enose
 #
-# The data volume holds database, keys and trust lists; nothing else in the container changes.
+# The data volume holds database, keys and trust lists; nothing else in the container changes. The plant file needs
+# `server.host: 0.0.0.0` and, as `server.hostname`, the name clients reach the container by; a port other than 4840 is
+# told to the health check by ENOSE_PORT. A bill of materials comes with `docker buildx build --sbom=true`.
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
