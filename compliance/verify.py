@@ -314,7 +314,7 @@ def _range(first: int, last: int) -> str:
 def _entry(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Sequence[Value]) -> Iterator[Problem]:
     """Compare an entry's columns with its body, and note what the body says of records and history."""
     try:
-        said = json.loads(body)
+        said = json.loads(body.decode())
         columns = [said["v"], int(said["time"]), said["actor"], said["action"], said["object"], said["outcome"]]
         logged = [(name, digest, seq) for name, digest in said["records"].items()]
         if said["action"] == COVER:
@@ -322,7 +322,8 @@ def _entry(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seque
             scratch.execute(
                 "INSERT INTO coverage VALUES (?, ?, ?, ?)", (seq, int(new["first"]), int(new["last"]), new["digest"])
             )
-        scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
+        if logged:
+            scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, sqlite3.Error):
         yield Problem("audit_entry", str(seq), "body is not that of an entry")
         return

@@ -6,7 +6,7 @@ status    u4 little endian, one a column; a single one when all are equal, as th
 
 import struct
 from collections.abc import Iterable
-from typing import Final, TypedDict
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,8 @@ SAMPLE_SIZE: Final = 8
 _HEAD = struct.Struct("<4q2I")
 
 
-class Record(TypedDict):
-    """A row of the table `frame`."""
+class Record(NamedTuple):
+    """A row of the table `frame`, in the order of its columns."""
 
     id: int
     layout: int
@@ -33,23 +33,17 @@ def record(number: int, layout: int, row: Row) -> Record:
     """The table row of `row` as frame `number`."""
     status = row.status.astype("<u4", copy=False).tobytes()
     one = status[:STATUS_SIZE]
-    return {
-        "id": number,
-        "layout": layout,
-        "source_time": row.source_time,
-        "received_time": row.received_time,
-        "status": one if status == one * (len(status) // STATUS_SIZE) else status,
-        "samples": row.values.astype("<f8", copy=False).tobytes(),
-    }
+    uniform = status == one * (len(status) // STATUS_SIZE)
+    samples = row.values.astype("<f8", copy=False).tobytes()
+    return Record(number, layout, row.source_time, row.received_time, one if uniform else status, samples)
 
 
 def canonical(frame: Record) -> bytes:
     """What the digest of a commit group is over: id, layout, source time, received time (i8 little endian), length of
     status and of samples (u4), status, samples. `compliance.verify` computes the same on its own.
     """
-    status, samples = frame["status"], frame["samples"]
-    times = frame["source_time"], frame["received_time"]
-    return _HEAD.pack(frame["id"], frame["layout"], *times, len(status), len(samples)) + status + samples
+    *numbers, status, samples = frame
+    return _HEAD.pack(*numbers, len(status), len(samples)) + status + samples
 
 
 def values(samples: Iterable[bytes]) -> Floats:

@@ -97,6 +97,7 @@ class Writer:
         covered: Cover,
     ) -> None:
         self._engine = engine
+        self._insert_frame = str(insert(frame).compile(engine))
         self._groups = {group: tuple(columns) for group, columns in groups.items()}
         self._clock = clock
         self._commit_seconds = commit_seconds
@@ -269,7 +270,7 @@ class Writer:
             record = frames.record(number, self._layouts[row.group], row)
             digest.update(frames.canonical(record))
             records.append(record)
-        tx.execute(insert(frame), records)
+        tx.exec_driver_sql(self._insert_frame, records)
         tx.execute(
             insert(commit_group).values(
                 sequence=self._sequence + 1,

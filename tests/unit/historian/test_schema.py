@@ -1,0 +1,116 @@
+"""The tables as a user's disk has them."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import BigInteger, Double, LargeBinary, Text, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateTable
+
+from compliance import audit
+from historian.schema import engine, metadata, migrate, reading
+from nodesets.errors import ConfigurationError
+from tests.unit.historian.support import database, logged, url
+
+
+def test_migrations_make_the_tables_the_program_works_with(tmp_path: Path) -> None:
+    # A migration is frozen, the tables go on: the sum of the migrations must be today's tables.
+    with database(tmp_path / "enose.db") as made, made.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_every_table_is_strict_and_of_the_four_types(tmp_path: Path) -> None:
+    # A STRICT table stops a text swapped for a BLOB (compliance.md 2.3); the four types give the verifier, which
+    # reads with sqlite3 alone, the very values the audit log hashed.
+    with database(tmp_path / "enose.db"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "enose.db")) as connection:
+        loose = connection.execute(
+            "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+    assert loose == [("alembic_version",)]
+    for table in metadata.tables.values():
+        assert {type(column.type) for column in table.columns} <= {BigInteger, Double, LargeBinary, Text}
+        assert CreateTable(table).compile(dialect=postgresql.dialect())
+
+
+def test_only_the_owner_can_read_what_the_database_writes(tmp_path: Path) -> None:
+    # Hashes of passwords and production data: 0600, whatever the umask and whatever an earlier file had.
+    path = tmp_path / "enose.db"
+    path.touch(0o644)
+    before = os.umask(0)
+    try:
+        with database(path) as made, made.connect():
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("enose.db", "enose.db-wal", "enose.db-shm"), 0o600)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    # F24: the transaction is rolled back as a whole.
+    made = engine(url(tmp_path / "enose.db"))
+    with made.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE layout (x)")
+    with pytest.raises(OperationalError, match="already exists"):
+        migrate(made)
+    with made.begin() as connection:
+        assert connection.execute(text("SELECT name FROM sqlite_master")).scalars().all() == ["layout"]
+    made.dispose()
+
+
+def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    # Going on would write rows the later version does not expect.
+    with database(tmp_path / "enose.db") as made:
+        with made.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(ConfigurationError, match="9999"):
+            migrate(made)
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:", "postgresql://localhost/enose"])
+def test_anything_but_a_file_of_sqlite_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError):
+        engine(address)
+
+
+def test_a_reading_connection_cannot_write(tmp_path: Path) -> None:
+    with database(tmp_path / "enose.db"):
+        reader = reading(url(tmp_path / "enose.db"))
+        with pytest.raises(OperationalError, match="readonly"), reader.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM audit_entry")
+        reader.dispose()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_entry SET actor = 'mallory'",
+        "DELETE FROM audit_entry WHERE seq = 1",
+        "INSERT OR REPLACE INTO audit_entry SELECT 0, prev, body, leaf, 1, ts, 'mallory', action, object, outcome "
+        "FROM audit_entry WHERE seq = 0",
+        "INSERT INTO audit_entry SELECT 0, prev, body, leaf, 1, ts, actor, action, object, outcome "
+        "FROM audit_entry WHERE seq = 0 ON CONFLICT (seq) DO UPDATE SET actor = 'mallory'",
+        "INSERT INTO audit_entry SELECT 3, prev, body, leaf, 1, ts, actor, action, object, outcome "
+        "FROM audit_entry WHERE seq = 0",
+        "INSERT INTO audit_entry SELECT -1, prev, body, leaf, 1, ts, actor, action, object, outcome "
+        "FROM audit_entry WHERE seq = 0",
+    ],
+)
+def test_an_accident_cannot_change_the_log(tmp_path: Path, statement: str) -> None:
+    # INSERT OR REPLACE goes past triggers on UPDATE and DELETE in SQLite (compliance.md 2.3): a third one stops it.
+    with database(tmp_path / "enose.db") as made:
+        with made.begin() as tx:
+            audit.append(tx, logged())
+            audit.append(tx, logged())
+        with closing(sqlite3.connect(tmp_path / "enose.db")) as connection:
+            before = connection.execute("SELECT * FROM audit_entry").fetchall()
+            with pytest.raises(sqlite3.IntegrityError, match=r"append-only|next number"):
+                connection.execute(statement)
+            assert connection.execute("SELECT * FROM audit_entry").fetchall() == before

@@ -1,0 +1,344 @@
+"""Nothing acknowledged is lost, nothing lost is acknowledged."""
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+import pytest
+from sqlalchemy import Connection, Engine, select
+
+from compliance import verify
+from historian import schema
+from historian.frames import canonical, record
+from historian.schema import audit_entry, commit_group, frame, layout
+from historian.writer import COVER_SECONDS, Writer
+from nodesets.errors import InvalidArgument, StorageError
+from tests.unit.historian.support import GROUPS, SteppedClock, child, database, make_layout, row, writing
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "enose.db"
+
+
+@pytest.fixture
+def made(path: Path) -> Iterator[Engine]:
+    with database(path) as engine:
+        yield engine
+
+
+def stored(path: Path, query: str) -> list[tuple[object, ...]]:
+    """What another process sees, now."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def held(writer: Writer) -> tuple[Event, Future[bool]]:
+    """Keep the writer in a transaction until the event is set."""
+    begun, release = Event(), Event()
+
+    def wait(_: Connection) -> bool:
+        begun.set()
+        return release.wait()
+
+    future = writer.submit(wait)
+    begun.wait()
+    return release, future
+
+
+def test_what_is_acknowledged_is_committed(path: Path, made: Engine) -> None:
+    # "Visible means committed" (architecture): whoever is told can read it through a connection of his own.
+    with writing(made) as writer:
+        writer.append([row("EN02", 10, [1.5]), row("EN02", 20, [2.5])]).result()
+        assert stored(path, "SELECT source_time FROM frame ORDER BY id") == [(10,), (20,)]
+        writer.submit(lambda tx: make_layout(tx, "new")).result()
+        assert stored(path, "SELECT count(*) FROM layout WHERE tag_group = 'new'") == [(1,)]
+
+
+def test_nothing_is_acknowledged_before_its_commit(path: Path, made: Engine) -> None:
+    with writing(made) as writer:
+        release, holding = held(writer)
+        future = writer.append([row("EN02", 10, [1.5])])
+        assert not future.done()
+        assert stored(path, "SELECT * FROM frame") == []
+        release.set()
+        assert holding.result()
+        future.result()
+
+
+def test_all_that_waits_goes_into_one_transaction(path: Path, made: Engine) -> None:
+    # One fsync for all devices (compliance.md 2.2: 503 commits a second, but 110,814 rows in groups of 1000).
+    with writing(made) as writer:
+        release, _ = held(writer)
+        futures = [writer.append([row("EN02", time, [0.0])]) for time in range(50)]
+        release.set()
+        for future in futures:
+            future.result()
+        assert stored(path, "SELECT sequence, first_frame, last_frame FROM commit_group") == [(1, 1, 50)]
+
+
+def test_work_sees_the_rows_appended_before_it(made: Engine) -> None:
+    # A batch record digests the readings of its cycle in the transaction that ends it.
+    with writing(made) as writer:
+        release, _ = held(writer)
+        writer.append([row("EN02", 10, [1.5])])
+        seen = writer.submit(lambda tx: tx.execute(select(frame.c.source_time)).scalars().all())
+        release.set()
+        assert seen.result() == [10]
+
+
+def test_work_that_fails_leaves_its_neighbours_and_no_trace(path: Path, made: Engine) -> None:
+    # Each piece of work has its own savepoint: change and entry of the failing one are both absent (R09).
+    def fail(tx: Connection) -> None:
+        make_layout(tx, "failing")
+        raise InvalidArgument("no")
+
+    with writing(made) as writer:
+        release, _ = held(writer)
+        before = writer.submit(lambda tx: make_layout(tx, "before"))
+        failing = writer.submit(fail)
+        appended = writer.append([row("EN02", 10, [1.5])])
+        after = writer.submit(lambda tx: make_layout(tx, "after"))
+        release.set()
+        with pytest.raises(InvalidArgument):
+            failing.result()
+        before.result(), after.result(), appended.result()
+        names = "SELECT tag_group FROM layout WHERE columns = '[]' ORDER BY id"
+        assert stored(path, names) == [("before",), ("after",)]
+        assert stored(path, "SELECT count(*) FROM audit_entry WHERE action = 'layout.make'") == [(2,)]
+    assert verify.check(path).clean
+
+
+def test_a_change_whose_entry_cannot_be_written_is_absent(path: Path, made: Engine) -> None:
+    # R09: change and audit entry commit in one transaction.
+    with made.begin() as tx:
+        tx.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit_entry WHEN NEW.action = 'refused' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    with writing(made) as writer:
+        with pytest.raises(Exception, match="refused"):
+            writer.submit(lambda tx: make_layout(tx, "unlogged", "refused")).result()
+        assert stored(path, "SELECT * FROM layout WHERE tag_group = 'unlogged'") == []
+        writer.submit(lambda tx: make_layout(tx, "logged")).result()
+
+
+def test_a_full_queue_refuses_and_counts(made: Engine) -> None:
+    # Bounded, and never silent: the caller learns of every row that was not taken.
+    with writing(made, queue=10) as writer:
+        release, _ = held(writer)
+        taken = writer.append([row("EN02", time, [0.0]) for time in range(9)])
+        refused = writer.append([row("EN02", time, [0.0]) for time in range(2)])
+        last = writer.submit(lambda _: "last")
+        over = writer.submit(lambda _: "over")
+        assert writer.refused == 3
+        release.set()
+        assert last.result() == "last"
+        taken.result()
+        for future in (refused, over):
+            with pytest.raises(StorageError, match="wait for the disk"):
+                future.result()
+        writer.append([row("EN02", 99, [0.0])]).result()
+
+
+@pytest.mark.parametrize("bad", [row("EN03", 1, [1.0]), row("EN02", 1, [1.0, 2.0]), row("EN02", 1, [1.0], [0, 0])])
+def test_a_row_that_fits_no_group_is_refused_before_it_is_queued(made: Engine, bad: object) -> None:
+    # One poisoned row must not take the transaction of its neighbours with it (F09).
+    with writing(made) as writer, pytest.raises(ValueError, match="values"):
+        writer.append([bad])  # type: ignore[list-item]
+
+
+def test_a_full_disk_refuses_until_there_is_space(path: Path, made: Engine) -> None:
+    # F04: nothing acknowledged, no half of a change left, and no restart needed.
+    def limit(pages: int) -> None:
+        writer.submit(lambda tx: tx.exec_driver_sql(f"PRAGMA max_page_count = {pages}").scalar()).result()
+
+    with writing(made) as writer:
+        writer.append([row("EN02", 1, [1.0])]).result()
+        (pages,) = stored(path, "SELECT page_count FROM pragma_page_count")[0]
+        limit(int(str(pages)))
+        release, _ = held(writer)
+        many = writer.append([row("EN01", time, [1.0, 2.0, 3.0]) for time in range(5000)])
+        work = writer.submit(lambda tx: make_layout(tx, "beside"))
+        release.set()
+        for future in (many, work):
+            with pytest.raises(StorageError, match="full"):
+                future.result()
+        assert "full" in writer.trouble
+        limit(1_000_000)
+        writer.append([row("EN02", 2, [2.0])]).result()
+        assert not writer.trouble
+        assert stored(path, "SELECT id, source_time FROM frame") == [(1, 1), (2, 2)]
+    assert verify.check(path).clean
+
+
+def test_work_that_fills_the_disk_refuses_the_whole_transaction(made: Engine) -> None:
+    # SQLite has rolled the transaction back: acknowledging the neighbours would be a lie.
+    with writing(made) as writer:
+        release, _ = held(writer)
+        appended = writer.append([row("EN02", 1, [1.0])])
+
+        def fill(tx: Connection) -> None:
+            tx.exec_driver_sql("PRAGMA max_page_count = 1")
+            for _ in range(1000):
+                make_layout(tx, "x" * 10_000)
+
+        filling = writer.submit(fill)
+        release.set()
+        for future in (appended, filling):
+            with pytest.raises(StorageError, match="full"):
+                future.result()
+
+
+def test_a_lock_of_another_process_refuses_and_passes(
+    path: Path, made: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A backup tool may hold the file; nothing was begun, so nothing is in doubt.
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.01)
+    with database(path) as impatient, writing(impatient) as writer, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match="locked"):
+            writer.append([row("EN02", 1, [1.0])]).result()
+        other.rollback()
+        writer.append([row("EN02", 1, [1.0])]).result()
+
+
+def test_after_a_failed_write_nothing_is_acknowledged_until_restart(path: Path, made: Engine) -> None:
+    # F05. The limit is lifted before the third append: the writer must not believe the disk again.
+    ran = subprocess.run(child("faulty", str(path), "limit"), check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == ["recorded", "refused", "refused"]
+    with writing(made) as writer:
+        writer.append([row("EN02", 4, [4.0])]).result()
+    assert stored(path, "SELECT source_time FROM frame") == [(1,), (4,)]
+    assert verify.check(path).clean
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler to preload a failing fsync")
+def test_a_failed_fsync_is_never_retried_as_success(path: Path, made: Engine, tmp_path: Path) -> None:
+    # F05: Linux reports a lost page once; the next fsync succeeds without it. What the failed commit wrote may be
+    # there after the restart or not: it was refused, and the log is sound either way.
+    library = tmp_path / "fsync.so"
+    source = Path(__file__).with_name("fsync.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    environment = os.environ | {"LD_PRELOAD": str(library), "FAULT": f"{path}.fault"}
+    command = child("faulty", str(path), "fsync")
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert ran.stdout.split() == ["recorded", "refused", "refused"]
+    with writing(made) as writer:
+        writer.append([row("EN02", 4, [4.0])]).result()
+    assert stored(path, "SELECT source_time FROM frame WHERE source_time <> 2") == [(1,), (4,)]
+    assert verify.check(path).clean
+
+
+def test_what_waits_is_carried_out_by_close(path: Path, made: Engine) -> None:
+    with writing(made) as writer:
+        release, _ = held(writer)
+        futures = [writer.append([row("EN02", time, [0.0])]) for time in range(5)]
+        release.set()
+    assert all(future.done() and future.exception() is None for future in futures)
+    assert stored(path, "SELECT count(*) FROM frame") == [(5,)]
+    for late in (writer.append([row("EN02", 9, [0.0])]), writer.submit(lambda _: None)):
+        with pytest.raises(StorageError, match="closed"):
+            late.result()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_of_the_writer_leaves_no_one_waiting(made: Engine) -> None:
+    # What covers history raising must show as refusals, not as clients that wait for ever.
+    clock, calls = SteppedClock(), []
+
+    def cover(*_: object) -> None:
+        calls.append(clock.seconds)
+        if clock.seconds:
+            raise LookupError("defect")
+
+    writer = Writer(made, GROUPS, clock=clock, commit_seconds=0, queue=10, covered=cover)
+    writer.start()
+    clock.seconds = COVER_SECONDS
+    for _ in range(2):
+        with pytest.raises(StorageError, match="failed"):
+            writer.append([row("EN02", 1, [1.0])]).result()
+    writer.close()
+    assert calls == [0, COVER_SECONDS]
+
+
+def test_history_is_covered_once_a_minute_and_at_close(path: Path, made: Engine) -> None:
+    # compliance.md 2.4, item 11.
+    clock = SteppedClock()
+    covered = (
+        "SELECT json_extract(CAST(body AS TEXT), '$.new.first'), json_extract(CAST(body AS TEXT), '$.new.last') "
+        "FROM audit_entry WHERE action = 'history.cover' ORDER BY seq"
+    )
+    with writing(made, clock=clock) as writer:
+        for time in range(5):
+            writer.append([row("EN02", time, [0.0])]).result()
+        assert stored(path, covered) == [(1, 0)]  # the layouts, made at the start
+        report = verify.check(path)
+        assert (report.clean, report.uncovered_groups, report.uncovered_frames) == (True, 5, 5)
+        clock.seconds = COVER_SECONDS
+        writer.append([row("EN02", 5, [0.0])]).result()
+        writer.append([row("EN02", 6, [0.0])]).result()
+        assert stored(path, covered) == [(1, 0), (1, 6)]
+    assert stored(path, covered) == [(1, 0), (1, 6), (7, 7)]
+    report = verify.check(path)
+    assert (report.clean, report.uncovered_frames) == (True, 0)
+
+
+def test_a_layout_is_made_when_the_columns_change_and_found_again_when_not(path: Path, made: Engine) -> None:
+    # Frames of years ago keep the columns they were recorded with.
+    with writing(made):
+        pass
+    with writing(made, {"EN02": ("EN02.S01", "EN02.S02")}) as writer:
+        writer.append([row("EN02", 1, [1.0, 2.0])]).result()
+    with writing(made) as writer:
+        writer.append([row("EN02", 2, [1.0])]).result()
+    assert stored(path, "SELECT id, tag_group FROM layout") == [(1, "EN01"), (2, "EN02"), (3, "EN02")]
+    assert stored(path, "SELECT layout FROM frame ORDER BY id") == [(3,), (2,)]
+    assert verify.check(path).clean
+
+
+def test_the_verifier_computes_the_bytes_the_writer_hashed() -> None:
+    # The verifier stands alone and repeats the definition: this binds the two.
+    one = record(7, 3, row("EN01", -5, [1.0, float("nan"), -0.0], [0, 0x808C0000, 0]))
+    same = record(8, 3, row("EN01", 2**62, [1.0, 2.0, 3.0], [0x80310000] * 3))
+    assert [len(r.status) for r in (one, same)] == [12, 4]
+    assert [canonical(r) for r in (one, same)] == [verify.frame_bytes(*r) for r in (one, same)]
+
+
+def test_no_acknowledged_row_is_lost_by_kill_9(path: Path, made: Engine) -> None:
+    # F01; the acknowledged of all runs, since a restart must not lose what an earlier one kept.
+    chosen = random.Random(9)
+    acknowledged: dict[int, int] = {}
+    for run in range(5):
+        process = subprocess.Popen(child("killed", str(path), str(run)), stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(chosen.randrange(1, 60))]
+        process.kill()
+        lines += process.stdout.readlines()
+        acknowledged[run] = int(lines[-1])
+        process.stdout.close()
+        process.wait()
+        report = verify.check(path)
+        assert report.problems == []
+    with made.begin() as tx:
+        frames = tx.execute(select(frame.c.source_time, frame.c.samples)).all()
+        layouts = set(tx.execute(select(layout.c.tag_group)).scalars())
+        entries = tx.execute(select(audit_entry.c.seq)).scalars().all()
+        groups = tx.execute(select(commit_group.c.sequence)).scalars().all()
+    assert entries == list(range(len(entries)))
+    assert groups == list(range(1, len(groups) + 1))
+    for run, last in acknowledged.items():
+        for number in range(1, last + 1):
+            kept = row("KILLED", number, (run, number)).values.tobytes()
+            assert sum(f.samples == kept for f in frames) == 3
+            assert f"{run}/{number}" in layouts
+    with writing(made):
+        pass
+    assert verify.check(path).uncovered_frames == 0
