@@ -27,7 +27,7 @@ _ARGUMENTS: Mapping[str, tuple[str, str]] = {
     "IsValid": ("Boolean", "The signature is ours and belongs to this digest"),
     "LotId": ("String", "Lot of the material"),
     "Manifest": ("String", "What is signed, readable, as it will be printed"),
-    "Meaning": ("String", "review, approval, release, responsibility or authorship"),
+    "Meaning": ("String", "review, approval, release, rejection or quarantine"),
     "ModelId": ("String", "Model, PRODUCT/version"),
     "NewPassword": ("String", "Password to use from now on; never recorded"),
     "OldPassword": ("String", "Present password; never recorded"),
@@ -36,12 +36,12 @@ _ARGUMENTS: Mapping[str, tuple[str, str]] = {
     "PlannedQuantity": ("Double", "In the unit of the product"),
     "ProductId": ("String", "Product of the plant's configuration"),
     "Reason": ("String", "Why; must not be empty; recorded"),
-    "ReasonCode": ("Int32", "Site's own reason code"),
+    "ReasonCode": ("Int32", "0 other, 1 quality, 2 exception, 3 documentation, 4 recall"),
     "RecipeId": ("String", "Recipe of the MES; may be empty"),
     "RecommendationId": ("String", "Recommendation in one of the slots R01 to R10"),
     "RecordDigest": ("String", "SHA-256 of the record, hex"),
     "RecordId": ("String", "Name of the record, e.g. batch or model id"),
-    "RecordType": ("String", "batch, model or exception"),
+    "RecordType": ("String", "batch, exception, model or result"),
     "ReleaseId": ("String", "Name of the release"),
     "ReleasedAt": ("DateTime", "UTC"),
     "Role": ("String", "Role of information model 1.7, e.g. Operator, QA; several separated by commas"),
@@ -88,8 +88,8 @@ class MethodSpec:
     roles: frozenset[Role]
     """Roles that may call it; `compliance.policy` decides, and a test holds the two together."""
     description: str
-    gmp: bool = False
-    """Takes OnBehalfOf as optional last input (process rule 15, decision 0002)."""
+    on_behalf_of: bool = False
+    """A service account may call it for a person: OnBehalfOf is its optional last input (process rule 15)."""
 
     @property
     def key(self) -> str:
@@ -99,7 +99,7 @@ class MethodSpec:
     @property
     def required(self) -> int:
         """How many inputs a call must have at least."""
-        return len(self.inputs) - self.gmp
+        return len(self.inputs) - self.on_behalf_of
 
 
 def _arguments(names: str) -> tuple[Argument, ...]:
@@ -107,17 +107,17 @@ def _arguments(names: str) -> tuple[Argument, ...]:
 
 
 def _row(
-    key: str, inputs: str, outputs: str, roles: frozenset[Role], description: str, *, gmp: bool = False
+    key: str, inputs: str, outputs: str, roles: frozenset[Role], description: str, *, shared: bool = False
 ) -> MethodSpec:
     owner, name = key.split(".")
     return MethodSpec(
         object=owner,
         name=name,
-        inputs=_arguments(f"{inputs} OnBehalfOf" if gmp else inputs),
+        inputs=_arguments(f"{inputs} OnBehalfOf" if shared else inputs),
         outputs=_arguments(outputs),
         roles=roles,
         description=description,
-        gmp=gmp,
+        on_behalf_of=shared,
     )
 
 
@@ -130,16 +130,16 @@ METHODS: Mapping[str, MethodSpec] = {
             "RunId",
             _OPERATOR,
             "Starts one cycle; BadInvalidState while one runs.",
-            gmp=True,
+            shared=True,
         ),
-        _row("MethodSet.StopAcquisition", "Reason", "", _OPERATOR, "Stops the running cycle.", gmp=True),
+        _row("MethodSet.StopAcquisition", "Reason", "", _OPERATOR, "Stops the running cycle.", shared=True),
         _row(
             "MethodSet.SetContext",
             "StreamId FieldName Value",
             "",
             _OPERATOR,
             "Sets one context field; the identity of the material comes only from BatchControl.",
-            gmp=True,
+            shared=True,
         ),
         _row(
             "BatchControl.CreateBatch",
@@ -148,21 +148,23 @@ METHODS: Mapping[str, MethodSpec] = {
             _BATCH,
             "Opens a batch in the line's slot; BadEntryExists when it exists with other arguments, "
             "BadInvalidState while the slot is busy, BadConfigurationError without an approved model.",
-            gmp=True,
+            shared=True,
         ),
-        _row("BatchControl.StartBatch", "BatchId", "StateNumber", _BATCH, "Idle to Running.", gmp=True),
-        _row("BatchControl.CompleteBatch", "BatchId", "StateNumber", _BATCH, "Running to Complete.", gmp=True),
-        _row("BatchControl.HoldBatch", "BatchId Reason", "StateNumber", _BATCH, "Running to Held.", gmp=True),
-        _row("BatchControl.RestartBatch", "BatchId Reason", "StateNumber", _BATCH, "Held to Running.", gmp=True),
-        _row("BatchControl.StopBatch", "BatchId Reason", "StateNumber", _BATCH, "Ends the batch early.", gmp=True),
-        _row("BatchControl.AbortBatch", "BatchId Reason", "StateNumber", _BATCH, "Ends the batch at once.", gmp=True),
+        _row("BatchControl.StartBatch", "BatchId", "StateNumber", _BATCH, "Idle to Running.", shared=True),
+        _row("BatchControl.CompleteBatch", "BatchId", "StateNumber", _BATCH, "Running to Complete.", shared=True),
+        _row("BatchControl.HoldBatch", "BatchId Reason", "StateNumber", _BATCH, "Running to Held.", shared=True),
+        _row("BatchControl.RestartBatch", "BatchId Reason", "StateNumber", _BATCH, "Held to Running.", shared=True),
+        _row("BatchControl.StopBatch", "BatchId Reason", "StateNumber", _BATCH, "Ends the batch early.", shared=True),
+        _row(
+            "BatchControl.AbortBatch", "BatchId Reason", "StateNumber", _BATCH, "Ends the batch at once.", shared=True
+        ),
         _row(
             "BatchControl.EvaluateBatch",
             "BatchId",
             "Score Verdict OpenExceptions RecordDigest",
             _QA_MES,
             "Evaluates the batch's results; BadNoData with too few.",
-            gmp=True,
+            shared=True,
         ),
         _row("BatchControl.GetBatchSummary", "BatchId", "SummaryJson", ANYONE, "The batch record; BadNotFound."),
         _row(
@@ -171,7 +173,6 @@ METHODS: Mapping[str, MethodSpec] = {
             "OpenExceptions",
             _QA,
             "Decides about one exception.",
-            gmp=True,
         ),
         _row(
             "BatchControl.RequestRelease",
@@ -179,7 +180,7 @@ METHODS: Mapping[str, MethodSpec] = {
             "SignatureRequestId RecordDigest Manifest",
             _QA_MES,
             "Reviewed batch to AwaitingSignature; BadInvalidState with open critical exceptions.",
-            gmp=True,
+            shared=True,
         ),
         _row(
             "BatchControl.ReleaseBatch",
@@ -187,7 +188,6 @@ METHODS: Mapping[str, MethodSpec] = {
             "ReleaseId ReleasedAt RecordDigest",
             frozenset({Role.QA_RELEASE}),
             "Releases by signature; BadNoMatch when the record changed since, BadUserAccessDenied for the reviewer.",
-            gmp=True,
         ),
         _row(
             "BatchControl.RejectBatch",
@@ -195,7 +195,6 @@ METHODS: Mapping[str, MethodSpec] = {
             "ReleaseId",
             _QA,
             "Rejects; of a released batch: recalls.",
-            gmp=True,
         ),
         _row(
             "BatchControl.QuarantineBatch",
@@ -203,7 +202,6 @@ METHODS: Mapping[str, MethodSpec] = {
             "StateNumber",
             _QA,
             "Back to Quarantine.",
-            gmp=True,
         ),
         _row(
             "Signatures.RequestSignature",
@@ -211,7 +209,6 @@ METHODS: Mapping[str, MethodSpec] = {
             "SignatureRequestId RecordDigest Manifest ExpiresAt",
             ANYONE,
             "Freezes a record for signing.",
-            gmp=True,
         ),
         _row(
             "Signatures.ExecuteSignature",
@@ -222,7 +219,7 @@ METHODS: Mapping[str, MethodSpec] = {
         ),
         _row(
             "Signatures.CancelSignature",
-            "SignatureRequestId Reason",
+            "SignatureRequestId",
             "",
             ANYONE,
             "Withdraws a request that is not signed.",
@@ -240,15 +237,13 @@ METHODS: Mapping[str, MethodSpec] = {
             "ModelId RecordDigest",
             _ENGINEER,
             "Learns a draft from the good cycles of a time; BadNoData with too few cycles or lots.",
-            gmp=True,
         ),
         _row(
             "Models.ApproveModel",
-            "ModelId SignatureId Comment",
+            "ModelId SignatureId",
             "RecordDigest",
             _QA,
             "Makes a draft the product's approved model, from the next batch on.",
-            gmp=True,
         ),
         _row("Agents.AcceptRecommendation", "RecommendationId Comment", "State", _HUMAN, "Carries out nothing."),
         _row("Agents.RejectRecommendation", "RecommendationId Comment", "State", _HUMAN, "Carries out nothing."),
@@ -262,7 +257,7 @@ METHODS: Mapping[str, MethodSpec] = {
         ),
         _row(
             "Security.AddUser",
-            "UserId FullName Role TemporaryPassword Reason",
+            "UserId FullName Role TemporaryPassword",
             "",
             _ADMIN,
             "Opens an account; an id is never used twice.",
@@ -287,7 +282,7 @@ def methods_of(owner: str) -> tuple[Declaration, ...]:
             name=m.name,
             node_class="Method",
             description=m.description,
-            method=Method(inputs=m.inputs, outputs=m.outputs, optional=int(m.gmp)),
+            method=Method(inputs=m.inputs, outputs=m.outputs, optional=int(m.on_behalf_of)),
             members=tuple(_described(a) for a in m.inputs[m.required :]),
         )
         for m in METHODS.values()

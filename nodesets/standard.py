@@ -10,8 +10,8 @@ from nodesets.declarations import Argument, Declaration, Method, Rule, Type, ite
 DATA_TYPES: Mapping[str, int] = {
     "Boolean": 1, "SByte": 2, "Byte": 3, "Int16": 4, "UInt16": 5, "Int32": 6, "UInt32": 7, "Int64": 8, "UInt64": 9,
     "Float": 10, "Double": 11, "String": 12, "DateTime": 13, "ByteString": 15, "NodeId": 17, "StatusCode": 19,
-    "QualifiedName": 20, "LocalizedText": 21, "Number": 26, "Enumeration": 29, "Duration": 290, "UtcTime": 294,
-    "Argument": 296, "Range": 884, "EUInformation": 887, "EnumValueType": 7594,
+    "QualifiedName": 20, "LocalizedText": 21, "BaseDataType": 24, "Number": 26, "Enumeration": 29, "Duration": 290,
+    "UtcTime": 294, "Argument": 296, "Range": 884, "EUInformation": 887, "EnumValueType": 7594,
 }  # fmt: skip
 REFERENCE_TYPES: Mapping[str, int] = {
     "Organizes": 35, "HasEventSource": 36, "HasModellingRule": 37, "HasTypeDefinition": 40, "HasSubtype": 45,
@@ -72,14 +72,23 @@ STANDARD: Mapping[str, Type] = {
             members=(prop("EnumValues", "EnumValueType", array=True), prop("ValueAsText", "LocalizedText")),
         ),
         # Part 16: state machines
-        Type(name="StateVariableType", number=2755, base="BaseDataVariableType"),
         Type(
-            name="FiniteStateVariableType",
-            number=2760,
-            base="StateVariableType",
-            members=(prop("Id", "NodeId"), _optional("Name", "QualifiedName"), _optional("Number", "UInt32")),
+            name="StateVariableType",
+            number=2755,
+            base="BaseDataVariableType",
+            members=(
+                prop("Id", "BaseDataType"),
+                _optional("Name", "QualifiedName"),
+                _optional("Number", "UInt32"),
+            ),
         ),
-        Type(name="StateMachineType", number=2299, base="BaseObjectType"),
+        Type(name="FiniteStateVariableType", number=2760, base="StateVariableType", members=(prop("Id", "NodeId"),)),
+        Type(
+            name="StateMachineType",
+            number=2299,
+            base="BaseObjectType",
+            members=(variable("CurrentState", "LocalizedText", type="StateVariableType"),),
+        ),
         Type(
             name="FiniteStateMachineType",
             number=2771,
@@ -107,8 +116,26 @@ STANDARD: Mapping[str, Type] = {
                 prop("Severity", "UInt16"),
             ),
         ),
-        Type(name="AuditEventType", number=2052, base="BaseEventType", abstract=True),
-        Type(name="AuditUpdateMethodEventType", number=2127, base="AuditEventType", abstract=True),
+        Type(
+            name="AuditEventType",
+            number=2052,
+            base="BaseEventType",
+            abstract=True,
+            members=(
+                prop("ActionTimeStamp", "UtcTime"),
+                prop("Status", "Boolean"),
+                prop("ServerId", "String"),
+                prop("ClientAuditEntryId", "String"),
+                prop("ClientUserId", "String"),
+            ),
+        ),
+        Type(
+            name="AuditUpdateMethodEventType",
+            number=2127,
+            base="AuditEventType",
+            abstract=True,
+            members=(prop("MethodId", "NodeId"), prop("InputArguments", "BaseDataType", array=True)),
+        ),
         # Part 9: conditions and alarms
         Type(
             name="TwoStateVariableType",

@@ -7,7 +7,7 @@ BadWaitingForInitialData until then.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypedDict
 
 from asyncua import ua
 
@@ -67,8 +67,7 @@ class Space:
     references: tuple[Reference, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TagRow:
+class TagRow(TypedDict):
     """One line of the tag list."""
 
     node_id: str
