@@ -21,6 +21,7 @@ EnoseError
 │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
 ├── StorageError            BadResourceUnavailable: nothing was acknowledged
 ├── DeviceError             BadCommunicationError: the e-nose did not do it
+├── CertificateRefused      BadSecurityChecksFailed: the reason is for our log, never for the peer
 └── IntegrityError          a record is not what was signed; carries the record's name
 """
 
@@ -163,6 +164,12 @@ class StorageError(EnoseError):
 
 class DeviceError(EnoseError):
     status = 0x80050000
+
+
+class CertificateRefused(EnoseError):
+    """A peer's certificate did not pass; `str()` is the private reason (Part 4 6.1.3)."""
+
+    status = 0x80130000
 
 
 class IntegrityError(EnoseError):

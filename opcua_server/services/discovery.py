@@ -1,0 +1,81 @@
+"""Discovery service set (Part 4 5.5): FindServers and GetEndpoints, the only services without a secure channel."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from asyncua import ua
+
+from opcua_server.services.seams import POLICIES
+from opcua_server.services.sessions import CERTIFICATE, USERNAME
+
+TRANSPORT = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
+SECURITY_LEVEL = {"Basic256Sha256": 100, "Aes128_Sha256_RsaOaep": 110, "Aes256_Sha256_RsaPss": 120}
+"""Order in which a client should prefer the policies (7.14); all are SignAndEncrypt."""
+
+
+class Discovery:
+    def __init__(
+        self, *, application_uri: str, product_uri: str, name: str, certificate: bytes, policies: Sequence[str]
+    ) -> None:
+        self._application_uri = application_uri
+        self._product_uri = product_uri
+        self._name = name
+        self._certificate = certificate
+        self._policies = policies
+        self.url = ""
+        """opc.tcp://host:port, known once the server listens."""
+
+    def find_servers(self, parameters: Any) -> list[Any]:
+        """FindServers (5.5.2)."""
+        uris = parameters.ServerUris or []
+        if uris and self._application_uri not in uris:
+            return []
+        return [self._application(parameters.EndpointUrl)]
+
+    def get_endpoints(self, parameters: Any) -> list[Any]:
+        """GetEndpoints (5.5.4)."""
+        profiles = parameters.ProfileUris or []
+        return [] if profiles and TRANSPORT not in profiles else self.endpoints(parameters.EndpointUrl)
+
+    def endpoints(self, asked: str | None) -> list[Any]:
+        """Endpoint descriptions under the host name the client itself used, so that it can reach them."""
+        return [
+            ua.EndpointDescription(
+                EndpointUrl=self._reachable(asked),
+                Server=self._application(asked),
+                ServerCertificate=self._certificate,
+                SecurityMode=ua.MessageSecurityMode.SignAndEncrypt,
+                SecurityPolicyUri=POLICIES[name].URI,
+                UserIdentityTokens=_tokens(POLICIES[name].URI),
+                TransportProfileUri=TRANSPORT,
+                SecurityLevel=SECURITY_LEVEL[name],
+            )
+            for name in self._policies
+        ]
+
+    def _application(self, asked: str | None) -> Any:
+        return ua.ApplicationDescription(
+            ApplicationUri=self._application_uri,
+            ProductUri=self._product_uri,
+            ApplicationName=ua.LocalizedText(self._name),
+            ApplicationType=ua.ApplicationType.Server,
+            DiscoveryUrls=[self._reachable(asked)],
+        )
+
+    def _reachable(self, asked: str | None) -> str:
+        """Our URL with the host and port the client used, as behind a NAT; ours when it named none."""
+        try:
+            there = urlsplit(asked or "")
+            usable = there.scheme == "opc.tcp" and bool(there.hostname) and len(there.netloc) < 256
+        except ValueError:
+            usable = False
+        return f"opc.tcp://{there.netloc}" if usable else self.url
+
+
+def _tokens(policy_uri: str) -> list[Any]:
+    """User name and X.509, both protected by the endpoint's own policy; anonymous is not among them."""
+    return [
+        ua.UserTokenPolicy(PolicyId=USERNAME, TokenType=ua.UserTokenType.UserName, SecurityPolicyUri=policy_uri),
+        ua.UserTokenPolicy(PolicyId=CERTIFICATE, TokenType=ua.UserTokenType.Certificate, SecurityPolicyUri=policy_uri),
+    ]

@@ -1,0 +1,291 @@
+"""Which request is answered by what: one table, type id -> parameters, handler and conditions.
+
+A request without a row is answered BadServiceUnsupported: RegisterServer and the node management services among them,
+since nobody may change what this server is from outside.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asyncua import ua
+from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
+
+from nodesets.model import Caller
+from nodesets.ports import Clock
+from opcua_server.services.attributes import Attributes
+from opcua_server.services.discovery import Discovery
+from opcua_server.services.history import HistoryService
+from opcua_server.services.limits import Limits
+from opcua_server.services.methods import Methods
+from opcua_server.services.seams import UNREADABLE, Channel, ChannelError
+from opcua_server.services.sessions import Session, Sessions, Waiting
+from opcua_server.services.status import Fault
+from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.view import View
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request on its way to a handler."""
+
+    channel: Channel
+    header: Any
+    sequence: Any
+    parameters: Any
+    given_session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self.given_session is None:
+            raise Fault(ua.StatusCodes.BadSessionIdInvalid)
+        return self.given_session
+
+    @property
+    def caller(self) -> Caller:
+        return self.session.user
+
+
+Response = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A row: how a request is read, what it needs, who answers."""
+
+    parameters: Any
+    handler: Callable[[Request], Response | Awaitable[Response]]
+    operations: str = ""
+    """Attribute with the list of operations: not empty and not longer than `most`."""
+    most: int = 0
+    session: bool = True
+    """Only in an activated session of a user with at least one role."""
+    secured: bool = True
+    """Only on a signed and encrypted channel."""
+    background: bool = False
+    """Answered by a task of its own, while further requests of the connection are served."""
+
+
+class Dispatcher:
+    """The table, and the one place a request goes through."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        clock: Clock,
+        discovery: Discovery,
+        sessions: Sessions,
+        view: View,
+        attributes: Attributes,
+        methods: Methods,
+        subscriptions: Subscriptions,
+        history: HistoryService,
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._discovery = discovery
+        self._sessions = sessions
+        self._view = view
+        self._attributes = attributes
+        self._methods = methods
+        self._subscriptions = subscriptions
+        self._history = history
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in self._rows().items()}
+
+    def _rows(self) -> Mapping[str, Service]:
+        most, view, subs = self._limits.operations, self._view, self._subscriptions
+        # fmt: off
+        return {
+            # 5.5 discovery
+            "FindServersRequest": Service(ua.FindServersParameters, self._find_servers, session=False, secured=False),
+            "GetEndpointsRequest": Service(
+                ua.GetEndpointsParameters, self._get_endpoints, session=False, secured=False),
+            # 5.7 sessions
+            "CreateSessionRequest": Service(ua.CreateSessionParameters, self._create_session, session=False),
+            "ActivateSessionRequest": Service(ua.ActivateSessionParameters, self._activate_session, session=False),
+            "CloseSessionRequest": Service(ua.CloseSessionRequest, self._close_session, session=False),
+            # 5.9 view
+            "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
+                Results=view.browse(r.session, r.parameters)), "NodesToBrowse", most),
+            "BrowseNextRequest": Service(ua.BrowseNextParameters, lambda r: ua.BrowseNextResponse(
+                Parameters=ua.BrowseNextResult(Results=view.browse_next(r.session, r.parameters))),
+                "ContinuationPoints", most),
+            "TranslateBrowsePathsToNodeIdsRequest": Service(
+                ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
+                Results=view.translate(r.parameters)), "BrowsePaths", most),
+            "RegisterNodesRequest": Service(ua.RegisterNodesParameters, lambda r: ua.RegisterNodesResponse(
+                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=r.parameters.NodesToRegister)),
+                "NodesToRegister", most),
+            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, lambda _: ua.UnregisterNodesResponse(),
+                "NodesToUnregister", most),
+            # 5.11 attributes
+            "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
+                Results=self._attributes.read(r.caller, r.parameters)), "NodesToRead", most),
+            "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
+                Results=self._attributes.write(r.parameters)), "NodesToWrite", most),
+            "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
+                self._limits.history_nodes, background=True),
+            # 5.12 methods
+            "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
+                self._limits.method_calls, background=True),
+            # 5.13 monitored items
+            "CreateMonitoredItemsRequest": Service(
+                ua.CreateMonitoredItemsParameters, lambda r: ua.CreateMonitoredItemsResponse(
+                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most),
+            "ModifyMonitoredItemsRequest": Service(
+                ua.ModifyMonitoredItemsParameters, lambda r: ua.ModifyMonitoredItemsResponse(
+                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most),
+            "SetMonitoringModeRequest": Service(
+                ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
+                Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
+                "MonitoredItemIds", most),
+            "DeleteMonitoredItemsRequest": Service(
+                ua.DeleteMonitoredItemsParameters, lambda r: ua.DeleteMonitoredItemsResponse(
+                Results=subs.delete_items(r.session, r.parameters)), "MonitoredItemIds", most),
+            # 5.14 subscriptions
+            "CreateSubscriptionRequest": Service(
+                ua.CreateSubscriptionParameters, lambda r: ua.CreateSubscriptionResponse(
+                Parameters=subs.create(r.session, r.parameters))),
+            "ModifySubscriptionRequest": Service(
+                ua.ModifySubscriptionParameters, lambda r: ua.ModifySubscriptionResponse(
+                Parameters=subs.modify(r.session, r.parameters))),
+            "SetPublishingModeRequest": Service(
+                ua.SetPublishingModeParameters, lambda r: ua.SetPublishingModeResponse(
+                Parameters=ua.SetPublishingModeResult(Results=subs.set_publishing(r.session, r.parameters))),
+                "SubscriptionIds", most),
+            "PublishRequest": Service(ua.PublishParameters, self._publish),
+            "RepublishRequest": Service(ua.RepublishParameters, lambda r: ua.RepublishResponse(
+                NotificationMessage=subs.republish(r.session, r.parameters))),
+            "TransferSubscriptionsRequest": Service(
+                ua.TransferSubscriptionsParameters, lambda r: ua.TransferSubscriptionsResponse(
+                Parameters=ua.TransferSubscriptionsResult(Results=subs.transfer(r.session, r.parameters))),
+                "SubscriptionIds", most),
+            "DeleteSubscriptionsRequest": Service(
+                ua.DeleteSubscriptionsParameters, lambda r: ua.DeleteSubscriptionsResponse(
+                Results=subs.delete(r.session, r.parameters.SubscriptionIds)), "SubscriptionIds", most),
+        }
+        # fmt: on
+
+    # -- one request
+
+    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
+        """Answer a request: always a response or a ServiceFault. Raises ChannelError when it has no readable header."""
+        try:
+            start = body.copy()
+            type_id = nodeid_from_binary(body)
+            header = struct_from_binary(ua.RequestHeader, body)
+        except UNREADABLE as error:
+            raise ChannelError(ua.StatusCodes.BadDecodingError, f"no request header: {error}") from error
+        service = self._table.get(type_id.Identifier) if type_id.NamespaceIndex == 0 else None
+        try:
+            request = self._admit(service, channel, header, sequence, body, start)
+            if service is not None and service.background:
+                self._start(service, request)
+                return
+        except Fault as fault:
+            channel.fault(header, sequence, fault.status)
+            return
+        await self._answer(service, request)
+
+    def _admit(
+        self, service: Service | None, channel: Channel, header: Any, sequence: Any, body: Any, start: Any
+    ) -> Request:
+        """Everything that is checked before a handler runs. Raises Fault."""
+        if service is None:
+            raise Fault(ua.StatusCodes.BadServiceUnsupported)
+        if service.secured and not channel.secured:
+            raise Fault(ua.StatusCodes.BadSecurityModeInsufficient)
+        session = self._sessions.find(header, channel) if service.session else None
+        if session is not None and not session.user.roles:
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        whole = service.parameters is ua.CloseSessionRequest
+        try:
+            parameters = struct_from_binary(service.parameters, start if whole else body)
+        except UNREADABLE as error:
+            raise Fault(ua.StatusCodes.BadDecodingError) from error
+        if service.operations:
+            count = len(getattr(parameters, service.operations) or [])
+            if count == 0:
+                raise Fault(ua.StatusCodes.BadNothingToDo)
+            if count > service.most:
+                raise Fault(ua.StatusCodes.BadTooManyOperations)
+        return Request(channel, header, sequence, parameters, session)
+
+    async def _answer(self, service: Service | None, request: Request) -> None:
+        if service is None:
+            return
+        try:
+            response = service.handler(request)
+            if isinstance(response, Awaitable):
+                response = await response
+        except Fault as fault:
+            request.channel.fault(request.header, request.sequence, fault.status)
+            return
+        except Exception:
+            # A mistake of ours costs this request, not the other clients; the log has all of it but the request.
+            log.exception("%s failed", type(request.parameters).__name__)
+            request.channel.fault(request.header, request.sequence, ua.StatusCodes.BadInternalError)
+            return
+        if response is not None:
+            request.channel.respond(request.header, request.sequence, response)
+
+    def _start(self, service: Service, request: Request) -> None:
+        session = request.session
+        if session.tasks >= self._limits.tasks:
+            raise Fault(ua.StatusCodes.BadTooManyOperations)
+        session.tasks += 1
+        task = asyncio.create_task(self._answer(service, request))
+        self._tasks.add(task)
+
+        def done(finished: asyncio.Task[None]) -> None:
+            session.tasks -= 1
+            self._tasks.discard(finished)
+
+        task.add_done_callback(done)
+
+    async def drain(self) -> None:
+        """Wait for what is under way: a release half done must not be cut off."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # -- handlers of more than a line
+
+    def _find_servers(self, request: Request) -> Response:
+        return ua.FindServersResponse(Servers=self._discovery.find_servers(request.parameters))
+
+    def _get_endpoints(self, request: Request) -> Response:
+        return ua.GetEndpointsResponse(Endpoints=self._discovery.get_endpoints(request.parameters))
+
+    def _create_session(self, request: Request) -> Response:
+        endpoints = self._discovery.endpoints(request.parameters.EndpointUrl)
+        result = self._sessions.create(request.channel, request.parameters, endpoints)
+        return ua.CreateSessionResponse(Parameters=result)
+
+    async def _activate_session(self, request: Request) -> Response:
+        result = await self._sessions.activate(request.channel, request.header, request.parameters)
+        return ua.ActivateSessionResponse(Parameters=result)
+
+    def _close_session(self, request: Request) -> Response:
+        self._sessions.close_by_request(request.channel, request.header, request.parameters.DeleteSubscriptions)
+        return ua.CloseSessionResponse()
+
+    async def _history_read(self, request: Request) -> Response:
+        results = await self._history.read(request.session, request.parameters)
+        return ua.HistoryReadResponse(Results=results)
+
+    async def _call(self, request: Request) -> Response:
+        caller = request.caller  # as it was when the request came: a change of user does not reach into a running call
+        results = [await self._methods.call(caller, m) for m in request.parameters.MethodsToCall]
+        return ua.CallResponse(Results=results)
+
+    def _publish(self, request: Request) -> None:
+        hint = request.header.TimeoutHint
+        deadline = self._clock.monotonic() + hint / 1000 if hint else None
+        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline)
+        self._subscriptions.publish(request.session, waiting, request.parameters.SubscriptionAcknowledgements or [])

@@ -1,0 +1,335 @@
+"""Event filters (Part 4 7.22.3 and 7.7): which events an item gets, and which fields of them.
+
+A where clause is compiled once into one function an element, with the three values of 7.7.3: True, False and None
+(unknown). For an event each element is evaluated once, last to first, however often others refer to it. An operand that
+cannot be evaluated makes its element unknown, so no event is ever an exception.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from asyncua import ua
+
+from opcua_server.services.nodes import Event
+from opcua_server.services.space import Space
+from opcua_server.services.status import NULL, Fault, from_ns, status
+
+OPERATOR = ua.FilterOperator
+MAX_ELEMENTS = 100
+"""Elements of a where clause and fields of a select clause: a filter is evaluated for every event."""
+
+Frame = tuple[Event, list[Any]]
+"""An event and the values of the elements evaluated so far, by index."""
+Term = Callable[[Frame], Any]
+
+BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
+    "EventId": lambda e: ua.Variant(e.event_id, ua.VariantType.ByteString),
+    "EventType": lambda e: ua.Variant(e.event_type, ua.VariantType.NodeId),
+    "SourceNode": lambda e: ua.Variant(e.source, ua.VariantType.NodeId),
+    "SourceName": lambda e: ua.Variant(e.source_name, ua.VariantType.String),
+    "Time": lambda e: ua.Variant(from_ns(e.time), ua.VariantType.DateTime),
+    "ReceiveTime": lambda e: ua.Variant(from_ns(e.received), ua.VariantType.DateTime),
+    "LocalTime": lambda e: ua.Variant(_local_time(e.time), ua.VariantType.ExtensionObject),
+    "Message": lambda e: ua.Variant(ua.LocalizedText(e.message), ua.VariantType.LocalizedText),
+    "Severity": lambda e: ua.Variant(e.severity, ua.VariantType.UInt16),
+    "Retain": lambda e: ua.Variant(e.retain, ua.VariantType.Boolean) if e.condition is not None else NULL,
+}
+"""What every event has (Part 5 6.4.2), and Retain of a condition."""
+
+
+def _local_time(ns: int) -> Any:
+    local = time.localtime(ns // 1_000_000_000)
+    return ua.TimeZoneDataType(Offset=local.tm_gmtoff // 60, DaylightSavingInOffset=local.tm_isdst > 0)
+
+
+def field(event: Event, path: str) -> Any:
+    """Variant of a field by browse path without namespaces, `ActiveState/Id`; null when the event has none."""
+    own = event.fields.get(path)
+    if own is not None:
+        return own
+    base = BASE_FIELDS.get(path)
+    return base(event) if base is not None else NULL
+
+
+class EventFilter:
+    """A compiled EventFilter. `select` gives the fields, `passes` the verdict."""
+
+    def __init__(self, space: Space, source: Any) -> None:
+        """Raises Fault BadEventFilterInvalid, BadTooManyOperations; `source` is a ua.EventFilter."""
+        clauses = source.SelectClauses or []
+        elements = source.WhereClause.Elements or []
+        if not clauses:
+            raise Fault(ua.StatusCodes.BadEventFilterInvalid)
+        if len(clauses) > MAX_ELEMENTS or len(elements) > MAX_ELEMENTS:
+            raise Fault(ua.StatusCodes.BadTooManyOperations)
+        self._space = space
+        self.select_results = [status(_select_status(space, c)) for c in clauses]
+        self._select = [_selector(c) for c in clauses]
+        where = Where(space, elements)
+        self.where_results = where.results
+        self._where = where
+
+    @property
+    def valid(self) -> bool:
+        return all(r.is_good() for r in self.select_results) and self.where_valid
+
+    @property
+    def where_valid(self) -> bool:
+        return all(r.StatusCode.is_good() for r in self.where_results)
+
+    def result(self) -> Any:
+        """EventFilterResult (7.22.3); empty lists where all is well."""
+        return ua.EventFilterResult(
+            SelectClauseResults=self.select_results,
+            WhereClauseResult=ua.ContentFilterResult(ElementResults=self.where_results),
+        )
+
+    def passes(self, event: Event) -> bool:
+        return self._where(event) is True
+
+    def select(self, event: Event) -> list[Any]:
+        return [field_of(event) for field_of in self._select]
+
+
+def _select_status(space: Space, operand: Any) -> int:
+    path = operand.BrowsePath or []
+    kind = operand.TypeDefinitionId
+    code: int = ua.StatusCodes.Good
+    if not kind.is_null() and kind not in space:
+        code = ua.StatusCodes.BadTypeDefinitionInvalid
+    elif operand.AttributeId not in (ua.AttributeIds.Value, ua.AttributeIds.NodeId):
+        code = ua.StatusCodes.BadAttributeIdInvalid
+    elif any(not name.Name for name in path) or (not path and operand.AttributeId == ua.AttributeIds.Value):
+        code = ua.StatusCodes.BadBrowseNameInvalid
+    elif operand.IndexRange:
+        code = ua.StatusCodes.BadIndexRangeInvalid
+    return code
+
+
+def _selector(operand: Any) -> Callable[[Event], Any]:
+    path = "/".join(name.Name or "" for name in operand.BrowsePath or [])
+    if not path and operand.AttributeId == ua.AttributeIds.NodeId:  # ConditionId (Part 9 5.5.2)
+        return lambda e: ua.Variant(e.condition, ua.VariantType.NodeId) if e.condition is not None else NULL
+    return lambda e: field(e, path)
+
+
+class Where:
+    """A where clause as a function of the event; an empty one lets everything pass."""
+
+    def __init__(self, space: Space, elements: list[Any]) -> None:
+        self._space = space
+        self._elements = elements
+        self.results: list[Any] = []
+        """ContentFilterElementResult of each element."""
+        terms: list[Term | None] = [None] * len(elements)
+        # Operands refer to later elements only (7.7.1), so compiling from the end needs no recursion and finds loops.
+        for index in reversed(range(len(elements))):
+            result, terms[index] = self._element(index, terms)
+            self.results.insert(0, result)
+        self._terms = terms
+
+    def __call__(self, event: Event) -> Any:
+        frame: Frame = (event, [None] * len(self._terms))
+        for index in reversed(range(len(self._terms))):
+            term = self._terms[index]
+            frame[1][index] = term(frame) if term is not None else None
+        return frame[1][0] if self._terms else True
+
+    def _element(self, index: int, terms: list[Term | None]) -> tuple[Any, Term | None]:
+        element = self._elements[index]
+        operands = element.FilterOperands or []
+        build, counts = OPERATORS.get(element.FilterOperator, (None, range(0)))
+        result = ua.ContentFilterElementResult()
+        if build is None:
+            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorUnsupported)
+            return result, None
+        if len(operands) not in counts:
+            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperandCountMismatch)
+            return result, None
+        compiled = []
+        for operand in operands:
+            code, term = self._operand(operand, index, terms)
+            result.OperandStatusCodes.append(status(code))
+            compiled.append(term)
+        if any(not c.is_good() for c in result.OperandStatusCodes):
+            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperandInvalid)
+            return result, None
+        return result, build(self._space, *compiled)
+
+    def _operand(self, operand: Any, index: int, terms: list[Term | None]) -> tuple[int, Term]:
+        match operand:
+            case ua.LiteralOperand():
+                value = operand.Value.Value if operand.Value is not None else None
+                return 0, lambda _: value
+            case ua.ElementOperand():
+                if not index < operand.Index < len(terms):
+                    return ua.StatusCodes.BadFilterOperandInvalid, _unknown
+                if terms[operand.Index] is None:
+                    return ua.StatusCodes.BadFilterElementInvalid, _unknown
+                return 0, lambda f, index=operand.Index: f[1][index]
+            case ua.SimpleAttributeOperand():
+                code = _select_status(self._space, operand)
+                select = _selector(operand)
+                return code, lambda f: select(f[0]).Value
+            case _:
+                return ua.StatusCodes.BadFilterOperandInvalid, _unknown
+
+
+def _unknown(_: Frame) -> None:
+    return None
+
+
+# -- operators: (space, operands...) -> term
+
+
+def _comparison(holds: Callable[[Any, Any], bool]) -> Callable[..., Term]:
+    def build(_: Space, left: Term, right: Term) -> Term:
+        return lambda f: _compare(left(f), right(f), holds)
+
+    return build
+
+
+def _compare(left: Any, right: Any, holds: Callable[[Any, Any], bool]) -> bool | None:
+    left, right = _comparable(left), _comparable(right)
+    if left is None or right is None:
+        return None
+    number = (int, float)
+    if type(left) is not type(right) and not (isinstance(left, number) and isinstance(right, number)):
+        return None
+    try:
+        return bool(holds(left, right))
+    except TypeError:  # no order between such values
+        return None
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, ua.LocalizedText):
+        return value.Text
+    if isinstance(value, ua.QualifiedName):
+        return value.Name
+    if isinstance(value, ua.NodeId):
+        return (value.NamespaceIndex, str(value.Identifier))
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return value
+
+
+def _and(_: Space, left: Term, right: Term) -> Term:
+    def term(f: Frame) -> bool | None:
+        a, b = _truth(left(f)), _truth(right(f))
+        if a is False or b is False:
+            return False
+        return True if a and b else None
+
+    return term
+
+
+def _or(_: Space, left: Term, right: Term) -> Term:
+    def term(f: Frame) -> bool | None:
+        a, b = _truth(left(f)), _truth(right(f))
+        if a or b:
+            return True
+        return None if a is None or b is None else False
+
+    return term
+
+
+def _not(_: Space, operand: Term) -> Term:
+    def term(f: Frame) -> bool | None:
+        value = _truth(operand(f))
+        return None if value is None else not value
+
+    return term
+
+
+def _truth(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _is_null(_: Space, operand: Term) -> Term:
+    return lambda f: operand(f) is None
+
+
+def _between(space: Space, value: Term, low: Term, high: Term) -> Term:
+    at_least, at_most = _comparison(lambda a, b: a >= b), _comparison(lambda a, b: a <= b)
+    return _and(space, at_least(space, value, low), at_most(space, value, high))
+
+
+def _in_list(space: Space, value: Term, *candidates: Term) -> Term:
+    equals = _comparison(lambda a, b: a == b)
+    term = equals(space, value, candidates[0])
+    for candidate in candidates[1:]:
+        term = _or(space, term, equals(space, value, candidate))
+    return term
+
+
+def _like(_: Space, value: Term, pattern: Term) -> Term:
+    def term(f: Frame) -> bool | None:
+        text, wanted = _comparable(value(f)), _comparable(pattern(f))
+        if not isinstance(text, str) or not isinstance(wanted, str):
+            return None
+        return like(text, wanted)
+
+    return term
+
+
+def like(text: str, pattern: str) -> bool:
+    """Like of Table 119: % any characters, _ one, [abc] one of, [^abc] none of, \\ escapes. Linear in both lengths."""
+    tokens = re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL)
+    reached = {0}  # positions in the text the tokens so far can end at
+    for token in tokens:
+        if token == "%":  # noqa: S105 - a wildcard
+            reached = set(range(min(reached), len(text) + 1))
+        else:
+            reached = {i + 1 for i in reached if i < len(text) and _one(text[i], token)}
+        if not reached:
+            return False
+    return len(text) in reached
+
+
+def _one(character: str, token: str) -> bool:
+    if token == "_":  # noqa: S105 - a wildcard
+        return True
+    if len(token) > 1 and token[0] == "[":
+        negated = token[1] == "^"
+        return (character in _members(token[1 + negated : -1])) != negated
+    return character == token[-1]
+
+
+def _members(inside: str) -> str:
+    """`a-e` is a range of characters."""
+
+    def spread(match: re.Match[str]) -> str:
+        first, last = ord(match[1]), ord(match[2])
+        return "".join(map(chr, range(first, min(last, first + 256) + 1)))
+
+    return re.sub(r"(.)-(.)", spread, inside, flags=re.DOTALL)
+
+
+def _of_type(space: Space, kind: Term) -> Term:
+    def term(f: Frame) -> bool | None:
+        wanted = kind(f)
+        return space.is_subtype(f[0].event_type, wanted) if isinstance(wanted, ua.NodeId) else None
+
+    return term
+
+
+OPERATORS: Mapping[Any, tuple[Callable[..., Term], range]] = {
+    OPERATOR.Equals: (_comparison(lambda a, b: a == b), range(2, 3)),
+    OPERATOR.GreaterThan: (_comparison(lambda a, b: a > b), range(2, 3)),
+    OPERATOR.LessThan: (_comparison(lambda a, b: a < b), range(2, 3)),
+    OPERATOR.GreaterThanOrEqual: (_comparison(lambda a, b: a >= b), range(2, 3)),
+    OPERATOR.LessThanOrEqual: (_comparison(lambda a, b: a <= b), range(2, 3)),
+    OPERATOR.IsNull: (_is_null, range(1, 2)),
+    OPERATOR.Like: (_like, range(2, 3)),
+    OPERATOR.Not: (_not, range(1, 2)),
+    OPERATOR.Between: (_between, range(3, 4)),
+    OPERATOR.InList: (_in_list, range(2, MAX_ELEMENTS)),
+    OPERATOR.And: (_and, range(2, 3)),
+    OPERATOR.Or: (_or, range(2, 3)),
+    OPERATOR.OfType: (_of_type, range(1, 2)),
+}
+"""Operator -> (term of its operands, how many it takes). Cast, InView, RelatedTo and bit operators are unsupported."""

@@ -1,0 +1,212 @@
+"""Method service set (Part 4 5.12): everything is checked before a handler sees a call.
+
+Order of the checks: object and method exist, belong together (BadMethodInvalid), the method has a handler
+(BadNotImplemented), the caller may (BadUserAccessDenied), count and types of the arguments. Numbers are converted
+when nothing is lost: Ignition's scripts send Int64 and Double for everything.
+"""
+
+import math
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asyncua import ua
+
+from nodesets.errors import EnoseError, InvalidArgument
+from nodesets.model import Caller
+from opcua_server.services.space import NUMBER_TYPES, Space
+from opcua_server.services.status import Fault, status
+
+Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
+"""(caller, object id, arguments as plain Python values) -> outputs, Variants or plain values of the declared types."""
+Allowed = Callable[[Caller], bool]
+
+HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
+INTEGERS = {
+    ua.VariantType.SByte: (-(2**7), 2**7 - 1),
+    ua.VariantType.Byte: (0, 2**8 - 1),
+    ua.VariantType.Int16: (-(2**15), 2**15 - 1),
+    ua.VariantType.UInt16: (0, 2**16 - 1),
+    ua.VariantType.Int32: (-(2**31), 2**31 - 1),
+    ua.VariantType.UInt32: (0, 2**32 - 1),
+    ua.VariantType.Int64: (-(2**63), 2**63 - 1),
+    ua.VariantType.UInt64: (0, 2**64 - 1),
+}
+EMPTY = {ua.VariantType.String: "", ua.VariantType.ByteString: b""}
+"""A null String is an empty one to a handler (Part 6 5.2.2.4: the two are not told apart by many clients)."""
+
+
+class Mismatch(Exception):
+    """The value is not of the declared type, nor can it become so without loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    handler: Handler
+    allowed: Allowed
+
+
+class Methods:
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._links: dict[Any, Link] = {}
+
+    def link(self, method_id: Any, handler: Handler, allowed: Allowed) -> None:
+        """Raises LookupError when there is no such method node."""
+        if self._space.node_class(method_id) != ua.NodeClass.Method:
+            raise LookupError(f"{method_id.to_string()} is not a method")
+        self._links[method_id] = Link(handler, allowed)
+
+    def executable(self, caller: Caller, method_id: Any) -> bool:
+        """UserExecutable: the method does something, and this caller may."""
+        link = self._links.get(method_id) or self._inherited(self._owner(method_id), method_id)
+        return link is not None and link.allowed(caller)
+
+    async def call(self, caller: Caller, request: Any) -> Any:
+        """One CallMethodRequest -> CallMethodResult."""
+        arguments: list[Any] = list(request.InputArguments or [])
+        try:
+            link = self._find(request.ObjectId, request.MethodId)
+            if not link.allowed(caller):
+                raise Fault(ua.StatusCodes.BadUserAccessDenied)
+            values = self._arguments(request.MethodId, arguments)
+            outputs = await link.handler(caller, request.ObjectId, values)
+            return ua.CallMethodResult(OutputArguments=self._outputs(request.MethodId, outputs))
+        except Fault as fault:
+            return ua.CallMethodResult(StatusCode=status(fault.status))
+        except InvalidArgument as error:
+            codes = error.arguments or (0,) * len(arguments)
+            return ua.CallMethodResult(StatusCode=status(error.status), InputArgumentResults=[status(c) for c in codes])
+        except EnoseError as error:
+            return ua.CallMethodResult(StatusCode=status(error.status))
+
+    # -- which handler
+
+    def _find(self, object_id: Any, method_id: Any) -> Link:
+        if object_id not in self._space or method_id not in self._space:
+            raise Fault(ua.StatusCodes.BadNodeIdUnknown)
+        if self._space.node_class(method_id) != ua.NodeClass.Method:
+            raise Fault(ua.StatusCodes.BadMethodInvalid)
+        owners = self._owners(object_id)
+        if not any(self._has(owner, method_id) for owner in owners):
+            raise Fault(ua.StatusCodes.BadMethodInvalid)
+        if self._space.attribute(method_id, ua.AttributeIds.Executable) is False:
+            raise Fault(ua.StatusCodes.BadNotExecutable)
+        link = self._links.get(method_id) or self._inherited(object_id, method_id)
+        if link is None:
+            raise Fault(ua.StatusCodes.BadNotImplemented)
+        return link
+
+    def _owners(self, object_id: Any) -> Iterable[Any]:
+        """The object and its types upwards: an instance need not repeat its type's methods (Part 9 5.5.4)."""
+        if self._space.node_class(object_id) == ua.NodeClass.ObjectType:
+            return self._space.supertypes(object_id)
+        kind = self._space.type_definition(object_id)
+        return (object_id, *(self._space.supertypes(kind) if kind is not None else ()))
+
+    def _has(self, owner: Any, method_id: Any) -> bool:
+        return any(
+            r.IsForward and r.NodeId == method_id and self._space.is_subtype(r.ReferenceTypeId, HAS_COMPONENT)
+            for r in self._space.references(owner)
+        )
+
+    def _owner(self, method_id: Any) -> Any | None:
+        return next(
+            (
+                r.NodeId
+                for r in self._space.references(method_id)
+                if not r.IsForward and self._space.is_subtype(r.ReferenceTypeId, HAS_COMPONENT)
+            ),
+            None,
+        )
+
+    def _inherited(self, object_id: Any | None, method_id: Any) -> Link | None:
+        """Handler of the type's method of the same name, for an instance's own copy of it."""
+        if object_id is None:
+            return None
+        name = self._space.attribute(method_id, ua.AttributeIds.BrowseName)
+        for owner in self._owners(object_id):
+            for r in self._space.references(owner):
+                if r.IsForward and r.BrowseName == name and r.NodeId in self._links:
+                    return self._links[r.NodeId]
+        return None
+
+    # -- arguments
+
+    def _arguments(self, method_id: Any, given: list[Any]) -> tuple[Any, ...]:
+        declared = self._space.property(method_id, "InputArguments") or []
+        if len(given) < len(declared):
+            raise Fault(ua.StatusCodes.BadArgumentsMissing)
+        if len(given) > len(declared):
+            raise Fault(ua.StatusCodes.BadTooManyArguments)
+        values, codes = [], []
+        for argument, variant in zip(declared, given, strict=True):
+            try:
+                values.append(coerce(variant, self._space.built_in(argument.DataType), argument.ValueRank))
+                codes.append(0)
+            except Mismatch:
+                codes.append(ua.StatusCodes.BadTypeMismatch)
+        if any(codes):
+            raise InvalidArgument("argument of the wrong type", codes)
+        return tuple(values)
+
+    def _outputs(self, method_id: Any, outputs: Sequence[Any]) -> list[Any]:
+        declared = self._space.property(method_id, "OutputArguments") or []
+        if len(outputs) != len(declared):
+            raise TypeError(
+                f"{method_id.to_string()} declares {len(declared)} outputs, its handler gave {len(outputs)}"
+            )
+        return [
+            value
+            if isinstance(value, ua.Variant)
+            else ua.Variant(value, ua.VariantType(self._space.built_in(a.DataType)))
+            for a, value in zip(declared, outputs, strict=True)
+        ]
+
+
+def coerce(variant: Any, built_in: int, rank: int = -1) -> Any:
+    """Plain value of an argument as the built-in type declared for it. Raises Mismatch.
+
+    `rank`: -1 scalar, 1 or more an array, -2 and -3 either (Part 3 5.6.2).
+    """
+    is_array = bool(variant.is_array) or isinstance(variant.Value, list)
+    if (is_array and rank == -1) or (not is_array and rank >= 0):
+        raise Mismatch
+    if built_in == ua.VariantType.Variant.value:
+        return variant.Value
+    wanted = ua.VariantType(built_in)
+    given = variant.VariantType
+    if is_array:
+        return [_scalar(value, given, wanted) for value in variant.Value or []]
+    return _scalar(variant.Value, given, wanted)
+
+
+def _scalar(value: Any, given: Any, wanted: Any) -> Any:
+    if value is None and wanted in EMPTY and given in (wanted, ua.VariantType.Null):
+        return EMPTY[wanted]
+    if value is None:
+        raise Mismatch
+    if given == wanted:
+        return value
+    if given.value not in NUMBER_TYPES or wanted.value not in NUMBER_TYPES:
+        raise Mismatch
+    return _number(value, wanted)
+
+
+def _number(value: float, wanted: Any) -> float:
+    if wanted in INTEGERS:
+        low, high = INTEGERS[wanted]
+        if isinstance(value, float) and not value.is_integer():  # false for inf and NaN too
+            raise Mismatch
+        if not low <= int(value) <= high:
+            raise Mismatch
+        return int(value)
+    try:
+        exact = float(value)
+        narrow = struct.unpack("<f", struct.pack("<f", exact))[0] if wanted == ua.VariantType.Float else exact
+    except OverflowError as error:
+        raise Mismatch from error
+    if narrow != value and not math.isnan(exact):
+        raise Mismatch
+    return exact

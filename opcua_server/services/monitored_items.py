@@ -1,0 +1,225 @@
+"""Monitored items (Part 4 5.13): what a subscription watches, sampled, filtered and queued.
+
+A data item hangs in the storage's own list of callbacks of its attribute. A value is compared with the value last
+queued, so a slow drift crosses a deadband in the end. Sampling is by change: the first change after the sampling
+interval is taken at once, of those within an interval the last one when it ends.
+"""
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from asyncua import ua
+
+from opcua_server.services.attributes import stamped, take
+from opcua_server.services.event_filters import EventFilter
+from opcua_server.services.nodes import Event
+from opcua_server.services.space import NUMBER_TYPES, Space
+from opcua_server.services.status import NULL, OVERFLOW, Fault, status
+
+REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
+TRIGGER = ua.DataChangeTrigger
+
+
+class Item:
+    """What data and event items have in common. `ready(item)` tells the subscription that something is to be sent."""
+
+    __slots__ = ("client_handle", "discard_oldest", "id", "mode", "queue", "queue_size", "ready", "target")
+
+    def __init__(self, item_id: int, target: Any, mode: Any, ready: Callable[["Item"], None]) -> None:
+        self.id = item_id
+        self.target = target
+        """ReadValueId."""
+        self.mode = mode
+        self.ready = ready
+        self.client_handle = 0
+        self.queue: deque[Any] = deque()
+        self.queue_size = 1
+        self.discard_oldest = True
+
+    def configure(self, client_handle: int, queue_size: int, discard_oldest: bool) -> None:
+        self.client_handle = client_handle
+        self.queue_size = queue_size
+        self.discard_oldest = discard_oldest
+        while len(self.queue) > queue_size:
+            if discard_oldest:
+                self.queue.popleft()
+            else:
+                self.queue.pop()
+
+    def put(self, entry: Any) -> bool:
+        """Queue an entry; True when another one had to go for it."""
+        full = len(self.queue) >= self.queue_size
+        if full and self.discard_oldest:
+            self.queue.popleft()
+        elif full:
+            self.queue.pop()
+        self.queue.append(entry)
+        if self.mode == REPORTING:
+            self.ready(self)
+        return full
+
+    def set_mode(self, mode: Any) -> None:
+        self.mode = mode
+        if mode == DISABLED:
+            self.queue.clear()
+        elif mode == REPORTING and self.queue:
+            self.ready(self)
+
+
+class EventItem(Item):
+    __slots__ = ("filter",)
+
+    def __init__(self, item_id: int, target: Any, mode: Any, ready: Callable[[Item], None]) -> None:
+        super().__init__(item_id, target, mode, ready)
+        self.filter: EventFilter
+
+    def offer(self, event: Event, *, always: bool = False) -> None:
+        """Queue the event when it passes. `always`: RefreshStart and RefreshEnd do (Part 9 5.5.7)."""
+        if self.mode != DISABLED and (always or self.filter.passes(event)):
+            self.put(self.filter.select(event))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataFilter:
+    """DataChangeFilter (7.22.2) with its deadband as an absolute number."""
+
+    trigger: Any = TRIGGER.StatusValue
+    deadband: float | None = None
+
+    def differs(self, old: Any, new: Any) -> bool:
+        """Whether `new` is to be reported when `old` was the last reported DataValue."""
+        if old is None or old.StatusCode.value != new.StatusCode.value:
+            return True
+        if self.trigger == TRIGGER.Status:
+            return False
+        if self.trigger == TRIGGER.StatusValueTimestamp and old.SourceTimestamp != new.SourceTimestamp:
+            return True
+        return _changed(old.Value, new.Value, self.deadband)
+
+
+def _changed(old: Any, new: Any, deadband: float | None) -> bool:
+    before, after = old.Value, new.Value
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) != len(after) or any(_moved(a, b, deadband) for a, b in zip(before, after, strict=True))
+    return old.VariantType != new.VariantType or _moved(before, after, deadband)
+
+
+def _moved(before: Any, after: Any, deadband: float | None) -> bool:
+    if isinstance(before, float) and isinstance(after, float) and (math.isnan(before) or math.isnan(after)):
+        return math.isnan(before) != math.isnan(after)
+    if deadband is None or before is None or after is None:
+        return bool(before != after)
+    return bool(abs(after - before) > deadband)
+
+
+class DataItem(Item):
+    """Watches one attribute. asyncua's storage calls it after a write of its own, `UaServer.write` calls `sample`."""
+
+    __slots__ = ("_due", "_last", "_monotonic", "_pending", "filter", "interval", "stamps")
+
+    def __init__(
+        self, item_id: int, target: Any, mode: Any, ready: Callable[[Item], None], monotonic: Callable[[], float]
+    ) -> None:
+        super().__init__(item_id, target, mode, ready)
+        self._monotonic = monotonic
+        self._last: Any = None
+        self._pending: Any = None
+        self._due = 0.0
+        self.filter = DataFilter()
+        self.interval = 0.0
+        """Seconds between samples; 0: every change."""
+        self.stamps = ua.TimestampsToReturn.Both
+
+    async def __call__(self, _handle: int, value: Any) -> None:
+        self.sample(value)
+
+    def sample(self, value: Any) -> None:
+        """A new DataValue of the attribute."""
+        if self.mode == DISABLED:
+            return
+        if self.interval == 0.0:
+            self._take(value)
+            return
+        now = self._monotonic()
+        self.flush(now)
+        if now >= self._due:
+            self._due = now + self.interval
+            self._take(value)
+        else:
+            self._pending = value
+
+    def flush(self, now: float) -> None:
+        """Take the last change of a sampling interval that is over."""
+        if self._pending is not None and now >= self._due:
+            value, self._pending = self._pending, None
+            self._due += self.interval
+            self._take(value)
+
+    def start(self, value: Any) -> None:
+        """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2)."""
+        self._last = self._pending = None
+        self._due = 0.0
+        self.sample(value)
+
+    def _take(self, value: Any) -> None:
+        if self.target.IndexRange:
+            value = _part(value, self.target.IndexRange)
+        if not self.filter.differs(self._last, value):
+            return
+        self._last = value
+        if self.put(stamped(value, self.stamps)) and self.queue_size > 1:
+            self._flag_overflow()
+
+    def _flag_overflow(self) -> None:
+        """The Overflow bit stands where values are missing (7.22.1): on the oldest kept, or on the newest."""
+        at = 0 if self.discard_oldest else -1
+        kept = self.queue[at]
+        self.queue[at] = dataclasses.replace(kept, StatusCode=status(kept.StatusCode.value | OVERFLOW))
+
+    def set_mode(self, mode: Any) -> None:
+        super().set_mode(mode)
+        if mode == DISABLED:
+            self._last = self._pending = None
+
+
+def _part(value: Any, index_range: str) -> Any:
+    try:
+        return dataclasses.replace(value, Value=take(value.Value, index_range))
+    except Fault as fault:
+        return dataclasses.replace(value, Value=NULL, StatusCode=status(fault.status))
+
+
+def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
+    """Check a DataChangeFilter for the node it is meant for. Raises Fault with the item's status (7.22.2)."""
+    if source is None or (isinstance(source, ua.ExtensionObject) and source.TypeId.is_null()):
+        return DataFilter()
+    if not isinstance(source, ua.DataChangeFilter):
+        unsupported = isinstance(source, ua.AggregateFilter | ua.ExtensionObject)
+        codes = ua.StatusCodes
+        raise Fault(codes.BadMonitoredItemFilterUnsupported if unsupported else codes.BadFilterNotAllowed)
+    if target.AttributeId != ua.AttributeIds.Value:
+        raise Fault(ua.StatusCodes.BadFilterNotAllowed)
+    if not isinstance(source.Trigger, TRIGGER):
+        raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid)
+    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source))
+
+
+def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
+    if source.DeadbandType == ua.DeadbandType.None_:
+        return None
+    if source.DeadbandType not in (ua.DeadbandType.Absolute, ua.DeadbandType.Percent):
+        raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
+    if space.built_in(space.attribute(node_id, ua.AttributeIds.DataType)) not in NUMBER_TYPES:
+        raise Fault(ua.StatusCodes.BadFilterNotAllowed)
+    value = float(source.DeadbandValue)
+    if not 0.0 <= value < math.inf:
+        raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
+    if source.DeadbandType == ua.DeadbandType.Absolute:
+        return value
+    span = space.property(node_id, "EURange")  # Part 8 7.2: percent of the EURange
+    if span is None or value > 100.0:
+        raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
+    return value / 100.0 * float(span.High - span.Low)

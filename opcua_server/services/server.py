@@ -1,0 +1,274 @@
+"""The OPC UA server: services over asyncua's codec, secure channel and node storage. Knows nothing of e-noses."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from asyncua import ua
+
+from nodesets.model import Caller
+from nodesets.ports import Clock, History, SystemClock
+from opcua_server import security
+from opcua_server.services.attributes import Attributes
+from opcua_server.services.discovery import Discovery
+from opcua_server.services.dispatch import Dispatcher
+from opcua_server.services.events import Events
+from opcua_server.services.history import HistoryService
+from opcua_server.services.limits import Limits
+from opcua_server.services.methods import Allowed, Handler, Methods
+from opcua_server.services.nodes import Event, site
+from opcua_server.services.seams import Channel, Listener, check_version, make_server, policy_factories, silence
+from opcua_server.services.server_object import PRODUCT_URI, ServerObject
+from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
+from opcua_server.services.space import Space
+from opcua_server.services.status import NULL, from_ns, is_bad, status
+from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.view import View
+
+log = logging.getLogger(__name__)
+
+FLOOD_WINDOW = 60.0
+"""Seconds within which refusals of one kind and source are reported once, with their number the next time."""
+FLOOD_SOURCES = 1000
+"""Sources remembered at once."""
+
+
+def _ignore(kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
+    """No audit."""
+
+
+class UaServer:
+    """`init`, fill the address space, link, `start`, publish; `stop`. All on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        identity: security.Identity,
+        trust: security.TrustStore,
+        identities: Identities,
+        application_uri: str,
+        policies: Sequence[str],
+        host: str = "127.0.0.1",
+        port: int = 4840,
+        hostname: str = "localhost",
+        name: str = "enose",
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        on_security: OnSecurity = _ignore,
+    ) -> None:
+        """`host` and `port`: where to listen; `hostname`: the name clients reach it by."""
+        self.limits = limits or Limits()
+        self._clock = clock or SystemClock()
+        self._identity = identity
+        self._trust = trust
+        self._policies = tuple(policies)
+        self._address = (host, port, hostname)
+        self._on_security = on_security
+        self.asyncua = make_server(self.limits)
+        """asyncua's Server: for XML import and node access while the address space is made."""
+        self.space = Space(self.aspace)
+        self._methods = Methods(self.space)
+        attributes = Attributes(self.space, self._methods.executable)
+        self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits)
+        self._events = Events(self.space, self._subscriptions, self._clock)
+        self._history = HistoryService(self.space, self.limits)
+        self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
+        self._discovery = Discovery(
+            application_uri=application_uri,
+            product_uri=PRODUCT_URI,
+            name=name,
+            certificate=identity.der,
+            policies=self._policies,
+        )
+        self._sessions = Sessions(
+            identity=identity,
+            trust=trust,
+            identities=identities,
+            application_uri=application_uri,
+            clock=self._clock,
+            limits=self.limits,
+            on_security=on_security,
+            on_close=self._subscriptions.session_closed,
+        )
+        self._dispatcher = Dispatcher(
+            limits=self.limits,
+            clock=self._clock,
+            discovery=self._discovery,
+            sessions=self._sessions,
+            view=View(self.space, self.limits),
+            attributes=attributes,
+            methods=self._methods,
+            subscriptions=self._subscriptions,
+            history=self._history,
+        )
+        self._cells: dict[str, Any] = {}
+        self._listener: Listener | None = None
+        self._chores: asyncio.Task[None] | None = None
+        self._reported: dict[tuple[str, str], tuple[float, int]] = {}
+
+    # -- life
+
+    @property
+    def aspace(self) -> Any:
+        """asyncua's AddressSpace."""
+        return self.asyncua.iserver.aspace
+
+    @property
+    def port(self) -> int:
+        """Where it listens: of interest when 0 was asked for."""
+        return int(self._listener.port) if self._listener is not None else self._address[1]
+
+    @property
+    def url(self) -> str:
+        return f"opc.tcp://{self._address[2]}:{self.port}"
+
+    async def init(self) -> None:
+        """Standard nodes, our two namespaces, the Server object."""
+        check_version()
+        silence()
+        await self.asyncua.init()
+        await self._object.fill(self.limits)
+        for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
+            self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address is taken."""
+        await self.asyncua.iserver.start()
+        self._object.start()
+        host, port, _ = self._address
+        listener = Listener(self.asyncua.iserver, host, port, self)
+        listener.set_policies(policy_factories(self._policies, self._identity.certificate, self._identity.key))
+        try:
+            await listener.start()
+        except OSError:
+            await self.asyncua.iserver.stop()
+            raise
+        self._listener = listener
+        self._discovery.url = self.url
+        self._chores = asyncio.create_task(self._every_second())
+
+    async def stop(self, seconds: int = 0, reason: str = "Shutdown") -> None:
+        """Announce the shutdown, wait so long, finish what is under way, close."""
+        for left in range(seconds, 0, -1):
+            self._object.shutting_down(left, reason)
+            await asyncio.sleep(1.0)
+        self._object.shutting_down(0, reason)
+        if self._chores is not None:
+            self._chores.cancel()
+            await asyncio.wait([self._chores])
+        await self._dispatcher.drain()
+        for session in self._sessions:
+            self._sessions.close(session, True, ua.StatusCodes.BadShutdown)
+        self._subscriptions.stop()
+        if self._listener is not None:
+            await self._listener.stop()
+        await self.asyncua.iserver.stop()
+
+    async def _every_second(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._object.tick()
+            self._sessions.sweep()
+
+    def service_level(self, level: int) -> None:
+        """What redundant clients choose by: 255 all well, below 200 degraded."""
+        self._object.service_level(level)
+
+    # -- what the channels ask (seams.Services)
+
+    def check_certificate(self, certificate: bytes) -> None:
+        self._trust.check(certificate)
+
+    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
+        await self._dispatcher.handle(channel, sequence, body)
+
+    def channel_closed(self, channel: Channel) -> None:
+        self._sessions.channel_closed(channel)
+
+    def has_active_session(self, channel: Channel) -> bool:
+        return any(s.caller is not None for s in self._sessions.on_channel(channel))
+
+    def refused(self, kind: str, channel: Channel, reason: str) -> None:
+        """Anyone on the network can cause this: one report a minute for each kind and source."""
+        now = self._clock.monotonic()
+        since, count = self._reported.get((kind, channel.address), (now - FLOOD_WINDOW, 0))
+        if now - since < FLOOD_WINDOW:
+            self._reported[kind, channel.address] = (since, count + 1)
+            return
+        if len(self._reported) >= FLOOD_SOURCES:
+            self._reported.clear()
+        self._reported[kind, channel.address] = (now, 0)
+        log.warning("%s of %s refused: %s", kind, channel.address, reason)
+        caller = Caller(user="", channel=channel.id, address=channel.address)
+        self._on_security(kind, caller, "Refused", {"reason": reason, "unreported": str(count)})
+
+    # -- what the plant uses
+
+    def link_method(self, method_id: Any, handler: Handler, allowed: Allowed) -> None:
+        """Answer calls of a method, of a type's for all its instances. Raises LookupError without such a node.
+
+        The handler gets (caller, object id, arguments) after all checks; `allowed` is also the UserExecutable answer.
+        """
+        self._methods.link(method_id, handler, allowed)
+
+    def write(self, node: str, value: Any, code: int, source_time: int, server_time: int) -> None:
+        """Show a value: `node` is its string id in ns=3, `value` a Variant or None for null, times ns UTC.
+
+        A Bad value is shown as null (Part 4 7.11). Raises KeyError without such a node.
+        """
+        _put(self._site_cell(node), value, code, from_ns(source_time), from_ns(server_time))
+
+    def write_many(self, values: Iterable[tuple[str, Any, int]], source_time: int, server_time: int) -> None:
+        """`write` of (node, value, code) with the same times."""
+        source, server = from_ns(source_time), from_ns(server_time)
+        for node, value, code in values:
+            _put(self._site_cell(node), value, code, source, server)
+
+    def _site_cell(self, node: str) -> Any:
+        cell = self._cells.get(node)
+        if cell is None:
+            cell = self._cells[node] = self._cell(site(node))
+        return cell
+
+    def _write_node(self, node_id: Any, value: Any, code: int, source_time: int, server_time: int) -> None:
+        _put(self._cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
+
+    def _cell(self, node_id: Any) -> Any:
+        return self.aspace[node_id].attributes[ua.AttributeIds.Value]
+
+    def publish_event(self, event: Event) -> None:
+        """Deliver to the subscribers of its source, of every notifier above it and of Server."""
+        self._events.publish(event)
+
+    def retained(self, states: Callable[[], Iterable[Event]]) -> None:
+        """Where ConditionRefresh finds the present state of all conditions with Retain."""
+        self._events.retained = states
+
+    def historize(self, node: str, reader: History) -> None:
+        """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
+        self._history.historize(site(node), node, reader)
+
+    def sessions(self, user: str | None = None) -> list[Caller]:
+        """Activated sessions, of one user or of all."""
+        return [s.caller for s in self._of(user) if s.caller is not None]
+
+    def close_sessions(self, user: str) -> int:
+        """End all sessions of a user and their subscriptions, as when an account is disabled; how many."""
+        closed = self._of(user)
+        for session in closed:
+            self._sessions.close(session, True)
+        return len(closed)
+
+    def _of(self, user: str | None) -> list[Session]:
+        return [s for s in self._sessions if s.caller is not None and user in (None, s.caller.user)]
+
+
+def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -> None:
+    shown = NULL if value is None or is_bad(code) else value
+    data = ua.DataValue(shown, status(code), source, server)
+    cell.value = data
+    cell.value_callback = None
+    for item in list(cell.datachange_callbacks.values()):
+        item.sample(data)

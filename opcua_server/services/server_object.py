@@ -1,0 +1,173 @@
+"""The Server object (Part 5 6.3): what the server says of itself. A node without a true value is not given one."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from asyncua import ua
+
+from nodesets.ports import Clock
+from opcua_server.services.limits import Limits
+from opcua_server.services.nodes import SITE_URI, TYPES_URI
+from opcua_server.services.status import from_ns
+
+IDS = ua.ObjectIds
+T = ua.VariantType
+PRODUCT = "enose"
+PRODUCT_URI = "http://enose.dev/"
+PROFILES = ["http://opcfoundation.org/UA-Profile/Server/EmbeddedUA2017"]
+SERVICE_LIMITS = (
+    "MaxNodesPerRead",
+    "MaxNodesPerWrite",
+    "MaxNodesPerBrowse",
+    "MaxNodesPerRegisterNodes",
+    "MaxNodesPerTranslateBrowsePathsToNodeIds",
+    "MaxMonitoredItemsPerCall",
+)
+"""OperationLimits with one number in common."""
+PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
+"""Publication date of our two namespaces."""
+
+
+def software_version() -> str:
+    return version(PRODUCT)
+
+
+class ServerObject:
+    """Writes the nodes of the Server object straight into asyncua's storage."""
+
+    def __init__(self, asyncua: Any, write: Any, clock: Clock, application_uri: str) -> None:
+        self._asyncua = asyncua
+        self._write = write
+        self._clock = clock
+        self._application_uri = application_uri
+        self._status = ua.ServerStatusDataType()
+
+    async def fill(self, limits: Limits) -> None:
+        """Everything that stays as it is while the server runs."""
+        await self._asyncua.set_application_uri(self._application_uri)
+        for uri in (TYPES_URI, SITE_URI):
+            await self._asyncua.register_namespace(uri)
+        for node, value in self._constants(limits).items():
+            self._set(node, value)
+        for number, uri in enumerate((TYPES_URI, SITE_URI), start=2):
+            await self._describe_namespace(number, uri)
+
+    def _constants(self, limits: Limits) -> Mapping[int, Any]:
+        operations = ua.Variant(limits.operations, T.UInt32)
+        per_call = dict.fromkeys(SERVICE_LIMITS, operations)
+        per_call["MaxNodesPerMethodCall"] = ua.Variant(limits.method_calls, T.UInt32)
+        per_call["MaxNodesPerHistoryReadData"] = ua.Variant(limits.history_nodes, T.UInt32)
+        prefix = "Server_ServerCapabilities_"
+        capabilities = {
+            "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
+            "LocaleIdArray": ua.Variant(["en"], T.String, is_array=True),
+            "MinSupportedSampleRate": ua.Variant(limits.sampling_interval, T.Double),
+            "MaxBrowseContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
+            "MaxQueryContinuationPoints": ua.Variant(0, T.UInt16),
+            "MaxHistoryContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
+            "MaxArrayLength": ua.Variant(limits.message // 8, T.UInt32),
+            "MaxStringLength": ua.Variant(limits.message, T.UInt32),
+            "MaxByteStringLength": ua.Variant(limits.message, T.UInt32),
+            "MaxSessions": ua.Variant(limits.sessions, T.UInt32),
+            "MaxSubscriptions": ua.Variant(limits.subscriptions, T.UInt32),
+            "MaxMonitoredItems": ua.Variant(limits.items * limits.sessions, T.UInt32),
+            "MaxSubscriptionsPerSession": ua.Variant(limits.subscriptions_per_session, T.UInt32),
+            "MaxMonitoredItemsPerSubscription": ua.Variant(limits.items, T.UInt32),
+            "MaxMonitoredItemsQueueSize": ua.Variant(limits.queue, T.UInt32),
+        }
+        found = {f"{prefix}{name}": value for name, value in capabilities.items()}
+        found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
+        found |= {
+            "Server_Auditing": ua.Variant(True, T.Boolean),
+            "Server_ServerDiagnostics_EnabledFlag": ua.Variant(False, T.Boolean),
+            "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
+            "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
+            "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),
+            "HistoryServerCapabilities_MaxReturnDataValues": ua.Variant(limits.history_page, T.UInt32),
+            "HistoryServerCapabilities_MaxReturnEventValues": ua.Variant(0, T.UInt32),
+        }
+        return {getattr(IDS, name): value for name, value in found.items()}
+
+    async def _describe_namespace(self, index: int, uri: str) -> None:
+        """NamespaceMetadata (Part 5 6.3.13) below Server.Namespaces."""
+        root = f"Namespace{index}"
+        item = ua.AddNodesItem(
+            ParentNodeId=ua.NodeId(IDS.Server_Namespaces),
+            ReferenceTypeId=ua.NodeId(IDS.HasComponent),
+            RequestedNewNodeId=ua.NodeId(root, 1),
+            BrowseName=ua.QualifiedName(uri, index),
+            NodeClass=ua.NodeClass.Object,
+            NodeAttributes=ua.ObjectAttributes(DisplayName=ua.LocalizedText(uri)),
+            TypeDefinition=ua.NodeId(IDS.NamespaceMetadataType),
+        )
+        self._asyncua.iserver.node_mgt_service.add_nodes([item])[0].StatusCode.check()
+        node = self._asyncua.get_node(ua.NodeId(root, 1))
+        for name, value in (
+            ("NamespaceUri", ua.Variant(uri, T.String)),
+            ("NamespaceVersion", ua.Variant(software_version(), T.String)),
+            ("NamespacePublicationDate", ua.Variant(PUBLISHED, T.DateTime)),
+            ("IsNamespaceSubset", ua.Variant(False, T.Boolean)),
+            ("StaticNodeIdTypes", ua.Variant([ua.IdType.String], T.Int32, is_array=True)),
+            ("StaticNumericNodeIdRange", ua.Variant([], T.String, is_array=True)),
+            ("StaticStringNodeIdPattern", ua.Variant("", T.String)),
+        ):
+            await node.add_property(ua.NodeId(f"{root}.{name}", 1), ua.QualifiedName(name, 0), value)
+
+    # -- status
+
+    def start(self) -> None:
+        """Running, since now, as this product and version."""
+        now = from_ns(self._clock.now())
+        self._status = ua.ServerStatusDataType(
+            StartTime=now,
+            CurrentTime=now,
+            State=ua.ServerState.Running,
+            BuildInfo=ua.BuildInfo(
+                ProductUri=PRODUCT_URI,
+                ManufacturerName=PRODUCT,
+                ProductName=PRODUCT,
+                SoftwareVersion=software_version(),
+                BuildNumber=software_version(),
+                BuildDate=PUBLISHED,
+            ),
+        )
+        self._set(IDS.Server_ServerStatus_StartTime, ua.Variant(now, T.DateTime))
+        self._set(IDS.Server_ServerStatus_BuildInfo, ua.Variant(self._status.BuildInfo, T.ExtensionObject))
+        for name in ("ProductUri", "ManufacturerName", "ProductName", "SoftwareVersion", "BuildNumber"):
+            node = getattr(IDS, f"Server_ServerStatus_BuildInfo_{name}")
+            self._set(node, ua.Variant(getattr(self._status.BuildInfo, name), T.String))
+        self._set(IDS.Server_ServerStatus_BuildInfo_BuildDate, ua.Variant(PUBLISHED, T.DateTime))
+        self.service_level(255)
+        self.tick()
+
+    def tick(self) -> None:
+        """Once a second: the current time, and the status as a whole."""
+        self._status.CurrentTime = from_ns(self._clock.now())
+        self._show()
+
+    def shutting_down(self, seconds: int, reason: str) -> None:
+        self._status.State = ua.ServerState.Shutdown
+        self._status.SecondsTillShutdown = seconds
+        self._status.ShutdownReason = ua.LocalizedText(reason)
+        self.tick()
+
+    def service_level(self, level: int) -> None:
+        """0 to 255 (Part 4 6.6.2.4.2): below 200 data are degraded, 0 and 1 are no service."""
+        self._set(IDS.Server_ServiceLevel, ua.Variant(level, T.Byte))
+
+    def _show(self) -> None:
+        s = self._status
+        copy = ua.ServerStatusDataType(
+            s.StartTime, s.CurrentTime, s.State, s.BuildInfo, s.SecondsTillShutdown, s.ShutdownReason
+        )
+        self._set(IDS.Server_ServerStatus, ua.Variant(copy, T.ExtensionObject))
+        self._set(IDS.Server_ServerStatus_CurrentTime, ua.Variant(s.CurrentTime, T.DateTime))
+        self._set(IDS.Server_ServerStatus_State, ua.Variant(s.State, T.Int32))
+        self._set(IDS.Server_ServerStatus_SecondsTillShutdown, ua.Variant(s.SecondsTillShutdown, T.UInt32))
+        self._set(IDS.Server_ServerStatus_ShutdownReason, ua.Variant(s.ShutdownReason, T.LocalizedText))
+
+    def _set(self, node: int, value: Any) -> None:
+        now = self._clock.now()
+        self._write(ua.NodeId(node), value, 0, now, now)

@@ -1,0 +1,383 @@
+"""Session service set (Part 4 5.7): who is at the other end, on which channel, for how long.
+
+Created -> Activated -> Closed. A session belongs to the client certificate it was created with. It is named by a
+random token, moves to another channel only by that certificate and the same user, and ends after its time-out,
+counted from the last request. One that was never activated ends with its channel, or after `Limits.inactive`.
+"""
+
+import logging
+import secrets
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from asyncua import ua
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from nodesets.errors import CertificateRefused, EnoseError
+from nodesets.model import Caller, Role, SecurityMode
+from nodesets.ports import Clock
+from opcua_server import security
+from opcua_server.services.limits import Limits
+from opcua_server.services.seams import Channel
+from opcua_server.services.status import Fault
+
+log = logging.getLogger(__name__)
+
+NONCE_LENGTH = 32
+MAX_SECRET = 1024
+"""Bytes of an encrypted password that are looked at: two RSA-4096 blocks."""
+USERNAME, CERTIFICATE = "username", "certificate"
+"""PolicyIds of the user token policies."""
+
+OAEP_SHA1 = "http://www.w3.org/2001/04/xmlenc#rsa-oaep"
+OAEP_SHA256 = "http://opcfoundation.org/UA/security/rsa-oaep-sha2-256"
+SIGN_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+SIGN_PSS = "http://opcfoundation.org/UA/security/rsa-pss-sha2-256"
+
+
+class Account(Protocol):
+    """A user as the identities know him."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def roles(self) -> frozenset[Role]: ...
+    @property
+    def service(self) -> bool:
+        """A service account: may call, never sign."""
+
+
+class Identities(Protocol):
+    """Who may log in. Both raise CredentialRejected, LockedOut or AccessDenied, and take as long as they need."""
+
+    async def by_password(self, name: str, password: str, *, application_uri: str, address: str) -> Account: ...
+
+    async def by_certificate(self, thumbprint: str, *, application_uri: str, address: str) -> Account:
+        """`thumbprint`: SHA-256 of the user's certificate, lower-case hex. Its key was proven to be at hand."""
+
+
+class OnSecurity(Protocol):
+    """Told of logins and refusals. Must not block."""
+
+    def __call__(self, kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
+        """`kind`: login, logout, session, certificate, channel. `outcome`: Good or why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A Publish request not yet answered."""
+
+    channel: Channel
+    header: Any
+    sequence: Any
+    results: list[Any]
+    """StatusCodes of its acknowledgements."""
+    deadline: float | None
+    """`Clock.monotonic` after which it is answered BadTimeout."""
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    id: Any
+    token: bytes
+    certificate: bytes
+    application_uri: str
+    name: str
+    channel: Channel
+    nonce: bytes
+    timeout: float
+    """Seconds."""
+    touched: float
+    """`Clock.monotonic` of the last request."""
+    caller: Caller | None = None
+    """None until activated."""
+    closed: bool = False
+    tasks: int = 0
+    """Calls and history reads under way."""
+    browse_points: dict[bytes, Any] = field(default_factory=dict)
+    history_points: dict[bytes, Any] = field(default_factory=dict)
+    publish: deque[Waiting] = field(default_factory=deque)
+    subscriptions: dict[int, Any] = field(default_factory=dict)
+
+    def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
+        """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
+        if len(points) >= limit:
+            raise Fault(ua.StatusCodes.BadNoContinuationPoints)
+        key = secrets.token_bytes(16)
+        points[key] = value
+        return key
+
+    @property
+    def user(self) -> Caller:
+        if self.caller is None:
+            raise Fault(ua.StatusCodes.BadSessionNotActivated)
+        return self.caller
+
+
+class Sessions:
+    """All sessions of the server."""
+
+    def __init__(
+        self,
+        *,
+        identity: security.Identity,
+        trust: security.TrustStore,
+        identities: Identities,
+        application_uri: str,
+        clock: Clock,
+        limits: Limits,
+        on_security: OnSecurity,
+        on_close: Callable[[Session, bool], None],
+    ) -> None:
+        self._identity = identity
+        self._der = identity.der
+        self._trust = trust
+        self._identities = identities
+        self._application_uri = application_uri
+        self._clock = clock
+        self._limits = limits
+        self._on_security = on_security
+        self._on_close = on_close
+        self._by_token: dict[bytes, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_token.values()))
+
+    # -- finding one
+
+    def find(self, header: Any, channel: Channel) -> Session:
+        """The activated session of a request, which came over its own channel (Part 4 5.7.2.1)."""
+        session = self._lookup(header)
+        if session.channel is not channel:
+            raise Fault(ua.StatusCodes.BadSecureChannelIdInvalid)
+        if session.caller is None:
+            self.close(session, True)
+            raise Fault(ua.StatusCodes.BadSessionNotActivated)
+        session.touched = self._clock.monotonic()
+        return session
+
+    def _lookup(self, header: Any) -> Session:
+        token = header.AuthenticationToken
+        key = token.Identifier if token.NodeIdType == ua.NodeIdType.ByteString else None
+        session = self._by_token.get(bytes(key)) if key is not None else None
+        if session is None:
+            raise Fault(ua.StatusCodes.BadSessionIdInvalid)
+        return session
+
+    def on_channel(self, channel: Channel) -> list[Session]:
+        return [s for s in self._by_token.values() if s.channel is channel]
+
+    # -- CreateSession
+
+    def create(self, channel: Channel, parameters: Any, endpoints: list[Any]) -> Any:
+        """CreateSession (5.7.2). The certificate in it has to be the one the channel was opened with."""
+        application_uri = parameters.ClientDescription.ApplicationUri or ""
+        self._check_application(channel, parameters, application_uri)
+        if len(parameters.ClientNonce or b"") < NONCE_LENGTH:
+            raise Fault(ua.StatusCodes.BadNonceInvalid)
+        if parameters.ServerUri and parameters.ServerUri != self._application_uri:
+            raise Fault(ua.StatusCodes.BadServerUriInvalid)
+        if (
+            len(self._by_token) >= self._limits.sessions
+            or len(self.on_channel(channel)) >= self._limits.sessions_per_channel
+        ):
+            raise Fault(ua.StatusCodes.BadTooManySessions)
+        low, high = self._limits.session_timeout
+        requested = float(parameters.RequestedSessionTimeout or 0.0) / 1000
+        session = Session(
+            id=ua.NodeId(uuid.uuid4(), 1),
+            token=secrets.token_bytes(32),
+            certificate=channel.certificate,
+            application_uri=application_uri,
+            name=parameters.SessionName or "",
+            channel=channel,
+            nonce=secrets.token_bytes(NONCE_LENGTH),
+            timeout=min(max(requested, low), high) if requested == requested else low,
+            touched=self._clock.monotonic(),
+        )
+        self._by_token[session.token] = session
+        algorithm, signature = channel.sign(channel.certificate + parameters.ClientNonce)
+        return ua.CreateSessionResult(
+            SessionId=session.id,
+            AuthenticationToken=ua.NodeId(session.token, 0, ua.NodeIdType.ByteString),
+            RevisedSessionTimeout=session.timeout * 1000,
+            ServerNonce=session.nonce,
+            ServerCertificate=self._der,
+            ServerEndpoints=endpoints,
+            ServerSignature=ua.SignatureData(Algorithm=algorithm, Signature=signature),
+            MaxRequestMessageSize=self._limits.message,
+        )
+
+    def _check_application(self, channel: Channel, parameters: Any, application_uri: str) -> None:
+        try:
+            if security.leaf(parameters.ClientCertificate or b"") != security.leaf(channel.certificate):
+                raise CertificateRefused("CreateSession names another certificate than its channel")
+            self._trust.check(channel.certificate, application_uri)
+        except CertificateRefused as error:
+            caller = self._peer(channel, application_uri)
+            self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": str(error)})
+            raise Fault(error.status) from error
+
+    def _peer(self, channel: Channel, application_uri: str, user: str = "") -> Caller:
+        return Caller(user=user, channel=channel.id, application_uri=application_uri, address=channel.address)
+
+    # -- ActivateSession
+
+    async def activate(self, channel: Channel, header: Any, parameters: Any) -> Any:
+        """ActivateSession (5.7.3): first login, change of user, or move to another channel."""
+        session = self._lookup(header)
+        self._check_client(session, channel, parameters)
+        nonce = session.nonce
+        name, account = await self._identify(session, channel, parameters)
+        if session.closed:
+            raise Fault(ua.StatusCodes.BadSessionClosed)
+        if session.nonce is not nonce:  # activated by another request meanwhile
+            raise Fault(ua.StatusCodes.BadNonceInvalid)
+        moved = session.channel is not channel
+        if moved and (session.caller is None or session.caller.user != account.name):
+            self._log_login(session, channel, name, "BadUserAccessDenied", "moved to another channel by another user")
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        if moved:
+            session.publish.clear()  # asked for over a channel that is no more
+        session.channel = channel
+        session.nonce = secrets.token_bytes(NONCE_LENGTH)
+        session.touched = self._clock.monotonic()
+        session.caller = Caller(
+            user=account.name,
+            roles=account.roles,
+            service=account.service,
+            session=session.id.Identifier.hex,
+            channel=channel.id,
+            mode=SecurityMode(int(channel.policy.Mode)),
+            application_uri=session.application_uri,
+            address=channel.address,
+            activated=self._clock.now(),
+            proof="password" if isinstance(parameters.UserIdentityToken, ua.UserNameIdentityToken) else "certificate",
+        )
+        self._on_security("login", session.caller, "Good", {"moved": str(moved)})
+        return ua.ActivateSessionResult(ServerNonce=session.nonce)
+
+    def _check_client(self, session: Session, channel: Channel, parameters: Any) -> None:
+        if not secrets.compare_digest(channel.certificate, session.certificate):
+            caller = self._peer(channel, session.application_uri)
+            self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": "session of another client"})
+            raise Fault(ua.StatusCodes.BadSecurityChecksFailed)
+        if not channel.verify(self._der + session.nonce, parameters.ClientSignature.Signature):
+            raise Fault(ua.StatusCodes.BadApplicationSignatureInvalid)
+
+    async def _identify(self, session: Session, channel: Channel, parameters: Any) -> tuple[str, Account]:
+        token = parameters.UserIdentityToken
+        name = getattr(token, "UserName", None) or ""
+        try:
+            if isinstance(token, ua.UserNameIdentityToken):
+                password = self._password(session, channel, token)
+                login = self._identities.by_password(
+                    name, password, application_uri=session.application_uri, address=channel.address
+                )
+            elif isinstance(token, ua.X509IdentityToken):
+                name = self._user_certificate(session, channel, token, parameters.UserTokenSignature)
+                login = self._identities.by_certificate(
+                    name, application_uri=session.application_uri, address=channel.address
+                )
+            else:
+                raise Fault(ua.StatusCodes.BadIdentityTokenRejected)
+            return name, await login
+        except Fault as error:
+            self._log_login(session, channel, name, str(error), "")
+            raise
+        except EnoseError as error:
+            self._log_login(session, channel, name, type(error).__name__, str(error))
+            raise Fault(error.status) from error
+
+    def _log_login(self, session: Session, channel: Channel, name: str, outcome: str, reason: str) -> None:
+        caller = self._peer(channel, session.application_uri, user=name[:64])
+        self._on_security("login", caller, outcome, {"reason": reason} if reason else {})
+
+    def _password(self, session: Session, channel: Channel, token: Any) -> str:
+        """Length, password and our nonce, encrypted by the endpoint's OAEP (7.41.2.2); one error for all failures."""
+        expected = OAEP_SHA256 if channel.policy.URI.endswith("RsaPss") else OAEP_SHA1
+        secret = token.Password or b""
+        if token.PolicyId != USERNAME or token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
+            raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
+        try:
+            digest = hashes.SHA256() if expected == OAEP_SHA256 else hashes.SHA1()  # noqa: S303 - as the policy says
+            plain = _decrypt(self._identity.key, secret, digest)
+            length = int.from_bytes(plain[:4], "little")
+            body, nonce = plain[4 : 4 + length - NONCE_LENGTH], plain[4 + length - NONCE_LENGTH : 4 + length]
+            if length < NONCE_LENGTH or not secrets.compare_digest(nonce, session.nonce):
+                raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
+            return body.decode("utf-8")
+        except ValueError as error:
+            raise Fault(ua.StatusCodes.BadIdentityTokenInvalid) from error
+
+    def _user_certificate(self, session: Session, channel: Channel, token: Any, signature: Any) -> str:
+        """Thumbprint of a user's certificate whose key signed our certificate and nonce (7.41.2.3)."""
+        expected = SIGN_PSS if channel.policy.URI.endswith("RsaPss") else SIGN_SHA256
+        if token.PolicyId != CERTIFICATE or signature.Algorithm != expected:
+            raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
+        try:
+            certificate = security.leaf(token.CertificateData or b"")
+            security.check_user(certificate, datetime.fromtimestamp(self._clock.now() / 1e9, UTC))
+            key = certificate.public_key()
+        except (CertificateRefused, ValueError) as error:
+            raise Fault(ua.StatusCodes.BadIdentityTokenInvalid) from error
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
+        scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32) if expected == SIGN_PSS else padding.PKCS1v15()
+        try:
+            key.verify(signature.Signature or b"", self._der + session.nonce, scheme, hashes.SHA256())
+        except InvalidSignature as error:
+            raise Fault(ua.StatusCodes.BadUserSignatureInvalid) from error
+        return certificate.fingerprint(hashes.SHA256()).hex()
+
+    # -- the end
+
+    def close_by_request(self, channel: Channel, header: Any, delete_subscriptions: bool) -> None:
+        """CloseSession (5.7.4), allowed before activation too."""
+        session = self._lookup(header)
+        if session.channel is not channel:
+            raise Fault(ua.StatusCodes.BadSecureChannelIdInvalid)
+        self.close(session, delete_subscriptions)
+
+    def close(self, session: Session, delete_subscriptions: bool, code: int = ua.StatusCodes.BadSessionClosed) -> None:
+        """End a session; waiting Publish requests are answered with `code`."""
+        if session.closed:
+            return
+        session.closed = True
+        del self._by_token[session.token]
+        self._on_close(session, delete_subscriptions)
+        while session.publish:
+            waiting = session.publish.popleft()
+            waiting.channel.fault(waiting.header, waiting.sequence, code)
+        if session.caller is not None:
+            self._on_security("logout", session.caller, "Good", {})
+
+    def channel_closed(self, channel: Channel) -> None:
+        """An activated session waits for its client to come back (6.7); the others end."""
+        for session in self.on_channel(channel):
+            session.publish.clear()
+            if session.caller is None:
+                self.close(session, True)
+
+    def sweep(self) -> None:
+        """Close what has been silent for too long. Subscriptions live on for TransferSubscriptions."""
+        now = self._clock.monotonic()
+        for session in self:
+            patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
+            if now - session.touched > patience:
+                self.close(session, False, ua.StatusCodes.BadSessionIdInvalid)
+
+
+def _decrypt(key: rsa.RSAPrivateKey, secret: bytes, digest: hashes.HashAlgorithm) -> bytes:
+    """OAEP, block by block. Raises ValueError."""
+    size = key.key_size // 8
+    if not secret or len(secret) % size:
+        raise ValueError("not a whole number of blocks")
+    scheme = padding.OAEP(padding.MGF1(digest), digest, None)
+    return b"".join(key.decrypt(secret[i : i + size], scheme) for i in range(0, len(secret), size))

@@ -1,0 +1,55 @@
+"""StatusCodes and times on the way to the wire."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from asyncua import ua
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FILETIME_EPOCH = 116_444_736_000_000_000
+"""1970 in OPC UA ticks: 100 ns since 1601 (Part 6 5.2.2.5)."""
+
+GOOD = ua.StatusCode(0)
+NULL = ua.Variant()
+OVERFLOW = 0x0480
+"""InfoType DataValue with the Overflow bit (Part 4 7.39.1)."""
+
+_known: dict[int, Any] = {0: GOOD}
+
+
+class Fault(Exception):
+    """A service or an operation ends with a StatusCode. As an answer to a request: ServiceFault."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{ua.status_codes.get_name_and_doc(status)[0]}")
+        self.status = int(status)
+
+
+def status(code: int) -> Any:
+    """The one StatusCode object of a code."""
+    found = _known.get(code)
+    if found is None:
+        if len(_known) > 1000:
+            return ua.StatusCode(code)
+        found = _known[code] = ua.StatusCode(code)
+    return found
+
+
+def is_bad(code: int) -> bool:
+    return code & 0x80000000 != 0
+
+
+def from_ns(time: int) -> datetime:
+    """Nanoseconds UTC since 1970 as a datetime; microseconds are what it holds."""
+    return EPOCH + timedelta(microseconds=time // 1000)
+
+
+def to_ns(time: datetime | None) -> int | None:
+    """Nanoseconds since 1970; None for null and for the ends of OPC UA time (Part 11: not specified)."""
+    if time is None:
+        return None
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    if aware.year <= 1601 or aware.year >= 9999:
+        return None
+    delta = aware - EPOCH
+    return ((delta.days * 86400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1000
