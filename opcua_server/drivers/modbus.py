@@ -367,7 +367,11 @@ class Answer:
 
 
 class Reader:
-    """The register map of one device compiled to spans and columns; holds the image the last poll left."""
+    """The register map of one device compiled to spans and columns; holds the image the last poll left.
+
+    Head and values come in one request as far as 125 registers reach (37 channels of our own map); what needs a further
+    request may be one measurement younger.
+    """
 
     def __init__(self, device: Device, registers: RegisterMap) -> None:
         columns = device.columns(registers)
