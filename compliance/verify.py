@@ -195,9 +195,9 @@ def check(path: Path) -> Report:
             for problem in _problems(database, scratch, report):
                 report.add(problem)
     except sqlite3.Error as error:
-        raise Unreadable(f"{path}: {error}") from error
+        raise Unreadable(str(error)) from error
     if not _has_log(path) and _state(path) != before:
-        raise Unreadable(f"{path}: changed while it was read; try again")
+        raise Unreadable("changed while it was read; try again")
     return report
 
 
@@ -205,7 +205,7 @@ def _state(path: Path) -> tuple[int, int, bool]:
     try:
         found = path.stat()
     except OSError as error:
-        raise Unreadable(str(error)) from error
+        raise Unreadable(error.strerror or str(error)) from error
     return found.st_size, found.st_mtime_ns, _has_log(path)
 
 
@@ -451,7 +451,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report = check(options.database)
     except Unreadable as error:
-        print(json.dumps({"clean": None, "error": str(error)}) if options.json else error, file=sys.stderr)
+        print(f"{options.database}: {error}", file=sys.stderr)
         return 2
     for line in [json.dumps(_as_json(report))] if options.json else report.lines():
         print(line)
