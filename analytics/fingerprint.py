@@ -41,6 +41,8 @@ from nodesets.model import Floats, Verdict
 
 FORMAT = 1
 UNKNOWN = "unknown"
+FAR = 3.0
+"""Times the limit from where a cycle is far off: the second, urgent level of an alarm."""
 NEAREST = 1e-3
 """Distances below it are all the same: what is left of them is rounding."""
 NORMAL_975 = 1.959963984540054

@@ -26,6 +26,8 @@ ACTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "Alarms.Acknowledge": _OPERATOR,
         "Alarms.Confirm": _OPERATOR,
         "Alarms.AddComment": _OPERATOR,
+        "Alarms.Enable": _ENGINEER,
+        "Alarms.Disable": _ENGINEER,
         "MethodSet.StartSingleAcquisition": _OPERATOR,
         "MethodSet.StopAcquisition": _OPERATOR,
         "MethodSet.SetContext": _OPERATOR,

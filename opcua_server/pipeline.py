@@ -5,6 +5,7 @@ One direction only: sources call `take`, the recorder confirms, the sink shows. 
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,9 +23,6 @@ from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
 
 log = logging.getLogger(__name__)
-
-ALARM_LEVELS = 3.0
-"""HighHigh and LowLow stand where the distance is this many times the limit: far beyond what any good cycle showed."""
 
 
 class Sink(Protocol):
@@ -73,6 +71,24 @@ class _Watch:
     simulated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What a stream's cycles are compared with."""
+
+    product: Fingerprint | None = None
+    model_id: str = ""
+    digest: str = ""
+    known: tuple[Fingerprint, ...] = ()
+    """Of all approved products, to name the nearest odour."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    result: Result
+    judgement: fingerprint.Judgement
+    product: Fingerprint | None
+
+
 class Pipeline:
     """Carries frames of all devices of a plant.
 
@@ -89,14 +105,8 @@ class Pipeline:
     ) -> None:
         self._recorder, self._sink, self._record_result, self._clock = recorder, sink, record_result, clock
         self.counters = Counters()
-        self.fingerprints: dict[str, Fingerprint] = {}
-        """By stream: what its cycles are compared with. The caller replaces entries."""
-        self.known: dict[str, tuple[Fingerprint, ...]] = {}
-        """By stream: fingerprints of all approved products, to name the nearest odour."""
-        self.models: dict[str, tuple[str, str]] = {}
-        """By stream: (model id, digest) of the fingerprint in use."""
-        self._results: asyncio.Queue[Result] = asyncio.Queue()
-        self._judgements: dict[str, fingerprint.Judgement] = {}
+        self._models: dict[str, _Model] = {}
+        self._results: asyncio.Queue[_Judged] = asyncio.Queue()
         self._watches = {d.id: _watch(plant, d) for d in plant.devices}
 
     def take(self, frame: Frame) -> None:
@@ -146,22 +156,15 @@ class Pipeline:
         stream = f"{watch.device.id}.{watch.device.streams[0].id}"
         found = features.extract(cycle, watch.channels)
         self._sink.cycle(stream, found)
-        self._results.put_nowait(self._result(watch, stream, cycle, found))
-
-    def _result(self, watch: _Watch, stream: str, cycle: Cycle, found: Features) -> Result:
-        product = self.fingerprints.get(stream)
-        model, digest = self.models.get(stream, ("", ""))
-        if product is None:
-            judgement = fingerprint.Judgement(
-                verdict=Verdict.NOT_DECIDABLE, reason=found.defect or "no approved model for what is measured"
-            )
+        model = self._models.get(stream, _Model())
+        if model.product is None:
+            reason = found.defect or "no approved model for what is measured"
+            judgement = fingerprint.Judgement(verdict=Verdict.NOT_DECIDABLE, reason=reason)
         else:
-            judgement = product.judge(found)
-        nearest, confidence = fingerprint.identify(found, self.known.get(stream, ()))
-        result_id = f"{stream}.{cycle.stopped}"
-        self._judgements[result_id] = judgement
-        return Result(
-            result_id=result_id,
+            judgement = model.product.judge(found)
+        nearest, confidence = fingerprint.identify(found, model.known)
+        result = Result(
+            result_id=f"{stream}.{cycle.stopped}",
             stream=stream,
             started=cycle.started,
             stopped=cycle.stopped,
@@ -172,24 +175,38 @@ class Pipeline:
             anomaly=judgement.anomaly,
             predicted_class=nearest,
             confidence=confidence,
-            reference_count=product.reference_count if product else 0,
-            false_alarm_rate=product.false_alarm_rate if product else float("nan"),
+            reference_count=model.product.reference_count if model.product else 0,
+            false_alarm_rate=model.product.false_alarm_rate if model.product else math.nan,
             contributions=judgement.contributions,
             fingerprint=tuple(map(float, found.values)),
-            model=model,
-            model_digest=digest,
+            model=model.model_id,
+            model_digest=model.digest,
             simulated=watch.simulated,
         )
+        self._results.put_nowait(_Judged(result, judgement, model.product))
+
+    def use(
+        self, stream: str, product: Fingerprint | None, model_id: str, digest: str, known: tuple[Fingerprint, ...]
+    ) -> None:
+        """Compare the stream's cycles with this fingerprint from now on; None: they are not decidable."""
+        self._models[stream] = _Model(product, model_id, digest, known)
 
     async def store_results(self) -> None:
-        """Record results in the order they came, show each once it is committed, and say what follows from it."""
+        """Record results in the order they came, show each once it is committed, and say what follows from it.
+
+        A result that cannot be recorded is lost with its cycle: counted and logged, never shown.
+        """
         while True:
-            result = await self._results.get()
-            judgement = self._judgements.pop(result.result_id)
-            stored = await self._record_result(result)
+            judged = await self._results.get()
+            try:
+                stored = await self._record_result(judged.result)
+            except StorageError as error:
+                self.counters.refused += 1
+                log.error("result %s not recorded: %s", judged.result.result_id, error)
+                continue
             self.counters.results += 1
-            self._sink.result(stored, judgement)
-            for finding in result_findings(stored, judgement, self.fingerprints.get(stored.stream)):
+            self._sink.result(stored, judged.judgement)
+            for finding in result_findings(stored, judged.judgement, judged.product):
                 self._sink.find(finding)
 
 
@@ -200,7 +217,7 @@ def result_findings(
     if result.verdict is Verdict.NOT_DECIDABLE or product is None:
         return ()
     beyond = judgement.ratio > 1
-    far = judgement.ratio > ALARM_LEVELS
+    far = judgement.ratio > fingerprint.FAR
     top = ", ".join(f"{name} {share:.0%}" for name, share in result.contributions[:3])
     batch = f", batch {result.batch_id}" if result.batch_id else ""
     why = result.reason or "as learned"

@@ -8,12 +8,11 @@ import numpy as np
 from asyncua import ua
 
 from analytics.features import Features
-from analytics.fingerprint import Fingerprint, Judgement, score
+from analytics.fingerprint import FAR, Fingerprint, Judgement, score
 from config.schema import Device, Plant, StatusBit
 from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
-from opcua_server.pipeline import ALARM_LEVELS
 from opcua_server.plant import events
 from opcua_server.plant.alarms import Alarms, Condition
 from opcua_server.services.nodes import Event
@@ -129,12 +128,13 @@ class Publisher:
         device, now = stream.split(".")[0], self._clock.now()
         for i, channel in enumerate(cycle.channels):
             for name, values in (("Baseline", cycle.baseline), ("NormalizedValue", cycle.normalized)):
-                self._number(f"{device}.Array.{channel}.{name}", float(values[i]), now)
+                self.number(f"{device}.Array.{channel}.{name}", float(values[i]), now)
         vector = ua.Variant(cycle.normalized.tolist(), ua.VariantType.Double)
         known = 0 if np.isfinite(cycle.normalized).any() else NO_DATA
         self._nodes.write(f"{device}.Array.NormalizedVector", vector if known == 0 else None, known, now, now)
 
-    def _number(self, node: str, value: float, time: int) -> None:
+    def number(self, node: str, value: float, time: int) -> None:
+        """A number that is null with BadNoData while it is not known (NaN)."""
         if math.isfinite(value):
             self._nodes.write(node, events.double(value), 0, time, self._clock.now())
         else:
@@ -147,10 +147,10 @@ class Publisher:
             "ScoreLow": product.score_limit if product else math.nan,
             "ScoreLowLow": score(1 / (product.reference_count + 1)) if product else math.nan,
             "AnomalyHigh": 0.5 if product else math.nan,
-            "AnomalyHighHigh": ALARM_LEVELS / (1 + ALARM_LEVELS) if product else math.nan,
+            "AnomalyHighHigh": FAR / (1 + FAR) if product else math.nan,
         }
         for name, value in limits.items():
-            self._number(f"{stream}.Quality.Limits.{name}", value, now)
+            self.number(f"{stream}.Quality.Limits.{name}", value, now)
         self.write(f"{stream}.ChemometricModelSettings", settings, now)
 
     def result(self, result: Result, judgement: Judgement) -> None:  # noqa: ARG002 - part of the sink's contract
@@ -163,7 +163,7 @@ class Publisher:
             ("Confidence", result.confidence),
             ("FalseAlarmRate", result.false_alarm_rate),
         ):
-            self._number(f"{at}.Quality.{name}", value, time)
+            self.number(f"{at}.Quality.{name}", value, time)
         good = result.verdict is not Verdict.NOT_DECIDABLE
         status = AcquisitionResultStatus.GOOD if good else AcquisitionResultStatus.BAD
         self.write(
@@ -188,7 +188,7 @@ class Publisher:
         for name in ("Latest", f"R{slot:02d}"):
             at = f"{result.stream}.Results.{name}"
             self.write(at, result_fields(result), result.stopped)
-            self._number(f"{at}.Score", result.score, result.stopped)
+            self.number(f"{at}.Score", result.score, result.stopped)
 
     # Alarms
 
@@ -237,6 +237,9 @@ class Publisher:
         now = self._clock.now()
         for path, value in values.items():
             self._nodes.write(f"{at}.{path}", value, 0, time, now)
+
+    def happened(self, event: Event) -> None:
+        self._nodes.publish_event(event)
 
     def retained(self) -> Iterable[Event]:
         """What a client that refreshes is shown."""

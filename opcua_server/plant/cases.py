@@ -1,0 +1,94 @@
+"""What the agents are told of a batch: gathered from records and history, never from what is merely shown."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.case import Case, ChannelRecord, Gap, OpenException
+from compliance import batches, exceptions, models, results
+from compliance.batches import Batch
+from compliance.models import Status
+from nodesets.errors import NotFound
+from nodesets.model import Codes, Quality
+from nodesets.ports import Series
+
+if TYPE_CHECKING:
+    from opcua_server.plant.site import Site
+
+READINGS = 1_000_000
+"""Readings of a channel that are looked at: eleven days at 1 Hz, the newest of a longer batch."""
+NO_COMMUNICATION = (Quality.UNCERTAIN_NO_COMMUNICATION_LAST_USABLE, Quality.BAD_NO_COMMUNICATION)
+
+
+async def case_of(site: "Site", batch_id: str) -> Case:
+    """The facts of a batch as of now. Raises NotFound."""
+    batch, found, raised, approved = await site.submit(
+        lambda tx: (
+            batches.get(tx, batch_id),
+            results.of_batch(tx, batch_id),
+            exceptions.of_batch(tx, batch_id),
+            (m := batches.get(tx, batch_id)).model_id != "" and models.get(tx, m.model_id).status is not Status.DRAFT,
+        )
+    )
+    channels, gaps = await _instrument(site, batch)
+    return Case(
+        time=site.clock.now(),
+        batch_id=batch_id,
+        product=batch.product,
+        execution=batch.execution,
+        planned=batch.samples,
+        results=found,
+        exceptions=tuple(
+            OpenException(exception_id=x.exception_id, kind=x.kind, critical=x.critical, text=x.text)
+            for x in raised
+            if x.unsettled
+        ),
+        model=batch.model_id,
+        model_digest=batch.model_digest,
+        model_approved=approved,
+        score_low=await site.score_limit(batch),
+        channels=channels,
+        gaps=gaps,
+        demo_site=batch.demo,
+        context=(("LotId", batch.lot), ("RecipeId", batch.recipe)),
+    )
+
+
+async def _instrument(site: "Site", batch: Batch) -> tuple[tuple[ChannelRecord, ...], tuple[Gap, ...]]:
+    """How good the readings of the line's sensors were while the batch ran, and when there were none."""
+    channels, gaps = [], []
+    streams = next((line.streams for line in site.plant.lines if line.id == batch.line), ())
+    for stream in streams if batch.started else ():
+        device = site.plant.device(stream.split(".")[0])
+        nodes = [f"{device.id}.Array.{c.id}.SensorValue" for c in device.channels]
+        for node in nodes:
+            series = await _read(site, node, batch)
+            bad = int(np.count_nonzero(series.status >= 0x80000000))
+            good = int(np.count_nonzero(series.status < 0x40000000))
+            channels.append(
+                ChannelRecord(
+                    channel=node, readings=len(series.status), bad=bad, uncertain=len(series.status) - bad - good
+                )
+            )
+            if node == nodes[0]:
+                gaps += _gaps(device.id, series.times.tolist(), series.status)
+    return tuple(channels), tuple(gaps)
+
+
+async def _read(site: "Site", node: str, batch: Batch) -> Series:
+    end = batch.ended or site.clock.now()
+    try:
+        return await site.reader.read_raw(node, batch.started, end, READINGS)
+    except NotFound:
+        empty = np.empty(0, np.int64)
+        return Series(empty, empty, np.empty(0), np.empty(0, np.uint32), None)
+
+
+def _gaps(device: str, times: list[int], status: Codes) -> list[Gap]:
+    """Runs of readings without communication."""
+    silent = np.isin(status, NO_COMMUNICATION)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], silent, [False]]).astype(np.int8)))
+    return [
+        Gap(device=device, start=times[a], end=times[min(b, len(times) - 1)])
+        for a, b in zip(edges[::2], edges[1::2], strict=True)
+    ]

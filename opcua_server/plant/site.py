@@ -1,0 +1,404 @@
+"""The plant at work: what method handlers act on, and how the records they change come to be shown.
+
+Every refresh reads the records anew and publishes what stands there: nothing is shown that is not recorded.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from asyncua import ua
+
+from agents.worker import Worker
+from analytics.fingerprint import Fingerprint
+from analytics.registry import ProductModel
+from compliance import batches, exceptions, models, recommendations, results, signatures
+from compliance.batches import Batch, Pins
+from compliance.exceptions import BatchException
+from compliance.models import ProductModel as ModelRecord
+from compliance.recommendations import Advice
+from compliance.users import Accounts
+from config.schema import Line, Plant
+from historian.query import Reader
+from historian.writer import Writer
+from nodesets import ids
+from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Recommendation, Result, Row, Verdict
+from nodesets.ports import Clock, Source
+from nodesets.types import AgentMode, state_name
+from opcua_server.plant import events
+from opcua_server.plant.alarms import ALARMS, Alarms
+from opcua_server.plant.cases import case_of
+from opcua_server.plant.publish import Publisher
+from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATION_SLOTS
+from opcua_server.services.nodes import TYPES_NS
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SERVICE = Caller(user="enose", service=True)
+"""Who acts when nobody asked: results, exceptions, advice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification found."""
+
+    clean: bool
+    broken: tuple[int, ...] = ()
+    """Sequence numbers of audit entries that do not fit."""
+
+
+@dataclass(slots=True)
+class Site:
+    """The live objects of one plant; made by `app`."""
+
+    plant: Plant
+    clock: Clock
+    writer: Writer
+    reader: Reader
+    accounts: Accounts
+    alarms: Alarms
+    publisher: Publisher
+    sources: Mapping[str, Source]
+    agents: Worker
+    pins: Pins
+    close_sessions: Callable[[str], int]
+    """End every session of an account (R28)."""
+    verify: Callable[[], Awaitable[Verified]]
+    """Run `compliance.verify` in a process of its own."""
+    learn: Callable[[Caller, str, Sequence[str], Sequence[int]], Awaitable[ModelRecord]]
+    """(caller, product, lots, phases of recordings) -> the draft that was saved."""
+    use_model: Callable[[str, Fingerprint | None, str, str, tuple[Fingerprint, ...]], None]
+    """(stream, fingerprint, model id, digest, known odours): what the stream's cycles are compared with from now on."""
+    context: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By stream: fields set by SetContext."""
+    current: dict[str, Batch] = field(default_factory=dict)
+    """By line: the batch in its slot, as last shown."""
+    _shown: dict[str, Batch] = field(default_factory=dict)
+    _loaded: dict[str, ProductModel] = field(default_factory=dict)
+    _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def submit(self, work: Callable[[Any], T]) -> T:
+        """Run `work(transaction)` on the writer thread; its answer once it is on the disk."""
+        return await asyncio.wrap_future(self.writer.submit(work))
+
+    def start_job(self, job: Awaitable[None], what: str) -> None:
+        """Do something that no caller waits for; a failure is logged with what it was."""
+
+        async def run() -> None:
+            await job
+
+        task = asyncio.create_task(run(), name=what)
+        self._jobs.add(task)
+        task.add_done_callback(self._job_done)
+
+    def _job_done(self, task: "asyncio.Task[None]") -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def finish_jobs(self) -> None:
+        """Cancel what nobody waits for, and wait until it has ended."""
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def line_of(self, stream: str) -> Line | None:
+        return self.plant.line_of(stream)
+
+    # Results and findings
+
+    async def record_result(self, result: Result) -> Result:
+        """Record a cycle's result: the GMP record with its batch, and the numbers as history."""
+        line = self.line_of(result.stream)
+        now = self.clock.now()
+        undecided = result.verdict is Verdict.NOT_DECIDABLE
+        numbers = [result.score, result.uncertainty, result.anomaly, float(result.verdict)]
+        status = [0x809B0000 if undecided else 0] * 3 + [0]  # BadNoData
+        row = Row(
+            group=f"{result.stream}.Quality",
+            source_time=result.stopped,
+            received_time=now,
+            values=np.array(numbers),
+            status=np.array(status, np.uint32),
+        )
+        recorded = self.writer.append([row])
+        stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
+        await asyncio.wrap_future(recorded)
+        if line:
+            await self.refresh_line(line.id)
+        if stored.verdict is Verdict.NOT_OK:
+            self.start_job(self._advise(stored), f"advice on {stored.result_id}")
+        return stored
+
+    async def raise_exception(self, finding: Finding) -> None:
+        """Open an exception in the running batch a finding touches (process rule 9: from findings, not from alarms)."""
+        for line in self.plant.lines:
+            touched = any(s == finding.source or s.startswith(f"{finding.source}.") for s in line.streams)
+            batch = self.current.get(line.id)
+            if touched and batch and batch.execution in (ExecutionState.RUNNING, ExecutionState.HELD):
+                await self._open_exception(batch.batch_id, finding)
+                await self.refresh_line(line.id)
+
+    async def _open_exception(self, batch_id: str, finding: Finding) -> None:
+        severity, now = ALARMS[finding.kind].severities[finding.level], self.clock.now()
+        await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
+
+    # Agents
+
+    async def _advise(self, result: Result) -> None:
+        if advice := await self.agents.advise(result, self.clock.now()):
+            await self._publish(advice)
+
+    async def ask_agents(self, batch_id: str) -> None:
+        """May this batch be proposed for release? The answer becomes a recommendation; without one nothing changes."""
+        case = await case_of(self, batch_id)
+        if advice := await self.agents.consider(case):
+            await self._publish(advice)
+
+    async def _publish(self, advice: Recommendation) -> None:
+        now = self.clock.now()
+        published = await self.submit(lambda tx: recommendations.publish(tx, SERVICE, now, advice))
+        await self.refresh_recommendations()
+        r = published.recommendation
+        self.publisher.happened(
+            events.recommendation_published(r.subject, r.recommendation_id, r.text, r.priority, now)
+        )
+
+    async def refresh_recommendations(self) -> None:
+        now = self.clock.now()
+        slots = await self.submit(lambda tx: recommendations.newest(tx, now, RECOMMENDATION_SLOTS))
+        for i in range(RECOMMENDATION_SLOTS):
+            values = _advice_fields(slots[i] if i < len(slots) else None)
+            self.publisher.write(f"ENose.Agents.R{i + 1:02}", values, now)
+        waiting = sum(a.state is recommendations.State.PROPOSED for a in slots)
+        self.publisher.write(
+            "ENose.Agents",
+            {
+                "Enabled": events.boolean(True),
+                "Mode": events.number(AgentMode.ADVISE, ua.VariantType.Int32),
+                "ActiveCount": events.number(waiting),
+            },
+            now,
+        )
+
+    # Records
+
+    async def refresh_all(self) -> None:
+        """Show everything that is recorded; at start."""
+        for condition in self.alarms:
+            self.publisher.condition_nodes(condition)
+        for device in self.plant.devices:
+            stream = f"{device.id}.{device.streams[0].id}"
+            for result in reversed(await self.submit(partial(results.of_stream, stream=stream))):
+                self.publisher.ring(result)
+        for line in self.plant.lines:
+            await self.refresh_line(line.id)
+        await self.refresh_models()
+        await self.refresh_signatures()
+        await self.refresh_recommendations()
+
+    async def refresh_line(self, line: str, user: str = "") -> None:
+        """Show the batches of a line, and say what changed since they were last shown."""
+        now = self.clock.now()
+        recent = await self.submit(lambda tx: batches.recent(tx, line, BATCH_SLOTS))
+        raised: tuple[BatchException, ...] = ()
+        if recent:
+            self.current[line] = recent[0]
+            raised = await self.submit(lambda tx: exceptions.of_batch(tx, recent[0].batch_id))
+        self._show_slots(line, recent, raised, now)
+        for shown in recent:
+            self._announce(line, shown, user, now)
+
+    def _show_slots(
+        self,
+        line: str,
+        recent: tuple[Batch, ...],
+        raised: tuple[BatchException, ...],
+        now: int,
+    ) -> None:
+        current = recent[0] if recent else None
+        self.publisher.write(f"{line}.Batch", _batch_fields(current), now)
+        for name, value in _batch_numbers(current).items():
+            self.publisher.number(f"{line}.Batch.{name}", value, now)
+        for i in range(EXCEPTION_SLOTS):
+            shown = raised[-1 - i] if i < len(raised) else None
+            self.publisher.write(f"{line}.Batch.Exceptions.X{i + 1:02}", _exception_fields(shown), now)
+        for i in range(BATCH_SLOTS):
+            batch = recent[i] if i < len(recent) else None
+            self.publisher.write(f"{line}.Recent.B{i + 1:02}", _summary_fields(batch), now)
+        for stream in next(entry for entry in self.plant.lines if entry.id == line).streams:
+            self.show_context(stream)
+
+    def show_context(self, stream: str) -> None:
+        """What is being measured: set by SetContext, the identity of the material by the batch (process rule 10)."""
+        line = self.line_of(stream)
+        batch = self.current.get(line.id) if line else None
+        fields = dict.fromkeys(CONTEXT_FIELDS, "") | self.context.get(stream, {})
+        fields |= {"BatchId": batch.batch_id if batch else "", "LotId": batch.lot if batch else ""}
+        self.publisher.write(f"{stream}.Context", {k: events.string(v) for k, v in fields.items()}, self.clock.now())
+
+    def _announce(self, line: str, batch: Batch, user: str, now: int) -> None:
+        before = self._shown.get(batch.batch_id)
+        self._shown[batch.batch_id] = batch
+        if before and before != batch:
+            for old, new in ((before.execution, batch.execution), (before.disposition, batch.disposition)):
+                if old != new:
+                    self.publisher.happened(
+                        events.batch_state_changed(
+                            line, batch.batch_id, user or SERVICE.user, state_name(old), state_name(new), now
+                        )
+                    )
+
+    async def refresh_models(self) -> None:
+        """Have each stream compared with the model its line's batch pinned, else the one its product is approved for."""
+        approved = await self.submit(
+            lambda tx: {p.id: m for p in self.plant.products if (m := models.approved(tx, p.id))}
+        )
+        loaded = {product: await self._load(record.model_id, record.digest) for product, record in approved.items()}
+        for device in self.plant.devices:
+            stream = f"{device.id}.{device.streams[0].id}"
+            line = self.line_of(stream)
+            batch = self.current.get(line.id) if line else None
+            model: ProductModel | None
+            if batch and batch.model_id and not batch.ended:
+                model_id, model = batch.model_id, await self._load(batch.model_id, batch.model_digest)
+            else:
+                product = batch.product if batch else next(iter(loaded), "")
+                model = loaded.get(product)
+                model_id = approved[product].model_id if model else ""
+            fingerprint = model.fingerprints.get(stream) if model else None
+            known = tuple(m.fingerprints[stream] for m in loaded.values() if stream in m.fingerprints)
+            self.use_model(stream, fingerprint, model_id if fingerprint else "", model.digest if model else "", known)
+            record = next((m for m in approved.values() if m.model_id == model_id), None)
+            self.publisher.model(
+                stream,
+                fingerprint,
+                {
+                    "ModelName": events.string(model.product if model else ""),
+                    "ModelVersion": events.string(model_id),
+                    "ModelDigest": events.string(model.digest if model else ""),
+                    "ApprovedBy": events.string(record.approved_by if record else ""),
+                    "EffectiveFrom": events.moment(record.approved if record else 0),
+                },
+            )
+
+    async def score_limit(self, batch: Batch) -> float:
+        """The strictest score limit of the model a batch pinned; NaN without one."""
+        if not batch.model_id:
+            return math.nan
+        model = await self._load(batch.model_id, batch.model_digest)
+        return max(f.score_limit for f in model.fingerprints.values())
+
+    async def _load(self, model_id: str, digest: str) -> ProductModel:
+        if model_id not in self._loaded:
+            data = await self.submit(lambda tx: models.load(tx, model_id))
+            self._loaded[model_id] = ProductModel.from_bytes(data, digest)
+        return self._loaded[model_id]
+
+    async def refresh_signatures(self) -> None:
+        now = self.clock.now()
+        waiting, last = await self.submit(lambda tx: (signatures.waiting(tx, now), signatures.newest(tx)))
+        self.publisher.write(
+            "ENose.Signatures",
+            {
+                "PendingCount": events.number(len(waiting)),
+                "LastSignatureId": events.string(last.signature_id if last else ""),
+            },
+            now,
+        )
+
+
+CONTEXT_FIELDS = (
+    "CampaignId", "BatchId", "SubBatchId", "LotId", "MaterialId", "Process", "Unit", "Operation", "Phase", "UserId",
+    "SampleId",
+)  # fmt: skip
+IDENTITY_FIELDS = frozenset({"BatchId", "SubBatchId", "LotId", "MaterialId"})
+"""Identity of the material: only BatchControl sets it (process rule 10)."""
+
+
+def _batch_fields(b: Batch | None) -> dict[str, ua.Variant]:
+    """Members of EnoseBatchType that are never null; an empty slot shows Idle and NotReady."""
+    execution = b.execution if b else ExecutionState.IDLE
+    disposition = b.disposition if b else DispositionState.NOT_READY
+    return {
+        "BatchId": events.string(b.batch_id if b else ""),
+        "ProductId": events.string(b.product if b else ""),
+        "RecipeId": events.string(b.recipe if b else ""),
+        "LotId": events.string(b.lot if b else ""),
+        "StartTime": events.moment(b.started if b else 0),
+        "EndTime": events.moment(b.ended if b else 0),
+        "PlannedQuantity": events.double(b.quantity if b else 0.0),
+        "SampleCount": events.number(b.sample_count if b else 0),
+        **_state("ExecutionState", "BatchExecutionStateMachineType", execution),
+        **_state("DispositionState", "BatchDispositionStateMachineType", disposition),
+        "ExecutionStateNumber": events.number(execution),
+        "DispositionStateNumber": events.number(disposition),
+        "StateText": events.string(f"{state_name(execution)}, {state_name(disposition)}"),
+        "Verdict": events.number(b.verdict if b else Verdict.UNDEFINED, ua.VariantType.Int32),
+        "OpenExceptionCount": events.number(b.open_exceptions if b else 0),
+        "CriticalExceptionCount": events.number(b.critical_exceptions if b else 0),
+        "ReviewByExceptionEligible": events.boolean(bool(b and b.eligible)),
+        "RecordDigest": events.string(b.digest if b else ""),
+        "ReleaseId": events.string(b.release_id if b else ""),
+        "ReleasedBy": events.string(b.released_by if b else ""),
+        "ReleasedAt": events.moment(b.released if b else 0),
+    }
+
+
+def _batch_numbers(b: Batch | None) -> dict[str, float]:
+    """Numbers that are null until there is a decidable sample."""
+    names = {"QualityScore": "score", "MinScore": "minimum", "MeanScore": "mean"}
+    return {name: getattr(b, attribute) if b else math.nan for name, attribute in names.items()}
+
+
+def _state(path: str, machine: str, state: ExecutionState | DispositionState) -> dict[str, ua.Variant]:
+    """CurrentState of a FiniteStateMachineType (Part 16 4.4.5)."""
+    name = state_name(state)
+    return {
+        f"{path}.CurrentState": events.text(name),
+        f"{path}.CurrentState.Id": events.node(ua.NodeId(getattr(ids, f"{machine}_{name}"), TYPES_NS)),
+    }
+
+
+def _summary_fields(b: Batch | None) -> dict[str, ua.Variant]:
+    full = _batch_fields(b)
+    names = "BatchId ExecutionStateNumber DispositionStateNumber Verdict OpenExceptionCount ReleaseId RecordDigest"
+    return {name: full[name] for name in names.split()}
+
+
+def _exception_fields(x: BatchException | None) -> dict[str, ua.Variant]:
+    return {
+        "ExceptionId": events.string(x.exception_id if x else ""),
+        "Kind": events.string(x.kind if x else ""),
+        "Severity": events.number(x.severity if x else 0, ua.VariantType.UInt16),
+        "Text": events.string(x.text if x else ""),
+        "RaisedAt": events.moment(x.raised if x else 0),
+        "Disposition": events.number(x.disposition if x else 0, ua.VariantType.Int32),
+        "DispositionedBy": events.string(x.dispositioned_by if x else ""),
+    }
+
+
+def _advice_fields(a: Advice | None) -> dict[str, ua.Variant]:
+    r = a.recommendation if a else None
+    return {
+        "RecommendationId": events.string(r.recommendation_id if r else ""),
+        "AgentName": events.string(r.agent if r else ""),
+        "SubjectName": events.string(r.subject if r else ""),
+        "Text": events.string(r.text if r else ""),
+        "Rationale": events.string(r.rationale if r else ""),
+        "Confidence": events.double(r.confidence if r else 0.0),
+        "Priority": events.number(r.priority if r else 0, ua.VariantType.UInt16),
+        "CreatedAt": events.moment(r.created if r else 0),
+        "ExpiresAt": events.moment(r.expires if r else 0),
+        "State": events.number(a.state if a else 0, ua.VariantType.Int32),
+        "DecidedBy": events.string(a.decided_by if a else ""),
+        "DecidedAt": events.moment(a.decided if a else 0),
+        "EvidenceDigest": events.string(a.evidence_digest if a else ""),
+    }
