@@ -24,7 +24,7 @@ from compliance.exceptions import CRITICAL, Disposition
 from compliance.records import Record
 from compliance.rows import add, change, entry, fetch, find, rows_of
 from compliance.signatures import Meaning, Signature
-from compliance.states import ENDED, Event, disposition_after, execution_path
+from compliance.states import CLOSED, ENDED, Event, disposition_after, execution_path
 from compliance.tables import batch, evaluation, result
 from compliance.users import person
 from nodesets.errors import (
@@ -314,9 +314,9 @@ def request_release(
     reviews = signatures.unused(tx, "batch", batch_id, Meaning.REVIEW)
     if not reviews:
         raise InvalidState(f"batch {batch_id} has no review signature")
-    review = reviews[-1].signature_id
-    signatures.use(tx, caller, now, review, "batch", batch_id, Meaning.REVIEW, "batch.request_release")
-    change(tx, batch, batch_id, disposition=after, review_signature=review, release_comment=comment)
+    review = signatures.matching(tx, reviews[-1].signature_id, "batch", batch_id, Meaning.REVIEW)
+    spent = signatures.spend(tx, caller, now, review, "batch.request_release")
+    change(tx, batch, batch_id, disposition=after, review_signature=review.signature_id, release_comment=comment)
     logged = entry(
         caller,
         now,
@@ -324,10 +324,10 @@ def request_release(
         _name(batch_id),
         reason=comment,
         old=DispositionState(row.disposition).name,
-        new={"disposition": after.name, "review": review},
+        new={"disposition": after.name, "review": review.signature_id},
         on_behalf_of=claimed,
     )
-    append(tx, logged, [("batch", batch_id), ("signature_use", review)])
+    append(tx, logged, [("batch", batch_id), spent])
     return signatures.request(tx, caller, now, "batch", batch_id, Meaning.RELEASE, expiry=expiry)
 
 
@@ -344,11 +344,12 @@ def release(tx: Connection, caller: Caller, now: int, batch_id: str, signature_i
         return get(tx, batch_id)
     after = disposition_after(DispositionState(row.disposition), Event.RELEASE)
     _releasable(tx, row)
-    signed = signatures.use(tx, caller, now, signature_id, "batch", batch_id, Meaning.RELEASE, "batch.release")
+    signed = signatures.matching(tx, signature_id, "batch", batch_id, Meaning.RELEASE)
     review = signatures.get(tx, row.review_signature)
     if review.digest != signed.digest:
         raise NoMatch(f"batch {batch_id} changed after its review")
     _uninvolved(tx, row, review, signed)
+    spent = signatures.spend(tx, caller, now, signed, "batch.release")
     release_id = signatures.new_id()
     change(
         tx,
@@ -369,7 +370,7 @@ def release(tx: Connection, caller: Caller, now: int, batch_id: str, signature_i
         old=DispositionState(row.disposition).name,
         new={"disposition": after.name, "release": release_id, "signature": signature_id, "digest": signed.digest},
     )
-    append(tx, logged, [("batch", batch_id), ("signature_use", signature_id)])
+    append(tx, logged, [("batch", batch_id), spent])
     return get(tx, batch_id)
 
 
@@ -379,7 +380,7 @@ def reject(
     """Quarantine, UnderReview, AwaitingSignature -> Rejected; Released -> Recalled with the code RECALL.
 
     Takes a rejection signature of the batch. Raises NotFound, OutOfRange for the code, InvalidArgument without a
-    comment, InvalidState, and as `signatures.use`.
+    comment, InvalidState, and as `signatures.matching`.
     """
     event = Event.RECALL if reason_code == ReasonCode.RECALL else Event.REJECT
     return _dispose(tx, caller, now, batch_id, event, Meaning.REJECTION, reason_code, comment, signature_id)
@@ -534,7 +535,8 @@ def _dispose(
     texts.reason("Comment", comment)
     row = fetch(tx, batch, batch_id)
     after = disposition_after(DispositionState(row.disposition), event)
-    signatures.use(tx, caller, now, signature_id, "batch", batch_id, meaning, f"batch.{event}")
+    signed = signatures.matching(tx, signature_id, "batch", batch_id, meaning)
+    spent = signatures.spend(tx, caller, now, signed, f"batch.{event}")
     change(tx, batch, batch_id, disposition=after)
     logged = entry(
         caller,
@@ -545,7 +547,7 @@ def _dispose(
         old=DispositionState(row.disposition).name,
         new={"disposition": after.name, "reason_code": reason_code, "signature": signature_id},
     )
-    append(tx, logged, [("batch", batch_id), ("signature_use", signature_id)])
+    append(tx, logged, [("batch", batch_id), spent])
     return get(tx, batch_id)
 
 
@@ -572,6 +574,9 @@ def _releasable(tx: Connection, row: Row[Any]) -> None:
 def _obstacles(tx: Connection, row: Row[Any]) -> list[str]:
     """What stands in the way of a release: execution cut short, exceptions, simulated samples outside a demo site."""
     found = []
+    last = _last_evaluation(tx, row.batch_id)
+    if last is not None and last.samples != _count(tx, result, row.batch_id):
+        found.append("a sample came after its evaluation")
     if row.execution != ExecutionState.COMPLETE:
         found.append(f"execution ended as {ExecutionState(row.execution).name}")
     for x in exceptions.of_batch(tx, row.batch_id):
@@ -633,13 +638,13 @@ def _retest_needed(tx: Connection, batch_id: str, earlier: Sequence[Row[Any]]) -
 
 
 def _owner(tx: Connection, line: str, cycle: Result) -> Row[Any] | None:
-    """The batch whose time on the line holds the whole cycle, and whose samples nobody has evaluated yet."""
+    """The batch whose time on the line holds the whole cycle, and whose record is not closed."""
     query = select(batch).where(
         batch.c.line == line,
         batch.c.started > 0,
         batch.c.started <= cycle.started,
         or_(batch.c.ended == 0, batch.c.ended >= cycle.stopped),
-        batch.c.disposition.in_((DispositionState.NOT_READY, DispositionState.QUARANTINE)),
+        batch.c.disposition.not_in(tuple(CLOSED)),
     )
     return tx.execute(query.order_by(batch.c.started.desc()).limit(1)).one_or_none()
 

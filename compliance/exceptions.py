@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 from compliance import signatures, texts
 from compliance.audit import append
 from compliance.rows import add, change, entry, fetch, rows_of
-from compliance.signatures import Meaning
+from compliance.signatures import Meaning, Signature
 from compliance.states import CLOSED
 from compliance.tables import batch, batch_exception
 from compliance.users import person
@@ -120,7 +120,7 @@ def dispose(
 
     Accept takes an approval signature of the exception, Reject a rejection, Investigate none; who raised it cannot
     sign it. The same call again changes nothing. Raises NotFound, OutOfRange, InvalidArgument without a comment,
-    NoMatch for an exception of another batch, InvalidState for a settled one, AccessDenied, and as `signatures.use`.
+    NoMatch for an exception of another batch, InvalidState for a settled one, AccessDenied; as `signatures.matching`.
     """
     if disposition not in (Disposition.ACCEPT, Disposition.INVESTIGATE, Disposition.REJECT):
         raise OutOfRange("Disposition: 1 accept, 2 investigate, 3 reject")
@@ -137,8 +137,9 @@ def dispose(
     _writable(tx, batch_id)
     by, changed = caller.user, [("batch_exception", exception_id)]
     if made is not Disposition.INVESTIGATE:
-        by = _signed(tx, caller, now, row, made, signature)
-        changed.append(("signature_use", signature))
+        signed = _signed(tx, row, made, signature)
+        by = signed.signer
+        changed.append(signatures.spend(tx, caller, now, signed, "exception.dispose"))
     change(
         tx,
         batch_exception,
@@ -177,12 +178,12 @@ def unsettled(tx: Connection, batch_id: str) -> int:
     return sum(x.unsettled for x in of_batch(tx, batch_id))
 
 
-def _signed(tx: Connection, caller: Caller, now: int, row: Row[Any], made: Disposition, signature_id: str) -> str:
+def _signed(tx: Connection, row: Row[Any], made: Disposition, signature_id: str) -> Signature:
     meaning = Meaning.APPROVAL if made is Disposition.ACCEPT else Meaning.REJECTION
-    signed = signatures.use(tx, caller, now, signature_id, "exception", row.exception_id, meaning, "exception.dispose")
+    signed = signatures.matching(tx, signature_id, "exception", row.exception_id, meaning)
     if person(signed.signer) == person(row.raised_by):
         raise AccessDenied(f"{signed.signer} raised the exception and cannot settle it")
-    return signed.signer
+    return signed
 
 
 def _writable(tx: Connection, batch_id: str) -> None:

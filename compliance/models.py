@@ -89,11 +89,11 @@ def approve(tx: Connection, caller: Caller, now: int, model_id: str, signature_i
         return _model(row)
     if row.status != Status.DRAFT:
         raise InvalidState(f"model {model_id} is {row.status}")
-    signed = signatures.use(tx, caller, now, signature_id, "model", model_id, Meaning.APPROVAL, "model.approve")
+    signed = signatures.matching(tx, signature_id, "model", model_id, Meaning.APPROVAL)
     if person(signed.signer) == person(row.learned_by):
         raise AccessDenied(f"{signed.signer} learned the model and cannot approve it")
     before = approved(tx, row.product)
-    changed = [("product_model", model_id), ("signature_use", signature_id)]
+    changed = [("product_model", model_id), signatures.spend(tx, caller, now, signed, "model.approve")]
     if before is not None:
         change(tx, product_model, before.model_id, status=Status.SUPERSEDED)
         changed.append(("product_model", before.model_id))

@@ -2,7 +2,7 @@
 
     request   record -> digest, manifest, meaning; open for `signature_expiry` seconds
     execute   who signs proves it; the record must still have the digest; the signature is bound to it for ever (11.70)
-    use       the act the signature is for (release, approval, ...) compares the digest again; no second act can use it
+    spend     the act the signature is for (release, approval, ...) compares the digest again; no second act can use it
 
 Every signing takes user id and secret (11.200(a)(1)). The secret may be left out by someone who gave both to this very
 session within the last minute (information model 4, option B): the session was activated for signing.
@@ -184,30 +184,26 @@ async def execute(
     return await accounts.submit(work)
 
 
-def use(
-    tx: Connection,
-    caller: Caller,
-    now: int,
-    signature_id: str,
-    record_type: str,
-    record_id: str,
-    meaning: Meaning,
-    act: str,
-) -> Signature:
-    """Spend a signature on `act`; the caller audits the row ("signature_use", signature_id) with its own change.
+def matching(tx: Connection, signature_id: str, record_type: str, record_id: str, meaning: Meaning) -> Signature:
+    """A signature an act on this record can use.
 
     Raises NotFound for an unknown one, NoMatch for one on another record, of another meaning, used before, or on a
     record that changed since.
     """
-    signed = _signature(fetch(tx, signature, signature_id))
+    signed = get(tx, signature_id)
     if (signed.record_type, signed.record_id, signed.meaning) != (record_type, record_id, meaning):
         raise NoMatch(f"that signature is a {signed.meaning} of {signed.record_type} {signed.record_id}")
     if find(tx, signature_use, signature_id) is not None:
         raise NoMatch("that signature was used before")
     if not _unchanged(tx, signed):
         raise NoMatch(f"{record_type} {record_id} changed since it was signed")
-    add(tx, signature_use, signature_id=signature_id, act=act, used_by=caller.user, used=now)
     return signed
+
+
+def spend(tx: Connection, caller: Caller, now: int, signed: Signature, act: str) -> tuple[str, str]:
+    """Use a matching signature up; returns the row for the audit entry of the act."""
+    add(tx, signature_use, signature_id=signed.signature_id, act=act, used_by=caller.user, used=now)
+    return "signature_use", signed.signature_id
 
 
 def unused(tx: Connection, record_type: str, record_id: str, meaning: Meaning) -> tuple[Signature, ...]:
@@ -251,6 +247,12 @@ def waiting(
     if record_type is not None:
         query = query.where(signature_request.c.record_type == record_type, signature_request.c.record_id == record_id)
     return tuple(_request(row) for row in tx.execute(query.order_by(signature_request.c.requested)))
+
+
+def newest(tx: Connection) -> Signature | None:
+    """The signature made last."""
+    row = tx.execute(select(signature).order_by(signature.c.signed.desc()).limit(1)).one_or_none()
+    return None if row is None else _signature(row)
 
 
 def new_id() -> str:
