@@ -20,7 +20,9 @@ HERE = Path(__file__).parent
 UA = "http://opcfoundation.org/UA/"
 SCHEMA = "http://opcfoundation.org/UA/2011/03/UANodeSet.xsd"
 VALUES = "http://opcfoundation.org/UA/2008/02/Types.xsd"
-_BINARY = {"Argument": 297, "EnumValueType": 7616}
+NAMESPACES = "i=11715"
+"""Server.Namespaces."""
+_XML = {"Argument": 297, "EnumValueType": 7616}
 """TypeId of an ExtensionObject in XML: the XML encoding node of the structure."""
 
 
@@ -45,6 +47,7 @@ def nodeset() -> str:
     for names in (DATA_TYPES, REFERENCE_TYPES):
         for name, number in names.items():
             _sub(aliases, "Alias", Alias=name, text=f"i={number}")
+    _metadata(root)
     for name, (_, enum) in ENUMS.items():
         _enumeration(root, name, enum)
     for type_ in TYPES.values():
@@ -73,6 +76,25 @@ def _refer(references: ET.Element, type_: str, target: str, *, forward: bool = T
     _sub(references, "Reference", target, ReferenceType=type_, **direction)
 
 
+def _metadata(root: ET.Element) -> None:
+    """NamespaceMetadata of our types (Part 5 6.3.14): all of them, with NodeIds that are the same on every server."""
+    path = "NamespaceMetadata"
+    references = _node(root, "UAObject", path, f"1:{URI}", "", ParentNodeId=NAMESPACES, SymbolicName="ENose")
+    _refer(references, "HasTypeDefinition", node_id("NamespaceMetadataType"))
+    _refer(references, "HasComponent", NAMESPACES, forward=False)
+    values = {
+        "NamespaceUri": _scalar("String", URI),
+        "NamespaceVersion": _scalar("String", VERSION),
+        "NamespacePublicationDate": _scalar("DateTime", PUBLISHED),
+        "IsNamespaceSubset": _scalar("Boolean", "false"),
+        "StaticNodeIdTypes": _list("Int32", ("0", "1")),  # numeric, string
+        "StaticNumericNodeIdRange": _list("String", ("1:9999",)),
+        "StaticStringNodeIdPattern": _scalar("String", ".*"),
+    }
+    for d in STANDARD["NamespaceMetadataType"].members:
+        _property(root, path, d.name, d.data_type, values[d.name], array=d.array)
+
+
 def _enumeration(root: ET.Element, name: str, enum: type[IntEnum]) -> None:
     references = _node(root, "UADataType", name, f"1:{name}", (enum.__doc__ or "").splitlines()[0])
     _refer(references, "HasSubtype", f"i={DATA_TYPES['Enumeration']}", forward=False)
@@ -95,7 +117,7 @@ def _object_type(root: ET.Element, type_: Type) -> None:
         references = _node(root, "UAObject", state, f"1:{name}", "", ParentNodeId=node_id(type_.name))
         _refer(references, "HasTypeDefinition", node_id("StateType" if i else "InitialStateType"))
         _refer(references, "HasComponent", node_id(type_.name), forward=False)
-        _property(root, state, "StateNumber", "UInt32", _number("UInt32", number))
+        _property(root, state, "StateNumber", "UInt32", _scalar("UInt32", str(number)))
     for i, (start, end) in enumerate(type_.transitions, 1):
         name = f"{start}To{end}"
         transition = f"{type_.name}.{name}"
@@ -104,7 +126,7 @@ def _object_type(root: ET.Element, type_: Type) -> None:
         _refer(references, "HasComponent", node_id(type_.name), forward=False)
         _refer(references, "FromState", node_id(f"{type_.name}.{start}"))
         _refer(references, "ToState", node_id(f"{type_.name}.{end}"))
-        _property(root, transition, "TransitionNumber", "UInt32", _number("UInt32", i))
+        _property(root, transition, "TransitionNumber", "UInt32", _scalar("UInt32", str(i)))
 
 
 def _declaration(root: ET.Element, parent: str, d: Declaration, *, ours: bool = True) -> None:
@@ -176,20 +198,26 @@ def _property(
     fill(_sub(list(root)[-1], "Value"))
 
 
-def _number(data_type: str, number: int) -> Fill:
-    return lambda value: value.append(_element(data_type, str(number)))
+def _scalar(data_type: str, text: str) -> Fill:
+    def fill(value: ET.Element) -> None:
+        _sub(value, data_type, text, VALUES)
+
+    return fill
 
 
-def _element(tag: str, text: str) -> ET.Element:
-    element = ET.Element(f"{{{VALUES}}}{tag}")
-    element.text = text
-    return element
+def _list(data_type: str, texts: tuple[str, ...]) -> Fill:
+    def fill(value: ET.Element) -> None:
+        items = _sub(value, f"ListOf{data_type}", space=VALUES)
+        for text in texts:
+            _sub(items, data_type, text, VALUES)
+
+    return fill
 
 
 def _structure(parent: ET.Element, type_: str) -> ET.Element:
     """Body of one ExtensionObject."""
     extension = _sub(parent, "ExtensionObject", space=VALUES)
-    _sub(_sub(extension, "TypeId", space=VALUES), "Identifier", f"i={_BINARY[type_]}", VALUES)
+    _sub(_sub(extension, "TypeId", space=VALUES), "Identifier", f"i={_XML[type_]}", VALUES)
     return _sub(_sub(extension, "Body", space=VALUES), type_, space=VALUES)
 
 

@@ -10,8 +10,9 @@ from nodesets.declarations import Argument, Declaration, Method, Rule, Type, ite
 DATA_TYPES: Mapping[str, int] = {
     "Boolean": 1, "SByte": 2, "Byte": 3, "Int16": 4, "UInt16": 5, "Int32": 6, "UInt32": 7, "Int64": 8, "UInt64": 9,
     "Float": 10, "Double": 11, "String": 12, "DateTime": 13, "ByteString": 15, "NodeId": 17, "StatusCode": 19,
-    "QualifiedName": 20, "LocalizedText": 21, "BaseDataType": 24, "Number": 26, "Enumeration": 29, "Duration": 290,
-    "UtcTime": 294, "Argument": 296, "Range": 884, "EUInformation": 887, "EnumValueType": 7594,
+    "QualifiedName": 20, "LocalizedText": 21, "BaseDataType": 24, "Number": 26, "Enumeration": 29, "IdType": 256,
+    "Duration": 290, "NumericRange": 291, "UtcTime": 294, "Argument": 296, "Range": 884, "EUInformation": 887,
+    "EnumValueType": 7594,
 }  # fmt: skip
 REFERENCE_TYPES: Mapping[str, int] = {
     "Organizes": 35, "HasEventSource": 36, "HasModellingRule": 37, "HasTypeDefinition": 40, "HasSubtype": 45,
@@ -49,6 +50,20 @@ STANDARD: Mapping[str, Type] = {
         Type(name="BaseObjectType", number=58, base=""),
         Type(name="FolderType", number=61, base="BaseObjectType"),
         Type(name="BaseInterfaceType", number=17602, base="BaseObjectType", abstract=True),
+        Type(
+            name="NamespaceMetadataType",
+            number=11616,
+            base="BaseObjectType",
+            members=(
+                prop("NamespaceUri", "String"),
+                prop("NamespaceVersion", "String"),
+                prop("NamespacePublicationDate", "DateTime"),
+                prop("IsNamespaceSubset", "Boolean"),
+                prop("StaticNodeIdTypes", "IdType", array=True),
+                prop("StaticNumericNodeIdRange", "NumericRange", array=True),
+                prop("StaticStringNodeIdPattern", "String"),
+            ),
+        ),
         Type(name="BaseVariableType", number=62, base="", abstract=True),
         Type(name="BaseDataVariableType", number=63, base="BaseVariableType"),
         Type(name="PropertyType", number=68, base="BaseVariableType"),

@@ -6,6 +6,7 @@ BadWaitingForInitialData until then.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any, TypedDict
 
@@ -15,6 +16,7 @@ from config.load import digest
 from config.schema import Channel, Device, Line, Plant, Stream
 from nodesets.errors import ConfigurationError, Mistake
 from nodesets.model import Tag
+from nodesets.types import PUBLISHED, VERSION
 from opcua_server.plant.alarms import condition_nodes
 from opcua_server.plant.templates import engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
@@ -23,6 +25,7 @@ from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     ORGANIZES,
     SITE_NS,
+    SITE_URI,
     Access,
     Instance,
     Member,
@@ -34,8 +37,11 @@ from opcua_server.services.nodes import (
 
 OBJECTS = ua.NodeId(ua.ObjectIds.ObjectsFolder)
 SERVER = ua.NodeId(ua.ObjectIds.Server)
+NAMESPACES = ua.NodeId(ua.ObjectIds.Server_Namespaces)
 VIEWS = ua.NodeId(ua.ObjectIds.ViewsFolder)
-RESERVED = frozenset({"ENose", "SCADA", "Quality", "Maintenance"})
+LONGEST_ID = 120
+"""Characters a SCADA system's address field is sure to hold (information model 1.2)."""
+RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance"})
 """First elements of ids that no device or line may have."""
 RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
 
@@ -54,6 +60,8 @@ CONDITION_TYPES: Mapping[str, tuple[str, frozenset[str]]] = {
 """Alarm kind -> type, optional members it has."""
 ALARM_TAGS = ("Active", "Acked", "Severity", "Text")
 """Members of a condition that a SCADA system binds to as tags."""
+_NO_TAGS = frozenset({"FolderType", "View", "NamespaceMetadataType"})
+"""Templates that hold no tags: folders of the SCADA view, views, what describes a namespace."""
 _SCALARS = {
     1: "Boolean", 5: "UInt16", 6: "Int32", 7: "UInt32", 10: "Float", 11: "Double", 12: "String", 13: "DateTime",
 }  # fmt: skip
@@ -85,9 +93,13 @@ class TagRow(TypedDict):
 
 
 def space(plant: Plant) -> Space:
-    """The whole tree. Raises ConfigurationError when two parts of the plant would get the same ids."""
+    """The whole tree. Raises ConfigurationError when parts of the plant would get the same or too long ids."""
     _check_ids(plant)
-    instances = [_system(plant), *_slots("AgentRecommendationType", "ENose.Agents", "R", RECOMMENDATION_SLOTS)]
+    instances = [
+        _metadata(),
+        _system(plant),
+        *_slots("AgentRecommendationType", "ENose.Agents", "R", RECOMMENDATION_SLOTS),
+    ]
     history = recorded(plant)
     for device in plant.devices:
         instances += _device(plant, device, history)
@@ -96,7 +108,11 @@ def space(plant: Plant) -> Space:
     instances += _conditions(plant)
     view_instances, view_references = _views(plant, instances)
     references = (*_notifiers(plant), *_conditions_of(plant), *view_references)
-    return Space((*instances, *view_instances), references)
+    everything = (*instances, *view_instances)
+    if longest := max((node for node, _, _ in nodes(everything) if len(node) > LONGEST_ID), key=len, default=None):
+        message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
+        raise ConfigurationError([Mistake("devices", message)])
+    return Space(everything, references)
 
 
 def result_tags(stream: str) -> tuple[Tag, ...]:
@@ -125,7 +141,7 @@ def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member
 
 def tags(plant: Plant) -> list[TagRow]:
     """The tag list: every scalar variable a SCADA system would bind to."""
-    tree = _Tree(i for i in space(plant).instances if i.template.name not in ("FolderType", "View"))
+    tree = _Tree(i for i in space(plant).instances if i.template.name not in _NO_TAGS)
     return [_row(tree, node) for node in tree.members if tree.is_tag(node)]
 
 
@@ -171,6 +187,25 @@ def _system(plant: Plant) -> Instance:
             "Diagnostics.ConfigurationDigest": _text(digest(plant)),
         },
         descriptions={"": plant.site.title or plant.site.id},
+    )
+
+
+def _metadata() -> Instance:
+    """NamespaceMetadata of the site (Part 5 6.3.14): every id a string."""
+    return Instance(
+        template=template("NamespaceMetadataType"),
+        prefix="NamespaceMetadata",
+        parent=NAMESPACES,
+        name=SITE_URI,
+        values={
+            "NamespaceUri": _text(SITE_URI),
+            "NamespaceVersion": _text(VERSION),
+            "NamespacePublicationDate": ua.Variant(datetime.fromisoformat(PUBLISHED), ua.VariantType.DateTime),
+            "IsNamespaceSubset": _boolean(False),
+            "StaticNodeIdTypes": ua.Variant([ua.IdType.String.value], ua.VariantType.Int32),
+            "StaticNumericNodeIdRange": ua.Variant([], ua.VariantType.String, is_array=True),
+            "StaticStringNodeIdPattern": _text(".*"),
+        },
     )
 
 
