@@ -249,7 +249,7 @@ def _arguments(arguments: tuple[Argument, ...]) -> Fill:
 
 
 def ids(document: str) -> str:
-    """Python constants of the types in a nodeset."""
+    """Python constants of the types and states in a nodeset."""
     space = {"n": SCHEMA}
     root = ET.fromstring(document)  # noqa: S314 - written above
     lines = [
@@ -261,7 +261,13 @@ def ids(document: str) -> str:
         lines.append("")
         for node in root.findall(f"n:{tag}", space):
             name = node.attrib["BrowseName"].partition(":")[2]
-            lines.append(f"{name} = {node.attrib['NodeId'].partition('i=')[2]}")
+            lines.append(f"{name} = {node.attrib['NodeId'].partition(';i=')[2]}")
+    lines += ["", "# States: string identifiers."]
+    states = {node_id("StateType"), node_id("InitialStateType")}
+    for node in root.findall("n:UAObject", space):
+        if states & {r.text for r in node.iterfind("n:References/n:Reference", space)}:
+            identifier = node.attrib["NodeId"].partition(";s=")[2]
+            lines.append(f'{identifier.replace(".", "_")} = "{identifier}"')
     return "\n".join(lines) + "\n"
 
 

@@ -46,18 +46,6 @@ def engineering_units(code: str) -> ua.Variant:
     )
 
 
-def machine_values(machine: str, number: int) -> dict[str, ua.Variant]:
-    """What the nodes of a state machine hold in a state (Part 16 4.4.5), by path below the machine.
-
-    `machine` is the type's name, `number` the StateNumber. Raises KeyError for a number that is none of its states.
-    """
-    name = {n: state for state, n in _type(machine).states.items()}[number]
-    return {
-        "CurrentState": ua.Variant(ua.LocalizedText(name, "en"), ua.VariantType.LocalizedText),
-        "CurrentState.Id": ua.Variant(ua.NodeId(f"{machine}.{name}", TYPES_NS), ua.VariantType.NodeId),
-    }
-
-
 @cache
 def template(
     name: str,

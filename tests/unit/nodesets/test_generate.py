@@ -51,6 +51,13 @@ def test_every_reference_of_the_nodeset_has_two_ends() -> None:
     assert {t for t in targets if t and t.startswith("ns=1")} <= known
 
 
+def test_every_state_has_a_constant_for_the_id_of_current_state() -> None:
+    # CurrentState.Id is how a client knows a state in any language (Part 16 4.4.5).
+    for name, machine in TYPES.items():
+        for state in machine.states:
+            assert getattr(ids, f"{name}_{state}") == f"{name}.{state}"
+
+
 def test_no_number_is_given_twice() -> None:
     # A type's number is its NodeId in clients' stored filters.
     numbers = [t.number for t in TYPES.values()] + [number for number, _ in ENUMS.values()]

@@ -16,11 +16,9 @@ from config.load import DEMO, load, parse
 from config.schema import Plant
 from nodesets.errors import ConfigurationError
 from nodesets.methods import METHODS
-from nodesets.types import DeviceState
 from opcua_server.plant.alarms import condition_nodes
 from opcua_server.plant.events import KINDS
 from opcua_server.plant.space import SERVER, Space, nodes, recorded, result_tags, space, tags
-from opcua_server.plant.templates import machine_values, template
 from opcua_server.services.nodes import (
     HAS_CONDITION,
     HAS_EVENT_SOURCE,
@@ -301,16 +299,6 @@ def test_a_device_and_a_line_cannot_share_an_id(plant: Plant) -> None:
     with pytest.raises(ConfigurationError) as refused:
         space(doubled)
     assert [m.path for m in refused.value.mistakes] == ["devices[1].id", "lines[0].id"]
-
-
-def test_a_state_machine_says_its_state_by_name_and_id() -> None:
-    values = machine_values("EnoseDeviceStateMachineType", DeviceState.LOCAL)
-    assert values["CurrentState"].Value.Text == "Local"
-    assert values["CurrentState.Id"].Value == ua.NodeId("EnoseDeviceStateMachineType.Local", 2)
-    with pytest.raises(KeyError):
-        machine_values("EnoseDeviceStateMachineType", 17)
-    paths = {m.path for m in template("EnoseDeviceType").members}
-    assert {f"DeviceState.{path}" for path in values} <= paths
 
 
 def test_verdict_carries_its_names_for_clients_that_show_them(demo: Space) -> None:
