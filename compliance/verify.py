@@ -196,17 +196,24 @@ def check(path: Path) -> Report:
                 report.add(problem)
     except sqlite3.Error as error:
         raise Unreadable(str(error)) from error
-    if not _has_log(path) and _state(path) != before:
+    if not before.shared and _state(path) != before:
         raise Unreadable("changed while it was read; try again")
     return report
 
 
-def _state(path: Path) -> tuple[int, int, bool]:
+class _State(NamedTuple):
+    size: int
+    modified: int
+    shared: bool
+    """A write-ahead log lies beside the file: SQLite keeps what is read here apart from what is written meanwhile."""
+
+
+def _state(path: Path) -> _State:
     try:
         found = path.stat()
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from error
-    return found.st_size, found.st_mtime_ns, _has_log(path)
+    return _State(found.st_size, found.st_mtime_ns, _has_log(path))
 
 
 def _has_log(path: Path) -> bool:
@@ -216,7 +223,8 @@ def _has_log(path: Path) -> bool:
 def _open(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, in one transaction that sees one committed state.
 
-    Without a write-ahead log beside it nobody has the database open; then SQLite is told not to make one.
+    Without a write-ahead log beside it nobody has the database open; then SQLite is told not to make one. Beside a
+    copied log SQLite makes its index anew (-shm), if it may.
     """
     immutable = "" if _has_log(path) else "&immutable=1"
     database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{immutable}", uri=True, isolation_level=None)
@@ -282,6 +290,8 @@ def _file(database: sqlite3.Connection) -> Iterator[Problem]:
     for trigger in TRIGGERS:
         if trigger not in triggers:
             yield Problem("audit_entry", "", f"trigger {trigger} is missing")
+    for trigger in sorted(triggers.difference(TRIGGERS)):
+        yield Problem("database", "", f"trigger {trigger} is not one of enose")
     try:
         for (message,) in database.execute("PRAGMA integrity_check"):
             if message != "ok":

@@ -35,7 +35,8 @@ def record(number: int, layout: int, row: Row) -> Record:
     one = status[:STATUS_SIZE]
     uniform = status == one * (len(status) // STATUS_SIZE)
     samples = row.values.astype("<f8", copy=False).tobytes()
-    return Record(number, layout, row.source_time, row.received_time, one if uniform else status, samples)
+    times = int(row.source_time), int(row.received_time)
+    return Record(number, layout, *times, one if uniform else status, samples)
 
 
 def canonical(frame: Record) -> bytes:

@@ -37,9 +37,10 @@ from sqlalchemy import (
     event,
     make_url,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
-from nodesets.errors import ConfigurationError, Mistake
+from nodesets.errors import ConfigurationError, Mistake, StorageError
 
 Int = BigInteger().with_variant(Integer(), "sqlite")
 """Signed 64-bit integer; SQLite STRICT knows it as INTEGER. Times are ns UTC."""
@@ -128,10 +129,14 @@ def engine(url: str) -> Engine:
 
     Every transaction takes the write lock at its beginning and is on the disk when its commit returns.
     SQLite gives the files beside the database (-wal, -shm) the mode of the database.
+    Raises ConfigurationError for anything but a SQLite file, StorageError when it cannot be opened.
     """
     path = _file(url)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    path.chmod(0o600)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise StorageError(str(error)) from error
     made = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(made, "connect")
@@ -168,13 +173,15 @@ def reading(url: str) -> Engine:
 def migrate(database: Engine) -> None:
     """Bring the tables to the newest version, in one transaction: wholly or not at all.
 
-    Raises ConfigurationError for a database a later version of this program has written.
+    Raises ConfigurationError for a database a later version of this program has written, StorageError.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with database.begin() as connection:
-        config.attributes["connection"] = connection
-        try:
+    try:
+        with database.begin() as connection:
+            config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        except CommandError as error:
-            raise ConfigurationError([Mistake("storage", f"{database.url.database}: {error}")]) from error
+    except CommandError as error:
+        raise ConfigurationError([Mistake("storage", f"{database.url.database}: {error}")]) from error
+    except DBAPIError as error:
+        raise StorageError(f"{database.url.database}: {error.orig}") from error

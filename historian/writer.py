@@ -36,6 +36,10 @@ Cover = Callable[[Connection, int, Sequence[int]], None]
 COVER_SECONDS: Final = 60.0
 """One audit entry covers the commit groups of this long (compliance.md 2.4, item 11)."""
 
+FIRST: Final = -(2**63)
+LAST: Final = 2**63 - 1
+"""Times a frame can have, ns UTC."""
+
 OF_STORAGE: Final = frozenset(
     {
         sqlite3.SQLITE_PERM,
@@ -149,12 +153,10 @@ class Writer:
         """Record rows in order; done when they are on the disk. Never blocks.
 
         The future carries StorageError when they could not be recorded: then none of them is.
-        Raises ValueError for a row of an unknown group or of another width.
+        Raises ValueError for a row of an unknown group, of another width or of a time beyond 64 bits.
         """
         for row in rows:
-            columns = self._groups.get(row.group)
-            if columns is None or not len(columns) == row.values.size == row.status.size:
-                raise ValueError(f"{row.group}: {row.values.size} values, {row.status.size} status codes")
+            self._check(row)
         future: Future[None] = Future()
         self._enter(_Rows(future, rows), len(rows))
         return future
@@ -167,6 +169,13 @@ class Writer:
         future: Future[T] = Future()
         self._enter(_Work(future, work), 1)
         return future
+
+    def _check(self, row: Row) -> None:
+        columns = self._groups.get(row.group)
+        if columns is None or not len(columns) == row.values.size == row.status.size:
+            raise ValueError(f"{row.group}: {row.values.size} values, {row.status.size} status codes")
+        if not (FIRST <= row.source_time <= LAST and FIRST <= row.received_time <= LAST):
+            raise ValueError(f"{row.group}: source time {row.source_time}, received time {row.received_time}")
 
     def _enter(self, item: _Item, size: int) -> None:
         item.future.set_running_or_notify_cancel()

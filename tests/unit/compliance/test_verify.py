@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -208,6 +209,13 @@ def test_one_byte_of_the_file_is_found_in_every_table(path: Path, table: str) ->
     assert spared == []
 
 
+def test_a_trigger_that_is_not_ours_is_found(path: Path) -> None:
+    # It would alter what is recorded from now on.
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TRIGGER t AFTER INSERT ON frame BEGIN DELETE FROM frame WHERE id = NEW.id; END")
+    assert problems(path) == ["database: trigger t is not one of enose"]
+
+
 def test_problems_without_end_are_counted_not_kept(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executemany("INSERT INTO layout VALUES (?, 'x', ?)", [(n, str(n)) for n in range(1000, 3500)])
@@ -266,6 +274,20 @@ def test_it_works_beside_a_running_server(path: Path) -> None:
             assert report.problems == []
             for future in futures:
                 future.result()
+
+
+def test_a_server_that_starts_meanwhile_makes_the_answer_void(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A file nobody had open is read without locks: what was read while someone wrote proves nothing.
+    def integrity(database: sqlite3.Connection) -> Iterator[verify.Problem]:
+        with behind_the_log(path) as other:
+            other.execute("UPDATE batch SET lot = 'other'")
+        return iter(())
+
+    monkeypatch.setattr(verify, "_file", integrity)
+    assert verify.main([str(path)]) == 2
+    assert "changed while it was read" in capsys.readouterr().err
 
 
 def test_a_control_character_does_not_reach_the_terminal(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

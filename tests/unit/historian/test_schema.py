@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateTable
 
 from compliance import audit
 from historian.schema import engine, metadata, migrate, reading
-from nodesets.errors import ConfigurationError
+from nodesets.errors import ConfigurationError, StorageError
 from tests.unit.historian.support import database, logged, url
 
 
@@ -58,7 +58,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     made = engine(url(tmp_path / "enose.db"))
     with made.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE layout (x)")
-    with pytest.raises(OperationalError, match="already exists"):
+    with pytest.raises(StorageError, match="already exists"):
         migrate(made)
     with made.begin() as connection:
         assert connection.execute(text("SELECT name FROM sqlite_master")).scalars().all() == ["layout"]
@@ -78,6 +78,17 @@ def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
 def test_anything_but_a_file_of_sqlite_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError):
         engine(address)
+
+
+def test_a_file_that_cannot_be_a_database_is_a_storage_error(tmp_path: Path) -> None:
+    # What the command line can show in one line; it knows neither SQLAlchemy nor sqlite3.
+    with pytest.raises(StorageError, match="absent"):
+        engine(url(tmp_path / "absent" / "enose.db"))
+    (tmp_path / "enose.db").write_bytes(b"no database" * 1000)
+    made = engine(url(tmp_path / "enose.db"))
+    with pytest.raises(StorageError, match="not a database"):
+        migrate(made)
+    made.dispose()
 
 
 def test_a_reading_connection_cannot_write(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, select
 
@@ -20,6 +21,7 @@ from historian.frames import canonical, record
 from historian.schema import audit_entry, commit_group, frame, layout
 from historian.writer import COVER_SECONDS, Writer
 from nodesets.errors import InvalidArgument, StorageError
+from nodesets.model import Row
 from tests.unit.historian.support import GROUPS, SteppedClock, child, database, make_layout, row, writing
 
 
@@ -148,11 +150,31 @@ def test_a_full_queue_refuses_and_counts(made: Engine) -> None:
         writer.append([row("EN02", 99, [0.0])]).result()
 
 
-@pytest.mark.parametrize("bad", [row("EN03", 1, [1.0]), row("EN02", 1, [1.0, 2.0]), row("EN02", 1, [1.0], [0, 0])])
-def test_a_row_that_fits_no_group_is_refused_before_it_is_queued(made: Engine, bad: object) -> None:
-    # One poisoned row must not take the transaction of its neighbours with it (F09).
-    with writing(made) as writer, pytest.raises(ValueError, match="values"):
-        writer.append([bad])  # type: ignore[list-item]
+POISONED = {
+    "unknown group": row("EN03", 1, [1.0]),
+    "too wide": row("EN02", 1, [1.0, 2.0]),
+    "more codes than values": row("EN02", 1, [1.0], [0, 0]),
+    "a time beyond 64 bits": row("EN02", 2**63, [1.0]),
+}
+
+
+@pytest.mark.parametrize("poisoned", POISONED.values(), ids=POISONED.keys())
+def test_a_row_that_cannot_be_recorded_is_refused_before_it_is_queued(made: Engine, poisoned: Row) -> None:
+    # It must not take the transaction of its neighbours with it (F09).
+    with writing(made) as writer:
+        release, _ = held(writer)
+        neighbour = writer.append([row("EN02", 1, [1.0])])
+        with pytest.raises(ValueError, match=poisoned.group):
+            writer.append([row("EN02", 2, [2.0]), poisoned])
+        release.set()
+        neighbour.result()
+
+
+def test_numbers_of_numpy_are_recorded_as_numbers(path: Path, made: Engine) -> None:
+    # A driver may take its times from an array.
+    with writing(made) as writer:
+        writer.append([row("EN02", np.int64(7), np.array([1], np.int32))]).result()  # type: ignore[arg-type]
+    assert stored(path, "SELECT source_time, received_time FROM frame") == [(7, 12)]
 
 
 def test_a_full_disk_refuses_until_there_is_space(path: Path, made: Engine) -> None:
