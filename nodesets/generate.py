@@ -14,9 +14,18 @@ from nodesets.declarations import Argument, Declaration, Type
 from nodesets.methods import METHODS
 from nodesets.model import HUMAN_ROLES, Role
 from nodesets.standard import DATA_TYPES, MODELLING_RULES, REFERENCE_TYPES, STANDARD
-from nodesets.types import ENUMS, PUBLISHED, REQUIRED_PUBLISHED, REQUIRED_VERSION, TYPES, URI, VERSION
+from nodesets.types import (
+    ENUMS,
+    NODESET,
+    PUBLISHED,
+    REQUIRED_PUBLISHED,
+    REQUIRED_VERSION,
+    TYPES,
+    URI,
+    VERSION,
+    described,
+)
 
-HERE = Path(__file__).parent
 UA = "http://opcfoundation.org/UA/"
 SCHEMA = "http://opcfoundation.org/UA/2011/03/UANodeSet.xsd"
 VALUES = "http://opcfoundation.org/UA/2008/02/Types.xsd"
@@ -160,14 +169,6 @@ def _declaration(root: ET.Element, parent: str, d: Declaration, *, ours: bool = 
     for member in d.members:
         standard = d.type in STANDARD and any(m.name == member.name for m in _declared(d.type))
         _declaration(root, path, member, ours=not standard)
-
-
-def described(d: Declaration) -> str:
-    """The description, with the numbers of an enumeration."""
-    if not d.enum or d.type == "MultiStateValueDiscreteType":
-        return d.description
-    numbers = ", ".join(f"{m.value} {m.name}" for m in ENUMS[d.enum][1])
-    return f"{d.description}: {numbers}" if d.description else numbers
 
 
 def _declared(type_: str) -> Iterator[Declaration]:
@@ -322,9 +323,9 @@ def files() -> Mapping[Path, str]:
     """Path -> content of everything generated."""
     document = nodeset()
     return {
-        HERE / "enose.xml": document,
-        HERE / "ids.py": ids(document),
-        HERE.parent / "docs" / "methods.md": methods(),
+        NODESET: document,
+        NODESET.with_name("ids.py"): ids(document),
+        NODESET.parents[1] / "docs" / "methods.md": methods(),
     }
 
 

@@ -50,49 +50,26 @@ AgentModeEnum = 3011
 RecommendationStateEnum = 3012
 
 # States: string identifiers.
-1
-s = EnoseDeviceStateMachineType_Powerup = "1;s=EnoseDeviceStateMachineType.Powerup"
-1
-s = EnoseDeviceStateMachineType_Operating = "1;s=EnoseDeviceStateMachineType.Operating"
-1
-s = EnoseDeviceStateMachineType_Local = "1;s=EnoseDeviceStateMachineType.Local"
-1
-s = EnoseDeviceStateMachineType_Maintenance = "1;s=EnoseDeviceStateMachineType.Maintenance"
-1
-s = EnoseDeviceStateMachineType_Shutdown = "1;s=EnoseDeviceStateMachineType.Shutdown"
-1
-s = BatchExecutionStateMachineType_Idle = "1;s=BatchExecutionStateMachineType.Idle"
-1
-s = BatchExecutionStateMachineType_Running = "1;s=BatchExecutionStateMachineType.Running"
-1
-s = BatchExecutionStateMachineType_Holding = "1;s=BatchExecutionStateMachineType.Holding"
-1
-s = BatchExecutionStateMachineType_Held = "1;s=BatchExecutionStateMachineType.Held"
-1
-s = BatchExecutionStateMachineType_Restarting = "1;s=BatchExecutionStateMachineType.Restarting"
-1
-s = BatchExecutionStateMachineType_Completing = "1;s=BatchExecutionStateMachineType.Completing"
-1
-s = BatchExecutionStateMachineType_Complete = "1;s=BatchExecutionStateMachineType.Complete"
-1
-s = BatchExecutionStateMachineType_Stopping = "1;s=BatchExecutionStateMachineType.Stopping"
-1
-s = BatchExecutionStateMachineType_Stopped = "1;s=BatchExecutionStateMachineType.Stopped"
-1
-s = BatchExecutionStateMachineType_Aborting = "1;s=BatchExecutionStateMachineType.Aborting"
-1
-s = BatchExecutionStateMachineType_Aborted = "1;s=BatchExecutionStateMachineType.Aborted"
-1
-s = BatchDispositionStateMachineType_NotReady = "1;s=BatchDispositionStateMachineType.NotReady"
-1
-s = BatchDispositionStateMachineType_Quarantine = "1;s=BatchDispositionStateMachineType.Quarantine"
-1
-s = BatchDispositionStateMachineType_UnderReview = "1;s=BatchDispositionStateMachineType.UnderReview"
-1
-s = BatchDispositionStateMachineType_AwaitingSignature = "1;s=BatchDispositionStateMachineType.AwaitingSignature"
-1
-s = BatchDispositionStateMachineType_Released = "1;s=BatchDispositionStateMachineType.Released"
-1
-s = BatchDispositionStateMachineType_Rejected = "1;s=BatchDispositionStateMachineType.Rejected"
-1
-s = BatchDispositionStateMachineType_Recalled = "1;s=BatchDispositionStateMachineType.Recalled"
+EnoseDeviceStateMachineType_Powerup = "EnoseDeviceStateMachineType.Powerup"
+EnoseDeviceStateMachineType_Operating = "EnoseDeviceStateMachineType.Operating"
+EnoseDeviceStateMachineType_Local = "EnoseDeviceStateMachineType.Local"
+EnoseDeviceStateMachineType_Maintenance = "EnoseDeviceStateMachineType.Maintenance"
+EnoseDeviceStateMachineType_Shutdown = "EnoseDeviceStateMachineType.Shutdown"
+BatchExecutionStateMachineType_Idle = "BatchExecutionStateMachineType.Idle"
+BatchExecutionStateMachineType_Running = "BatchExecutionStateMachineType.Running"
+BatchExecutionStateMachineType_Holding = "BatchExecutionStateMachineType.Holding"
+BatchExecutionStateMachineType_Held = "BatchExecutionStateMachineType.Held"
+BatchExecutionStateMachineType_Restarting = "BatchExecutionStateMachineType.Restarting"
+BatchExecutionStateMachineType_Completing = "BatchExecutionStateMachineType.Completing"
+BatchExecutionStateMachineType_Complete = "BatchExecutionStateMachineType.Complete"
+BatchExecutionStateMachineType_Stopping = "BatchExecutionStateMachineType.Stopping"
+BatchExecutionStateMachineType_Stopped = "BatchExecutionStateMachineType.Stopped"
+BatchExecutionStateMachineType_Aborting = "BatchExecutionStateMachineType.Aborting"
+BatchExecutionStateMachineType_Aborted = "BatchExecutionStateMachineType.Aborted"
+BatchDispositionStateMachineType_NotReady = "BatchDispositionStateMachineType.NotReady"
+BatchDispositionStateMachineType_Quarantine = "BatchDispositionStateMachineType.Quarantine"
+BatchDispositionStateMachineType_UnderReview = "BatchDispositionStateMachineType.UnderReview"
+BatchDispositionStateMachineType_AwaitingSignature = "BatchDispositionStateMachineType.AwaitingSignature"
+BatchDispositionStateMachineType_Released = "BatchDispositionStateMachineType.Released"
+BatchDispositionStateMachineType_Rejected = "BatchDispositionStateMachineType.Rejected"
+BatchDispositionStateMachineType_Recalled = "BatchDispositionStateMachineType.Recalled"

@@ -6,6 +6,7 @@ ADI (stream, cycle, context). A type's number is its NodeId and never changes; a
 
 from collections.abc import Mapping
 from enum import IntEnum
+from pathlib import Path
 
 from nodesets.declarations import Declaration, Type, analog, folder, group, item, placeholder, prop, variable
 from nodesets.methods import methods_of
@@ -13,6 +14,8 @@ from nodesets.model import DispositionState, ExecutionState, Phase, Verdict
 
 URI = "http://enose.dev/UA/ENose/"
 VERSION = "1.0.0"
+NODESET = Path(__file__).with_name("enose.xml")
+"""What is generated from here, as a server imports it."""
 PUBLISHED = "2026-11-01T00:00:00Z"
 REQUIRED_VERSION = "1.05.02"
 """Of the standard nodeset: the first with everything used here."""
@@ -598,8 +601,15 @@ _SITE = (
         members=(
             variable("SampleRate", "Double", "Values recorded a second"),
             variable("QueueDepth", "UInt32", "Frames that wait for the disk"),
-            variable("FramesReceived", "UInt32", "Frames since the start"),
-            variable("FramesLost", "UInt32", "Frames refused because the queue was full"),
+            variable("FramesReceived", "UInt32", "Polls of devices since the start, failed ones too"),
+            variable("FramesRepeated", "UInt32", "Polls that found the measurement of the poll before"),
+            variable("FramesStored", "UInt32", "Frames on the disk, and shown, since the start"),
+            variable("FramesLost", "UInt32", "Frames that could not be recorded"),
+            variable("CommitWait", "Double", "Median time from a frame to its display, the commit between, ms"),
+            variable("ScheduleOverruns", "UInt32", "Polls that were due and could not begin in their period"),
+            variable("ScheduleLagMedian", "Double", "How late polls began, median of the newest, ms"),
+            variable("ScheduleLagP99", "Double", "How late polls began, 99 % of the newest within, ms"),
+            _string("LastError", "What recording failed with; empty when it goes through"),
             variable("DemoMode", "Boolean", "Simulated results may be released; stands on every record"),
             _string("SoftwareVersion", "Version of the running service"),
             _string("ConfigurationDigest", "SHA-256 of the plant's configuration, hex"),
@@ -692,3 +702,11 @@ _EVENTS = (
 )
 
 TYPES: Mapping[str, Type] = {t.name: t for t in (*_MACHINES, *_DEVICE, *_LINE, *_SITE, *_EVENTS)}
+
+
+def described(d: Declaration) -> str:
+    """The description, with the numbers of an enumeration."""
+    if not d.enum or d.type == "MultiStateValueDiscreteType":
+        return d.description
+    numbers = ", ".join(f"{m.value} {m.name}" for m in ENUMS[d.enum][1])
+    return f"{d.description}: {numbers}" if d.description else numbers

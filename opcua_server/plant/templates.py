@@ -6,9 +6,8 @@ from functools import cache
 from asyncua import ua
 
 from nodesets.declarations import Argument, Declaration, Type
-from nodesets.generate import described
 from nodesets.standard import DATA_TYPES, REFERENCE_TYPES, STANDARD
-from nodesets.types import ENUMS, TYPES
+from nodesets.types import ENUMS, TYPES, described
 from nodesets.units import NAMESPACE, UNITS
 from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Template
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from asyncua import Server, ua
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 
+from nodesets.types import NODESET
 from opcua_server.services.nodes import (
     HAS_PROPERTY,
     SITE_NS,
@@ -34,7 +35,7 @@ T = ua.VariantType
 Attributes = tuple[tuple[ua.AttributeIds, ua.DataValue], ...]
 
 
-async def load_types(server: Server, nodeset: Path) -> None:
+async def load_types(server: Server, nodeset: Path = NODESET) -> None:
     """Import our types as ns=2 and reserve ns=3 for the site. Raises ValueError when the indexes are taken.
 
     Both are part of clients' stored addresses, so this comes before any companion model (information model 1.2).

@@ -12,10 +12,9 @@ from compliance.states import DISPOSITION, EXECUTION, SETTLES
 from nodesets import generate, ids
 from nodesets.declarations import Declaration
 from nodesets.methods import METHODS
-from nodesets.types import ENUMS, TYPES, state_name
+from nodesets.types import ENUMS, NODESET, TYPES, described, state_name
 from opcua_server.services import nodes
 
-NODESET = generate.HERE / "enose.xml"
 SPACE = {"n": generate.SCHEMA}
 
 
@@ -75,7 +74,7 @@ def test_a_type_needs_no_wide_integer_and_says_what_its_members_are(name: str) -
     # Plant SCADA reads no 64-bit integers; UaExpert users read descriptions. Text must be Latin-1 for WinCC OA.
     for member in declarations(TYPES[name].members):
         assert member.data_type not in ("Int64", "UInt64")
-        text = generate.described(member)
+        text = described(member)
         assert len(text.encode("latin-1")) <= 254
         assert (
             text

@@ -11,14 +11,12 @@ from asyncua import Client, Server, ua
 from asyncua.server.address_space import AddressSpace
 
 from config.load import DEMO, load
-from nodesets import generate
 from nodesets.methods import METHODS
 from opcua_server.plant.space import Space, nodes, space
 from opcua_server.services.nodes import Instance, Member, NodeClass, Reference, Template, site
 from opcua_server.services.storage import load_types, realise
 
 A = ua.AttributeIds
-NODESET = generate.HERE / "enose.xml"
 OBJECTS = ua.NodeId(ua.ObjectIds.ObjectsFolder)
 FOLDER = ua.NodeId(ua.ObjectIds.FolderType)
 
@@ -26,7 +24,7 @@ FOLDER = ua.NodeId(ua.ObjectIds.FolderType)
 async def built(made: Space) -> Server:
     server = Server()
     await server.init()
-    await load_types(server, NODESET)
+    await load_types(server)
     realise(server.iserver.aspace, made.instances, made.references)
     return server
 
@@ -62,14 +60,14 @@ async def test_the_namespaces_have_the_indexes_clients_store() -> None:
     # Ignition writes ns=3 into its item paths (information model 1.2); a foreign model first would move it.
     server = Server()
     await server.init()
-    await load_types(server, NODESET)
+    await load_types(server)
     assert await server.get_namespace_index("http://enose.dev/UA/ENose/") == 2
     assert await server.get_namespace_index("http://enose.dev/UA/ENose/Site/") == 3
     late = Server()
     await late.init()
     await late.register_namespace("http://companion.example/")
     with pytest.raises(ValueError, match="must have index 2"):
-        await load_types(late, NODESET)
+        await load_types(late)
 
 
 def test_every_reference_is_there_in_both_directions(stored: AddressSpace) -> None:
