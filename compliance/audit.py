@@ -84,6 +84,12 @@ def append(tx: Connection, entry: Entry, records: Sequence[tuple[str, int | str]
     return seq
 
 
+def head(tx: Connection) -> tuple[int, str]:
+    """How many entries the log has, and the leaf (hex) of the newest; empty before the first."""
+    last = tx.execute(select(audit_entry.c.seq, audit_entry.c.leaf).order_by(audit_entry.c.seq.desc()).limit(1)).first()
+    return (0, "") if last is None else (last.seq + 1, last.leaf.hex())
+
+
 def cover_history(tx: Connection, now: int, layouts: Sequence[int]) -> None:
     """Log the commit groups no entry covers yet, and the layouts just made; nothing when there are none.
 

@@ -14,10 +14,11 @@ import json
 import logging
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import DBAPIError
@@ -35,6 +36,9 @@ Cover = Callable[[Connection, int, Sequence[int]], None]
 
 COVER_SECONDS: Final = 60.0
 """One audit entry covers the commit groups of this long (compliance.md 2.4, item 11)."""
+
+MOST_WORK: Final = 50
+"""Pieces of work, each with its audit entry, in one transaction (compliance.md 2.4, item 3)."""
 
 FIRST: Final = -(2**63)
 LAST: Final = 2**63 - 1
@@ -68,11 +72,18 @@ class _Rows:
     future: Future[None]
     rows: Sequence[Row]
 
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class _Work:
     future: Future[Any]
     run: Callable[[Connection], Any]
+    alone: bool
+
+    size: ClassVar[int] = 1
 
 
 _Item = _Rows | _Work
@@ -110,7 +121,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="historian-writer")
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._waiting: list[_Item] = []
+        self._waiting: deque[_Item] = deque()
         self._size = 0
         self._batch: list[_Item] = []
         self._stopped = ""
@@ -149,6 +160,11 @@ class Writer:
             self._changed.notify()
         self._thread.join()
 
+    @property
+    def waiting(self) -> int:
+        """Rows and pieces of work that wait for the next transaction."""
+        return self._size
+
     def append(self, rows: Sequence[Row]) -> Future[None]:
         """Record rows in order; done when they are on the disk. Never blocks.
 
@@ -158,16 +174,17 @@ class Writer:
         for row in rows:
             self._check(row)
         future: Future[None] = Future()
-        self._enter(_Rows(future, rows), len(rows))
+        self._enter(_Rows(future, rows))
         return future
 
-    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+    def submit(self, work: Callable[[Connection], T], *, alone: bool = False) -> Future[T]:
         """Run `work` in a transaction; its result or its exception, when that is on the disk. Never blocks.
 
-        `work` sees the rows appended before it. The future carries StorageError when nothing was acknowledged.
+        `work` sees the rows appended before it. `alone`: in a transaction of its own, as a signature or a release is.
+        The future carries StorageError when nothing was acknowledged.
         """
         future: Future[T] = Future()
-        self._enter(_Work(future, work), 1)
+        self._enter(_Work(future, work, alone))
         return future
 
     def _check(self, row: Row) -> None:
@@ -177,13 +194,13 @@ class Writer:
         if not (FIRST <= row.source_time <= LAST and FIRST <= row.received_time <= LAST):
             raise ValueError(f"{row.group}: source time {row.source_time}, received time {row.received_time}")
 
-    def _enter(self, item: _Item, size: int) -> None:
+    def _enter(self, item: _Item) -> None:
         item.future.set_running_or_notify_cancel()
         with self._changed:
-            refusal = self._refusal(size)
+            refusal = self._refusal(item.size)
             if not refusal:
                 self._waiting.append(item)
-                self._size += size
+                self._size += item.size
                 if len(self._waiting) == 1:
                     self._changed.notify()
         if refusal:
@@ -231,13 +248,29 @@ class Writer:
         if idle:
             self._closing.wait(self._commit_seconds)
         with self._changed:
-            self._batch, self._waiting, self._size = self._waiting, [], 0
+            self._batch = self._take()
+            self._size -= sum(item.size for item in self._batch)
         return bool(self._batch) or not self._closing.is_set() or self._uncovered
+
+    def _take(self) -> list[_Item]:
+        """The next items that go into one transaction, in order."""
+        batch: list[_Item] = []
+        work = 0
+        while self._waiting and work < MOST_WORK:
+            alone = _alone(self._waiting[0])
+            if alone and batch:
+                break
+            item = self._waiting.popleft()
+            batch.append(item)
+            work += isinstance(item, _Work)
+            if alone:
+                break
+        return batch
 
     def _commit(self, connection: Connection) -> None:
         """Carry out the batch in one transaction and answer."""
         rows = [row for item in self._batch if isinstance(item, _Rows) for row in item.rows]
-        cover = (self._uncovered or bool(rows)) and self._due()
+        cover = (self._uncovered or bool(rows)) and self._due() and not any(map(_alone, self._batch))
         try:
             with connection.begin():
                 if rows:
@@ -322,9 +355,15 @@ class Writer:
             self._stopped = self._stopped or (
                 "the historian is closed" if self._closing.is_set() else "the historian failed"
             )
-            left, self._batch, self._waiting = self._batch + self._waiting, [], []
+            left = [*self._batch, *self._waiting]
+            self._batch = []
+            self._waiting.clear()
         for item in left:
             item.future.set_exception(StorageError(self._stopped))
+
+
+def _alone(item: _Item) -> bool:
+    return isinstance(item, _Work) and item.alone
 
 
 def _result_code(error: Exception) -> int | None:

@@ -55,6 +55,13 @@ def held(writer: Writer) -> tuple[Event, Future[bool]]:
     return release, future
 
 
+def fill(tx: Connection) -> None:
+    """Work that meets a full disk."""
+    tx.exec_driver_sql("PRAGMA max_page_count = 1")
+    for _ in range(1000):
+        make_layout(tx, "x" * 10_000)
+
+
 def test_what_is_acknowledged_is_committed(path: Path, made: Engine) -> None:
     # "Visible means committed" (architecture): whoever is told can read it through a connection of his own.
     with writing(made) as writer:
@@ -84,6 +91,35 @@ def test_all_that_waits_goes_into_one_transaction(path: Path, made: Engine) -> N
         for future in futures:
             future.result()
         assert stored(path, "SELECT sequence, first_frame, last_frame FROM commit_group") == [(1, 1, 50)]
+
+
+def test_a_signature_commits_alone_and_in_its_turn(path: Path, made: Engine) -> None:
+    # compliance.md 2.4, item 3: what a person has signed shares its commit with nothing that could undo it.
+    def transactions(tx: Connection) -> int:
+        return int(tx.exec_driver_sql("SELECT count(*) FROM commit_group").scalar_one())
+
+    with writing(made) as writer:
+        release, _ = held(writer)
+        writer.append([row("EN02", 1, [0.0])])
+        before = writer.submit(transactions)
+        signed = writer.submit(lambda tx: (transactions(tx), make_layout(tx, "signed")), alone=True)
+        failing = writer.submit(fill)
+        writer.append([row("EN02", 2, [0.0])])
+        release.set()
+        with pytest.raises(StorageError):
+            failing.result()
+    assert (before.result(), signed.result()[0]) == (1, 1)
+    assert stored(path, "SELECT count(*) FROM layout WHERE tag_group = 'signed'") == [(1,)]
+
+
+def test_events_are_committed_fifty_at_a_time(made: Engine) -> None:
+    # compliance.md 2.4, item 3: with a fifty-first waiting, the first need not wait for it.
+    with writing(made) as writer:
+        release, _ = held(writer)
+        begun = [writer.submit(lambda tx: tx.get_transaction()) for _ in range(120)]
+        release.set()
+        transactions = [future.result() for future in begun]
+    assert [transactions.count(one) for one in dict.fromkeys(transactions)] == [50, 50, 20]
 
 
 def test_work_sees_the_rows_appended_before_it(made: Engine) -> None:
@@ -206,11 +242,6 @@ def test_work_that_fills_the_disk_refuses_the_whole_transaction(made: Engine) ->
     with writing(made) as writer:
         release, _ = held(writer)
         appended = writer.append([row("EN02", 1, [1.0])])
-
-        def fill(tx: Connection) -> None:
-            tx.exec_driver_sql("PRAGMA max_page_count = 1")
-            for _ in range(1000):
-                make_layout(tx, "x" * 10_000)
 
         filling = writer.submit(fill)
         release.set()
