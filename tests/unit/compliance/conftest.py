@@ -1,18 +1,75 @@
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
-from compliance import verify
-from tests.unit.compliance.shift import Shift, database
+from compliance import audit, verify
+from compliance.passwords import Hasher
+from compliance.users import Accounts
+from config.schema import Security
+from historian.writer import Writer
+from tests.unit.compliance.shift import Clock, Shift, database
 
 
 @pytest.fixture
-def shift(tmp_path: Path) -> Iterator[Shift]:
-    """A shift on a real database; whatever a test did, the log bears out every row of it afterwards (R01, R09)."""
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A real database; whatever a test did, the log bears out every row of it afterwards (R01, R09)."""
     path = tmp_path / "enose.db"
-    with database(path) as engine:
-        with engine.begin() as tx:
-            yield Shift(tx)
-        report = verify.check(path)
+    with database(path) as made:
+        yield made
+    report = verify.check(path)
     assert report.clean, "\n".join(report.lines())
+
+
+@pytest.fixture
+def shift(engine: Engine) -> Iterator[Shift]:
+    with engine.begin() as tx:
+        yield Shift(tx)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def hasher() -> Iterator[Hasher]:
+    """One helper process for all tests: starting one takes a second."""
+    made = Hasher()
+    yield made
+    made.close()
+
+
+class Frugal(Hasher):
+    """Hashes each password once in all tests; verifying is the real work every time."""
+
+    def __init__(self, real: Hasher) -> None:
+        self._real = real
+        self._hashes: dict[str, str] = {}
+
+    async def hash(self, password: str) -> str:
+        if password not in self._hashes:
+            self._hashes[password] = await self._real.hash(password)
+        return self._hashes[password]
+
+    async def verify(self, hashed: str, password: str) -> bool:
+        return await self._real.verify(hashed, password)
+
+
+@pytest.fixture(scope="session")
+def frugal(hasher: Hasher) -> Frugal:
+    return Frugal(hasher)
+
+
+@pytest.fixture
+async def accounts(engine: Engine, clock: Clock, frugal: Frugal) -> AsyncIterator[Accounts]:
+    """Locked after three wrong passwords for a minute; op1 and a name nobody has may come with a certificate."""
+    writer = Writer(engine, {}, clock=clock, commit_seconds=0, queue=100, covered=audit.cover_history)
+    writer.start()
+    security = Security(login_failures=3, lockout=60.0, certificate_users={"AB" * 32: "op1", "cd" * 32: "gone"})
+    made = Accounts(writer, security, clock)
+    made._hasher = frugal
+    await made.start()
+    yield made
+    writer.close()

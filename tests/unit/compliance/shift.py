@@ -64,6 +64,25 @@ def database(path: Path) -> Iterator[Engine]:
         made.dispose()
 
 
+class Clock:
+    """A clock that stands still until it is stepped."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> int:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time / SECOND
+
+    async def sleep_until(self, instant: float) -> None:
+        self.time = max(self.time, int(instant * SECOND))
+
+    def step(self, seconds: float) -> None:
+        self.time += int(seconds * SECOND)
+
+
 class Shift:
     """A transaction, a clock that moves a second with each act, and the shortest way to each state of a batch."""
 

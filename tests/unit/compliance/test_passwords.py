@@ -3,20 +3,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import psutil
-import pytest
 
 from compliance import passwords
 from compliance.passwords import Hasher
-
-
-@pytest.fixture
-def hasher() -> Iterator[Hasher]:
-    made = Hasher()
-    yield made
-    made.close()
 
 
 async def test_a_password_fits_its_own_hash_alone(hasher: Hasher) -> None:

@@ -1,66 +1,18 @@
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
 
-from compliance import audit, verify
 from compliance.tables import user_account
 from compliance.users import Account, Accounts, fold, person
-from config.schema import Security
 from historian.schema import audit_entry
-from historian.writer import Writer
 from nodesets.errors import CredentialRejected, EntryExists, InvalidArgument, InvalidState, LockedOut, NotFound
 from nodesets.model import Caller, Role
-from tests.unit.compliance.shift import NOW, database
+from tests.unit.compliance.shift import NOW, Clock
 
 PASSWORD = "correct horse battery"
 ADMIN = Caller(user="sec1", roles=frozenset({Role.SECURITY_ADMIN}))
 FROM = {"application_uri": "urn:plant:scada", "address": "10.0.0.7"}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def now(self) -> int:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time / 1e9
-
-    async def sleep_until(self, instant: float) -> None:
-        self.time = max(self.time, int(instant * 1e9))
-
-    def step(self, seconds: float) -> None:
-        self.time += int(seconds * 1e9)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> AsyncIterator[Engine]:  # type: ignore[misc]
-    path = tmp_path / "enose.db"
-    with database(path) as made:  # type: ignore[misc]
-        yield made
-    report = verify.check(path)
-    assert report.clean, "\n".join(report.lines())
-
-
-@pytest.fixture
-async def accounts(engine: Engine, clock: Clock) -> AsyncIterator[Accounts]:
-    writer = Writer(engine, {}, clock=clock, commit_seconds=0, queue=100, covered=audit.cover_history)
-    writer.start()
-    security = Security(login_failures=3, lockout=60.0, certificate_users={"AB" * 32: "op1", "cd" * 32: "gone"})
-    made = Accounts(writer, security, clock)
-    await made.start()
-    yield made
-    made.close()
-    writer.close()
 
 
 async def op1(accounts: Accounts, **changes: object) -> Account:
