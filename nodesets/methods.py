@@ -25,7 +25,7 @@ _ARGUMENTS: Mapping[str, tuple[str, str]] = {
     "Intact": ("Boolean", "Chain and records are as written"),
     "IsValid": ("Boolean", "The signature is ours and belongs to this digest"),
     "LotId": ("String", "Lot of the material"),
-    "Lots": ("String", "Lots whose cycles are good, separated by semicolons"),
+    "Lots": ("String", "Batch ids or START/END in ISO 8601, at least three, separated by semicolons"),
     "Manifest": ("String", "What is signed, readable, as it will be printed"),
     "Meaning": ("String", "review, approval, release, rejection or quarantine"),
     "ModelId": ("String", "Model, PRODUCT/version"),
