@@ -357,7 +357,7 @@ class Raw:
                 Algorithm=self.policy.AsymmetricSignatureURI,
                 Signature=self.policy.asymmetric_cryptography.signature(challenge),
             ),
-            UserIdentityToken=token or self.password_token("anna", "anna-password"),
+            UserIdentityToken=self.password_token("anna", "anna-password") if token is None else token,
         )
         for name, value in further.items():
             setattr(parameters, name, value)
