@@ -313,7 +313,8 @@ def _log(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Repo
             yield Problem("audit_entry", str(seq), "prev is not the leaf of the entry before it")
         if stored != leaf(prev, body):
             yield Problem("audit_entry", str(seq), "leaf is not the hash of prev and body")
-        yield from _entry(scratch, seq, body, projection)
+        if reason := _misread(scratch, seq, body, projection):
+            yield Problem("audit_entry", str(seq), reason)
         expected, before = seq + 1, stored
 
 
@@ -321,8 +322,8 @@ def _range(first: int, last: int) -> str:
     return str(first) if first >= last else f"{first}..{last}"
 
 
-def _entry(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Sequence[Value]) -> Iterator[Problem]:
-    """Compare an entry's columns with its body, and note what the body says of records and history."""
+def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Sequence[Value]) -> str:
+    """Note what the body says of records and history; how its columns contradict it, empty when they do not."""
     try:
         said = json.loads(body.decode())
         columns = [said["v"], int(said["time"]), said["actor"], said["action"], said["object"], said["outcome"]]
@@ -335,12 +336,12 @@ def _entry(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seque
         if logged:
             scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, sqlite3.Error):
-        yield Problem("audit_entry", str(seq), "body is not that of an entry")
-        return
-    if columns != projection:
-        names = [name for name, _ in DEFINITIONS["audit_entry"][4:]]
-        wrong = [name for name, a, b in zip(names, columns, projection, strict=True) if a != b]
-        yield Problem("audit_entry", str(seq), f"{', '.join(wrong)} not as in the body")
+        return "body is not that of an entry"
+    if columns == projection:
+        return ""
+    names = [name for name, _ in DEFINITIONS["audit_entry"][4:]]
+    wrong = [name for name, a, b in zip(names, columns, projection, strict=True) if a != b]
+    return f"{', '.join(wrong)} not as in the body"
 
 
 def _collect(
