@@ -181,7 +181,7 @@ async def execute(
         _entitled(account, row.record_type, Meaning(row.meaning))
         return _sign(tx, caller, now, row, account, method, comment, zone)
 
-    return await accounts.submit(work)
+    return await accounts.submit(work, alone=True)
 
 
 def matching(tx: Connection, signature_id: str, record_type: str, record_id: str, meaning: Meaning) -> Signature:

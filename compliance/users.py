@@ -105,7 +105,7 @@ class Accounts:
     def close(self) -> None:
         self._hasher.close()
 
-    async def authenticate(
+    async def by_password(
         self, name: str, password: str, *, application_uri: str, address: str, session: str = ""
     ) -> Account:
         """Who logs in with a password. Raises CredentialRejected, with one text whatever was wrong."""
@@ -249,9 +249,9 @@ class Accounts:
         query = select(user_account).order_by(user_account.c.folded)
         return await self.submit(lambda tx: tuple(_account(row) for row in tx.execute(query)))
 
-    async def submit(self, work: Callable[[Connection], T]) -> T:
-        """The writer's answer, awaited."""
-        return await asyncio.wrap_future(self.writer.submit(work))
+    async def submit(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
+        """The writer's answer, awaited; `alone` in a transaction of its own."""
+        return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
     def _settle(self, tx: Connection, folded: str, proved: str, attempt: Attempt) -> tuple[Outcome, Row[Any] | None]:
         """Count and log an attempt. `proved` is the hash the password fitted; empty when it fitted none."""

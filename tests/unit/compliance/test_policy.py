@@ -24,6 +24,7 @@ MAY = {
         BatchControl.RestartBatch BatchControl.StopBatch BatchControl.AbortBatch BatchControl.AddSample
         BatchControl.ReportException BatchControl.EvaluateBatch BatchControl.RequestRelease""",
     Role.ENGINEER: """
+        Alarms.Enable Alarms.Disable
         MethodSet.SetConfiguration MethodSet.GotoOperating MethodSet.GotoMaintenance
         Calibration.StartCalibration Calibration.AcceptCalibration Calibration.ReplaceSensor
         Models.LearnProduct Models.EvaluateModel

@@ -1,0 +1,212 @@
+"""Whatever is called in whatever order, a batch is released only by two people's signatures on what it says now."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from compliance import batches, exceptions, records, signatures, verify
+from compliance.exceptions import CRITICAL, Disposition
+from compliance.signatures import Meaning
+from compliance.states import DISPOSITION, EXECUTION, SETTLES
+from compliance.tables import batch, evaluation, signature, signature_use
+from compliance.users import person
+from historian.schema import engine
+from nodesets.errors import RequestError
+from nodesets.model import DispositionState, ExecutionState, Finding, Verdict
+from tests.unit.compliance.shift import PINS, SERVICE, Shift, caller, database
+
+PEOPLE = ("op1", "qa1", "qa2", "rel1")
+BATCH = "B1"
+RELEASED = (DispositionState.RELEASED, DispositionState.RECALLED)
+
+Act = Callable[[Shift, str], object]
+
+
+def newest(shift: Shift, meaning: Meaning) -> str:
+    """Any signature of that meaning, used or not, of this record state or an older one."""
+    query = select(signature.c.signature_id).where(signature.c.meaning == meaning).order_by(signature.c.signed.desc())
+    return shift.tx.execute(query).scalars().first() or "none"
+
+
+def call(operation: Callable[..., object], *arguments: object, **options: object) -> Act:
+    return lambda shift, who: operation(shift.tx, caller(who), shift.at(), BATCH, *arguments, **options)
+
+
+def settle(made: Disposition) -> Act:
+    def act(shift: Shift, who: str) -> object:
+        return [shift.settle(x.exception_id, made, who) for x in exceptions.of_batch(shift.tx, BATCH) if x.unsettled]
+
+    return act
+
+
+def find(severity: int) -> Act:
+    finding = Finding(kind="CommunicationLost", source="EN01", time=0, level="Active", text="gap")
+    return lambda shift, _: exceptions.from_finding(shift.tx, SERVICE, shift.at(), BATCH, finding, severity)
+
+
+def sign(meaning: Meaning) -> Act:
+    return lambda shift, who: shift.signed(who, "batch", BATCH, meaning)
+
+
+def release(shift: Shift, who: str) -> object:
+    return batches.release(shift.tx, caller(who), shift.at(), BATCH, newest(shift, Meaning.RELEASE), "")
+
+
+ACTS: dict[str, Act] = {
+    "create": lambda shift, who: shift.created(by=who),
+    "start": call(batches.start, PINS),
+    "complete": call(batches.complete),
+    "hold": call(batches.hold, "why"),
+    "restart": call(batches.restart, "why"),
+    "stop": call(batches.stop, "why"),
+    "abort": call(batches.abort, "why"),
+    "good sample": lambda shift, _: shift.sample(),
+    "bad sample": lambda shift, _: shift.sample(Verdict.NOT_OK),
+    "no sample": lambda shift, _: shift.sample(Verdict.NOT_DECIDABLE),
+    "small finding": find(300),
+    "critical finding": find(CRITICAL),
+    "accept": settle(Disposition.ACCEPT),
+    "reject exception": settle(Disposition.REJECT),
+    "evaluate": call(batches.evaluate),
+    "sign review": sign(Meaning.REVIEW),
+    "sign release": sign(Meaning.RELEASE),
+    "sign rejection": sign(Meaning.REJECTION),
+    "sign quarantine": sign(Meaning.QUARANTINE),
+    "request release": call(batches.request_release, "", expiry=120.0),
+    "release": release,
+    "reject": lambda shift, who: batches.reject(
+        shift.tx, caller(who), shift.at(), BATCH, 1, "why", newest(shift, Meaning.REJECTION)
+    ),
+    "recall": lambda shift, who: batches.reject(
+        shift.tx, caller(who), shift.at(), BATCH, 4, "why", newest(shift, Meaning.REJECTION)
+    ),
+    "quarantine": lambda shift, who: batches.quarantine(
+        shift.tx, caller(who), shift.at(), BATCH, 1, "why", newest(shift, Meaning.QUARANTINE)
+    ),
+}
+
+# The road to a release, so that random walks also come to its end; each step may be left out, repeated or disturbed.
+ROAD = [
+    ("create", "op1"),
+    ("start", "op1"),
+    ("good sample", "op1"),
+    ("good sample", "op1"),
+    ("complete", "op1"),
+    ("evaluate", "qa1"),
+    ("sign review", "qa1"),
+    ("request release", "qa1"),
+    ("sign release", "rel1"),
+    ("release", "rel1"),
+]
+
+anything = st.tuples(st.sampled_from(sorted(ACTS)), st.sampled_from(PEOPLE))
+
+
+@st.composite
+def walks(draw: st.DrawFn) -> list[tuple[str, str]]:
+    walk = []
+    for act, who in ROAD:
+        walk += draw(st.lists(anything, max_size=1))
+        walk += [(act, draw(st.sampled_from([who, who, *PEOPLE])))] * draw(st.sampled_from([1, 1, 1, 0, 2]))
+    return walk + draw(st.lists(anything, max_size=5))
+
+
+@cache
+def template() -> Path:
+    """A migrated database with an approved model; every walk begins with a copy."""
+    path = Path(tempfile.mkdtemp(prefix="enose-")) / "template.db"
+    with database(path) as made, made.begin() as tx:
+        Shift(tx).model()
+    return path
+
+
+@contextmanager
+def plant() -> Iterator[tuple[Path, Shift]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(template(), folder))
+        made = engine(f"sqlite:///{path}")
+        try:
+            with made.begin() as tx:
+                shift = Shift(tx)
+                shift.now += 10**12
+                yield path, shift
+        finally:
+            made.dispose()
+        report = verify.check(path)
+        assert report.clean, "\n".join(report.lines())
+
+
+def attempt(shift: Shift, act: str, who: str) -> None:
+    """One call as the writer makes it: in a savepoint, undone when it is refused."""
+    try:
+        with shift.tx.begin_nested():
+            ACTS[act](shift, who)
+    except RequestError:
+        pass
+
+
+def states(shift: Shift) -> tuple[int, int] | None:
+    row = shift.tx.execute(select(batch.c.execution, batch.c.disposition)).one_or_none()
+    return None if row is None else (row.execution, row.disposition)
+
+
+def released_properly(shift: Shift) -> None:
+    """Two signatures, by people with the roles, who are two, one of whom had no other part; both on this record."""
+    row = shift.tx.execute(select(batch)).one()
+    review = signatures.get(shift.tx, row.review_signature)
+    signed = signatures.get(shift.tx, row.release_signature)
+    assert (review.meaning, signed.meaning) == (Meaning.REVIEW, Meaning.RELEASE)
+    assert review.signer in {"qa1", "qa2"}
+    assert signed.signer in {"rel1", "qa2"}
+    took_part = {review.signer, row.created_by, row.started_by}
+    took_part |= set(shift.tx.execute(select(evaluation.c.evaluated_by)).scalars())
+    assert person(signed.signer) not in took_part
+    now = records.digest(records.batch_record(shift.tx, BATCH))
+    assert review.digest == signed.digest == now
+    used = {row.signature_id: row.act for row in shift.tx.execute(select(signature_use))}
+    assert (used[review.signature_id], used[signed.signature_id]) == ("batch.request_release", "batch.release")
+
+
+@settings(max_examples=60, deadline=None)
+@given(walks())
+def test_no_walk_reaches_released_without_two_valid_signatures_of_two_people(walk: list[tuple[str, str]]) -> None:
+    # R12, R14, R20, H41; afterwards the log bears out every row (R01).
+    with plant() as (_, shift):
+        for act, who in walk:
+            attempt(shift, act, who)
+            now = states(shift)
+            if now is not None and now[1] in RELEASED:
+                released_properly(shift)
+
+
+@settings(max_examples=30, deadline=None)
+@given(walks())
+def test_every_move_is_one_of_the_tables(walk: list[tuple[str, str]]) -> None:
+    # R12: whatever is called, no state is ever skipped.
+    executes = {(s, SETTLES.get(t, t)) for (s, _), t in EXECUTION.items()}
+    disposes = {(s, t) for (s, _), t in DISPOSITION.items()}
+    with plant() as (_, shift):
+        before = states(shift)
+        for act, who in walk:
+            attempt(shift, act, who)
+            now = states(shift)
+            if before is not None and now is not None:
+                assert now[0] == before[0] or (ExecutionState(before[0]), ExecutionState(now[0])) in executes
+                assert now[1] == before[1] or (DispositionState(before[1]), DispositionState(now[1])) in disposes
+            before = now
+
+
+def test_the_road_leads_to_a_release() -> None:
+    # Without it the properties above could hold because nothing is ever released.
+    with plant() as (_, shift):
+        for act, who in ROAD:
+            attempt(shift, act, who)
+        assert states(shift) == (ExecutionState.COMPLETE, DispositionState.RELEASED)
+        released_properly(shift)
