@@ -4,9 +4,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -118,25 +118,26 @@ def walks(draw: st.DrawFn) -> list[tuple[str, str]]:
     return walk + draw(st.lists(anything, max_size=5))
 
 
-@cache
-def template() -> Path:
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database with an approved model; every walk begins with a copy."""
-    path = Path(tempfile.mkdtemp(prefix="enose-")) / "template.db"
+    path = tmp_path_factory.mktemp("batches") / "template.db"
     with database(path) as made, made.begin() as tx:
         Shift(tx).model()
     return path
 
 
 @contextmanager
-def plant() -> Iterator[tuple[Path, Shift]]:
+def plant(template: Path) -> Iterator[Shift]:
+    """A shift on a copy of the template; afterwards the log bears out every row."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(shutil.copy(template(), folder))
+        path = Path(shutil.copy(template, folder))
         made = engine(f"sqlite:///{path}")
         try:
             with made.begin() as tx:
                 shift = Shift(tx)
                 shift.now += 10**12
-                yield path, shift
+                yield shift
         finally:
             made.dispose()
         report = verify.check(path)
@@ -175,10 +176,12 @@ def released_properly(shift: Shift) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(walks())
-def test_no_walk_reaches_released_without_two_valid_signatures_of_two_people(walk: list[tuple[str, str]]) -> None:
+@given(walk=walks())
+def test_no_walk_reaches_released_without_two_valid_signatures_of_two_people(
+    template: Path, walk: list[tuple[str, str]]
+) -> None:
     # R12, R14, R20, H41; afterwards the log bears out every row (R01).
-    with plant() as (_, shift):
+    with plant(template) as shift:
         for act, who in walk:
             attempt(shift, act, who)
             now = states(shift)
@@ -187,12 +190,12 @@ def test_no_walk_reaches_released_without_two_valid_signatures_of_two_people(wal
 
 
 @settings(max_examples=30, deadline=None)
-@given(walks())
-def test_every_move_is_one_of_the_tables(walk: list[tuple[str, str]]) -> None:
+@given(walk=walks())
+def test_every_move_is_one_of_the_tables(template: Path, walk: list[tuple[str, str]]) -> None:
     # R12: whatever is called, no state is ever skipped.
     executes = {(s, SETTLES.get(t, t)) for (s, _), t in EXECUTION.items()}
     disposes = {(s, t) for (s, _), t in DISPOSITION.items()}
-    with plant() as (_, shift):
+    with plant(template) as shift:
         before = states(shift)
         for act, who in walk:
             attempt(shift, act, who)
@@ -203,9 +206,9 @@ def test_every_move_is_one_of_the_tables(walk: list[tuple[str, str]]) -> None:
             before = now
 
 
-def test_the_road_leads_to_a_release() -> None:
+def test_the_road_leads_to_a_release(template: Path) -> None:
     # Without it the properties above could hold because nothing is ever released.
-    with plant() as (_, shift):
+    with plant(template) as shift:
         for act, who in ROAD:
             attempt(shift, act, who)
         assert states(shift) == (ExecutionState.COMPLETE, DispositionState.RELEASED)

@@ -21,7 +21,7 @@ async def op1(accounts: Accounts, **changes: object) -> Account:
 
 
 async def login(accounts: Accounts, name: str = "Op1", password: str = PASSWORD) -> Account:
-    return await accounts.authenticate(name, password, **FROM)
+    return await accounts.by_password(name, password, **FROM)
 
 
 async def wrong(accounts: Accounts, times: int) -> None:
