@@ -61,6 +61,9 @@ class ConfigurationError(EnoseError):
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(str(m) for m in self.mistakes))
 
+    def __reduce__(self) -> tuple[type["ConfigurationError"], tuple[Sequence[Mistake]]]:
+        return type(self), (self.mistakes,)  # crosses from a worker process as it was raised
+
 
 class RequestError(EnoseError):
     """The caller's request was refused and had no effect."""
@@ -181,3 +184,6 @@ class IntegrityError(EnoseError):
         super().__init__(f"{record}: {reason}")
         self.record = record
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type["IntegrityError"], tuple[str, str]]:
+        return type(self), (self.record, self.reason)

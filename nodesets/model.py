@@ -4,6 +4,7 @@ Time is int64 nanoseconds UTC since 1970 everywhere inside (architecture: OPC UA
 Arrays are owned by the value that holds them and are never written after construction.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -294,3 +295,20 @@ class Recommendation:
     evidence: tuple[tuple[str, str], ...] = ()
     """Numbered rows (name, value) the advice rests on."""
     votes: tuple[Vote, ...] = ()
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went through, since the start."""
+
+    received: int = 0
+    """Frames taken from sources."""
+    recorded: int = 0
+    """Frames committed and shown."""
+    repeated: int = 0
+    """Polls that found the measurement of the poll before: nothing new to record."""
+    refused: int = 0
+    """Frames the recorder could not take: lost, and counted here and in the log."""
+    results: int = 0
+    waits: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    """Seconds from `take` to shown, of the newest frames."""

@@ -68,12 +68,12 @@ def plant_of(config: Path) -> Plant:
         fail(error)
 
 
-def command(config: Path, data_dir: Path, name: str, **arguments: object) -> Any:
+def command(config: Path, data_dir: Path, what: str, /, **arguments: object) -> Any:
     """Have the running server do it, or do it here when none runs."""
     from opcua_server.app import carry_out
 
     try:
-        return carry_out(plant_of(config), data_dir, name, arguments)
+        return carry_out(plant_of(config), data_dir, what, arguments)
     except EnoseError as error:
         fail(error)
 
@@ -102,14 +102,14 @@ def run(
     data_dir: DataDir = DATA,
     port: Annotated[int | None, typer.Option(help="Overrides server.port of the plant file.")] = None,
 ) -> None:
-    """Run the server until Ctrl-C or SIGTERM."""
+    """Run the server until Ctrl-C or SIGTERM; prints its endpoint once clients can connect."""
     from opcua_server.app import serve
 
     plant = plant_of(config)
     if port is not None:
         plant = plant.model_copy(update={"server": plant.server.model_copy(update={"port": port})})
     try:
-        serve(plant, data_dir)
+        serve(plant, data_dir, lambda endpoint: print(endpoint, flush=True))
     except EnoseError as error:
         fail(error)
 
@@ -123,7 +123,7 @@ def demo(
     from opcua_server.demo import run_demo
 
     try:
-        raise typer.Exit(run_demo(data_dir, port))
+        run_demo(data_dir, port)
     except EnoseError as error:
         fail(error)
 
@@ -277,20 +277,29 @@ def audit_verify(
 @app.command()
 def device(
     port: Annotated[int, typer.Option(help="Modbus TCP port.")] = 5020,
-    physics: Annotated[Path | None, typer.Option(help="Scenario of the simulated physics (YAML).")] = None,
+    physics: Annotated[
+        str | None, typer.Option(help="Scenario of the simulated physics: a file, or a shipped name.")
+    ] = None,
     replay: Annotated[Path | None, typer.Option(help="Recording to play (CSV).")] = None,
     speed: Annotated[float, typer.Option(min=0.01, help="Replay: row i plays at start + i x period / speed.")] = 1.0,
     period: Annotated[
         float, typer.Option(min=0.01, help="Seconds between two rows of the recording, or two steps.")
     ] = 1.0,
     phases: Annotated[str | None, typer.Option(help="Replay: rows of baseline, exposure, purge laid over it.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Replay: columns that are the channels, in order.")] = None,
     loop: Annotated[bool, typer.Option(help="Replay: begin anew at the end.")] = False,
     seed: Annotated[int, typer.Option(help="Physics: same scenario and seed, same registers.")] = 1,
     units: Annotated[int, typer.Option(min=1, max=247, help="Serve unit ids 1..N.")] = 1,
     word_order: Annotated[WordOrder, typer.Option()] = WordOrder.big,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
-    config: Config = CONFIG,
-    data_dir: DataDir = DATA,
+    config: Config = CONFIG,  # noqa: ARG001 - every command takes them; a device is no part of a server's plant
+    data_dir: DataDir = DATA,  # noqa: ARG001
 ) -> None:
     """Be an e-nose: a Modbus TCP device of simulated physics, or one that plays a recording."""
-    raise NotImplementedError((port, physics, replay, speed, period, phases, loop, seed, units, word_order, host))
+    from opcua_server.device import __main__ as process
+
+    given = {"--physics": physics, "--replay": replay, "--phases": phases, "--columns": columns}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
+    options += [f"--host={host}", f"--port={port}", f"--units={units}", f"--period={period}", f"--speed={speed}"]
+    options += [f"--seed={seed}", f"--word-order={word_order}", *(["--loop"] if loop else [])]
+    raise typer.Exit(process.main(options))

@@ -6,9 +6,8 @@ One direction only: sources call `take`, the recorder confirms, the sink shows. 
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +18,7 @@ from analytics.features import Features
 from analytics.fingerprint import Fingerprint
 from config.schema import Column, Device, Plant, StatusBit
 from nodesets.errors import StorageError
-from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.model import Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
 
 log = logging.getLogger(__name__)
@@ -39,23 +38,6 @@ class Sink(Protocol):
 
     def find(self, finding: Finding) -> None:
         """Something came or went."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What went through, since the start."""
-
-    received: int = 0
-    """Frames taken from sources."""
-    recorded: int = 0
-    """Frames committed and shown."""
-    repeated: int = 0
-    """Polls that found the measurement of the poll before: nothing new to record."""
-    refused: int = 0
-    """Frames the recorder could not take: lost, and counted here and in the log."""
-    results: int = 0
-    waits: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    """Seconds from `take` to shown, of the newest frames."""
 
 
 @dataclass(slots=True)
@@ -100,10 +82,9 @@ class Pipeline:
         plant: Plant,
         recorder: Recorder,
         sink: Sink,
-        record_result: Callable[[Result], Awaitable[Result]],
         clock: Clock,
     ) -> None:
-        self._recorder, self._sink, self._record_result, self._clock = recorder, sink, record_result, clock
+        self._recorder, self._sink, self._clock = recorder, sink, clock
         self.counters = Counters()
         self._models: dict[str, _Model] = {}
         self._results: asyncio.Queue[_Judged] = asyncio.Queue()
@@ -191,15 +172,16 @@ class Pipeline:
         """Compare the stream's cycles with this fingerprint from now on; None: they are not decidable."""
         self._models[stream] = _Model(product, model_id, digest, known)
 
-    async def store_results(self) -> None:
+    async def store_results(self, record: Callable[[Result], Awaitable[Result]]) -> None:
         """Record results in the order they came, show each once it is committed, and say what follows from it.
 
-        A result that cannot be recorded is lost with its cycle: counted and logged, never shown.
+        `record` stores a result and gives it back with the batch it belongs to. One that cannot be recorded is lost
+        with its cycle: counted and logged, never shown.
         """
         while True:
             judged = await self._results.get()
             try:
-                stored = await self._record_result(judged.result)
+                stored = await record(judged.result)
             except StorageError as error:
                 self.counters.refused += 1
                 log.error("result %s not recorded: %s", judged.result.result_id, error)

@@ -4,11 +4,13 @@ import math
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import IntEnum
 
 from asyncua import ua
 
 from nodesets import ids
 from nodesets.model import Result
+from nodesets.types import state_name
 from opcua_server.plant.alarms import Condition
 from opcua_server.services.nodes import TYPES_NS, Event, site
 
@@ -62,6 +64,15 @@ def number(value: int, kind: ua.VariantType = ua.VariantType.UInt32) -> ua.Varia
 
 def node(value: ua.NodeId) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.NodeId)
+
+
+def machine_state(path: str, machine: str, state: IntEnum) -> dict[str, ua.Variant]:
+    """CurrentState of a FiniteStateMachineType (Part 16 4.4.5), by path."""
+    name = state_name(state)
+    return {
+        f"{path}.CurrentState": text(name),
+        f"{path}.CurrentState.Id": node(ua.NodeId(getattr(ids, f"{machine}_{name}"), TYPES_NS)),
+    }
 
 
 def _two_state(path: str, on: bool, names: tuple[str, str], time: int) -> dict[str, ua.Variant]:

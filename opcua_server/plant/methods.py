@@ -1,4 +1,4 @@
-"""What the methods of `nodesets.methods.METHODS` do: one row, one function (site, caller, owner, *arguments) -> outputs.
+"""What the methods of `nodesets.methods.METHODS` do: a row, a function (site, caller, owner, *arguments) -> outputs.
 
 checked by services (count, types, roles) -> intent logged where something outside the database is done
 -> handler -> outcome logged -> what changed is shown
@@ -147,6 +147,7 @@ async def release_batch(
         caller,
         line,
         lambda tx, now: batches.release(tx, caller, now, _on(tx, line, batch_id), signature_id, comment),
+        alone=True,
     )
     return batch.release_id, events.date(batch.released), batch.digest
 
@@ -175,8 +176,10 @@ async def quarantine_batch(
     return (int(batch.disposition),)
 
 
-async def _batch(site: Site, caller: Caller, line: str, operation: Callable[[Any, int], Batch]) -> Batch:
-    batch = await site.submit(lambda tx: operation(tx, site.clock.now()))
+async def _batch(
+    site: Site, caller: Caller, line: str, operation: Callable[[Any, int], Batch], *, alone: bool = False
+) -> Batch:
+    batch = await site.submit(lambda tx: operation(tx, site.clock.now()), alone=alone)
     await site.refresh_line(line, caller.user)
     return batch
 
@@ -341,7 +344,7 @@ async def change_password(site: Site, caller: Caller, _: str, old: str, new: str
 
 
 async def verify_audit_chain(site: Site, _caller: Caller, _: str, first: int, last: int) -> Outputs:
-    report = await site.verify()
+    report = await site.check_log()
     broken = [s for s in report.broken if s >= first and (last == 0 or s <= last)]
     return report.clean, (min(broken) if broken else 0)
 

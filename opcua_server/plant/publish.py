@@ -1,7 +1,7 @@
 """What was recorded -> what OPC UA shows of it: values of nodes, conditions and events. Decides nothing."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -40,8 +40,11 @@ class Publisher:
         self._tags = {d.id: d.tags(plant.registers(d)) for d in plant.devices}
         self._ring: dict[str, int] = {}
         self._devices = {d.id: d for d in plant.devices}
-        self._failed: dict[str, bool] = {}
-        self._lost: dict[str, bool] = {}
+        self._failed: set[str] = set()
+        self.silent_devices: set[str] = set()
+        """Devices whose link is lost."""
+        self.on_finding: Callable[[Finding], None] = lambda _: None
+        """Told of every finding that begins, before its alarm: batches' exceptions follow from it."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
 
     # Values of frames
@@ -104,10 +107,9 @@ class Publisher:
 
     def _state(self, device: Device, frame: Frame, row: Row) -> None:
         time, received = row.source_time, row.received_time
-        lost, failed = self._lost.get(device.id, False), self._failed.get(device.id, False)
-        if lost:
+        if device.id in self.silent_devices:
             health = DeviceHealth.FAILURE
-        elif failed or frame.flags & (StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW):
+        elif device.id in self._failed or frame.flags & (StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW):
             health = DeviceHealth.MAINTENANCE_REQUIRED
         elif frame.flags & StatusBit.CALIBRATING:
             health = DeviceHealth.CHECK_FUNCTION
@@ -116,10 +118,13 @@ class Publisher:
         self._nodes.write(f"{device.id}.DeviceHealth", events.number(health, ua.VariantType.Int32), 0, time, received)
         node = f"{device.id}.DeviceStateNumber"
         if frame.phase is Phase.UNKNOWN:
-            self._nodes.write(node, None, Quality.BAD_NO_COMMUNICATION, time, received)
+            for at in (node, f"{device.id}.DeviceState.CurrentState", f"{device.id}.DeviceState.CurrentState.Id"):
+                self._nodes.write(at, None, Quality.BAD_NO_COMMUNICATION, time, received)
             return
         state = DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
         self._nodes.write(node, events.number(state), 0, time, received)
+        for path, value in events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state).items():
+            self._nodes.write(f"{device.id}.{path}", value, 0, time, received)
 
     # Cycles and results
 
@@ -149,8 +154,11 @@ class Publisher:
             "AnomalyHigh": 0.5 if product else math.nan,
             "AnomalyHighHigh": FAR / (1 + FAR) if product else math.nan,
         }
+        alarms = {"Score": f"{stream}.Alarms.QualityScoreLow", "Anomaly": f"{stream}.Alarms.AnomalyDetected"}
         for name, value in limits.items():
             self.number(f"{stream}.Quality.Limits.{name}", value, now)
+            quantity = "Score" if name.startswith("Score") else "Anomaly"
+            self.number(f"{alarms[quantity]}.{name.removeprefix(quantity)}Limit", value, now)
         self.write(f"{stream}.ChemometricModelSettings", settings, now)
 
     def result(self, result: Result, judgement: Judgement) -> None:  # noqa: ARG002 - part of the sink's contract
@@ -170,6 +178,7 @@ class Publisher:
             at,
             {
                 "Quality.Verdict": events.number(result.verdict, ua.VariantType.Int32),
+                "Quality.Verdict.ValueAsText": events.text(result.verdict.name),
                 "Quality.VerdictText": events.string(result.verdict.name),
                 "Quality.VerdictReason": events.string(result.reason[:254]),
                 "Quality.PredictedClass": events.string(result.predicted_class),
@@ -194,12 +203,24 @@ class Publisher:
 
     def find(self, finding: Finding) -> None:
         """Something came or went: the alarm that follows from it."""
-        if finding.kind == "CommunicationLost":
-            self._lost[finding.source] = bool(finding.level)
-        elif finding.kind == "SensorFailure":
-            self._failed[finding.source] = bool(finding.level)
+        of_device = {"CommunicationLost": self.silent_devices, "SensorFailure": self._failed}
+        if (affected := of_device.get(finding.kind)) is not None:
+            (affected.add if finding.level else affected.discard)(finding.source)
+        if finding.level:
+            self.on_finding(finding)
         if changed := self._alarms.update(finding, self._clock.now()):
             self.condition(changed)
+
+    def nameplate(self, device: str, identity: Mapping[str, str]) -> None:
+        """What the device told of itself."""
+        names = {"SerialNumber": "SerialNumber", "Firmware": "SoftwareRevision"}
+        values = {names[k]: events.string(v) for k, v in identity.items() if k in names}
+        values |= {
+            name: events.text(identity[key])
+            for key, name in (("Vendor", "Manufacturer"), ("Model", "Model"))
+            if key in identity
+        }
+        self.write(f"{device}.Identification", values, self._clock.now())
 
     def due_alarms(self) -> None:
         """Alarms whose delay has run out."""

@@ -26,7 +26,6 @@ from compliance.users import Accounts
 from config.schema import Line, Plant
 from historian.query import Reader
 from historian.writer import Writer
-from nodesets import ids
 from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Recommendation, Result, Row, Verdict
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
@@ -35,7 +34,6 @@ from opcua_server.plant.alarms import ALARMS, Alarms
 from opcua_server.plant.cases import case_of
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATION_SLOTS
-from opcua_server.services.nodes import TYPES_NS
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,11 +81,14 @@ class Site:
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
 
-    async def submit(self, work: Callable[[Any], T]) -> T:
-        """Run `work(transaction)` on the writer thread; its answer once it is on the disk."""
-        return await asyncio.wrap_future(self.writer.submit(work))
+    async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
+        """Run `work(transaction)` on the writer thread; its answer once it is on the disk.
 
-    def start_job(self, job: Awaitable[None], what: str) -> None:
+        `alone`: in a transaction of its own, as signatures and releases are (compliance.md 2.4, item 3).
+        """
+        return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
+
+    def start_job(self, job: Awaitable[object], what: str) -> None:
         """Do something that no caller waits for; a failure is logged with what it was."""
 
         async def run() -> None:
@@ -137,8 +138,15 @@ class Site:
             self.start_job(self._advise(stored), f"advice on {stored.result_id}")
         return stored
 
-    async def raise_exception(self, finding: Finding) -> None:
-        """Open an exception in the running batch a finding touches (process rule 9: from findings, not from alarms)."""
+    def found(self, finding: Finding) -> None:
+        """Open exceptions in the running batches a finding touches (process rule 9: from findings, not from alarms).
+
+        A sample's own findings are opened with the sample, in its transaction (`batches.add_result`).
+        """
+        if ALARMS[finding.kind].scope == "device":
+            self.start_job(self._raise_exceptions(finding), f"exception {finding.kind} of {finding.source}")
+
+    async def _raise_exceptions(self, finding: Finding) -> None:
         for line in self.plant.lines:
             touched = any(s == finding.source or s.startswith(f"{finding.source}.") for s in line.streams)
             batch = self.current.get(line.id)
@@ -203,6 +211,7 @@ class Site:
         await self.refresh_models()
         await self.refresh_signatures()
         await self.refresh_recommendations()
+        self.start_job(self.check_log(), "verification of the audit log")
 
     async def refresh_line(self, line: str, user: str = "") -> None:
         """Show the batches of a line, and say what changed since they were last shown."""
@@ -257,7 +266,7 @@ class Site:
                     )
 
     async def refresh_models(self) -> None:
-        """Have each stream compared with the model its line's batch pinned, else the one its product is approved for."""
+        """Have each stream compared with the model its line's batch pinned, else its product's approved one."""
         approved = await self.submit(
             lambda tx: {p.id: m for p in self.plant.products if (m := models.approved(tx, p.id))}
         )
@@ -302,6 +311,19 @@ class Site:
             self._loaded[model_id] = ProductModel.from_bytes(data, digest)
         return self._loaded[model_id]
 
+    async def check_log(self) -> Verified:
+        """Verify the audit log, the records it covers and the history, and show the outcome."""
+        found = await self.verify()
+        now = self.clock.now()
+        if not found.clean:
+            log.critical("the audit log, a record or the history was altered: run `enose audit verify`")
+        self.publisher.write(
+            "ENose.Compliance",
+            {"ChainVerified": events.boolean(found.clean), "LastVerification": events.moment(now)},
+            now,
+        )
+        return found
+
     async def refresh_signatures(self) -> None:
         now = self.clock.now()
         waiting, last = await self.submit(lambda tx: (signatures.waiting(tx, now), signatures.newest(tx)))
@@ -336,8 +358,8 @@ def _batch_fields(b: Batch | None) -> dict[str, ua.Variant]:
         "EndTime": events.moment(b.ended if b else 0),
         "PlannedQuantity": events.double(b.quantity if b else 0.0),
         "SampleCount": events.number(b.sample_count if b else 0),
-        **_state("ExecutionState", "BatchExecutionStateMachineType", execution),
-        **_state("DispositionState", "BatchDispositionStateMachineType", disposition),
+        **events.machine_state("ExecutionState", "BatchExecutionStateMachineType", execution),
+        **events.machine_state("DispositionState", "BatchDispositionStateMachineType", disposition),
         "ExecutionStateNumber": events.number(execution),
         "DispositionStateNumber": events.number(disposition),
         "StateText": events.string(f"{state_name(execution)}, {state_name(disposition)}"),
@@ -356,15 +378,6 @@ def _batch_numbers(b: Batch | None) -> dict[str, float]:
     """Numbers that are null until there is a decidable sample."""
     names = {"QualityScore": "score", "MinScore": "minimum", "MeanScore": "mean"}
     return {name: getattr(b, attribute) if b else math.nan for name, attribute in names.items()}
-
-
-def _state(path: str, machine: str, state: ExecutionState | DispositionState) -> dict[str, ua.Variant]:
-    """CurrentState of a FiniteStateMachineType (Part 16 4.4.5)."""
-    name = state_name(state)
-    return {
-        f"{path}.CurrentState": events.text(name),
-        f"{path}.CurrentState.Id": events.node(ua.NodeId(getattr(ids, f"{machine}_{name}"), TYPES_NS)),
-    }
 
 
 def _summary_fields(b: Batch | None) -> dict[str, ua.Variant]:

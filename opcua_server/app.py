@@ -1,0 +1,513 @@
+"""Composition root: a plant and a data folder -> a running service. The only file that knows every part."""
+
+import asyncio
+import contextlib
+import getpass
+import ipaddress
+import json
+import logging
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from agents.worker import Worker
+from compliance import audit, batches, models, verify
+from compliance.batches import Pins
+from compliance.models import ProductModel
+from compliance.users import Account, Accounts
+from config.load import digest
+from config.schema import Plant
+from historian import schema
+from historian.query import Reader
+from historian.writer import Writer
+from nodesets.errors import (
+    DeviceError,
+    EnoseError,
+    InvalidArgument,
+    NotFound,
+    StorageError,
+)
+from nodesets.model import Caller, Role
+from nodesets.ports import Clock, Source, SystemClock
+from opcua_server import admin, learning, security
+from opcua_server.drivers import DRIVERS
+from opcua_server.pipeline import Pipeline
+from opcua_server.plant import methods
+from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.diagnostics import Diagnostics
+from opcua_server.plant.publish import Publisher
+from opcua_server.plant.site import SERVICE, Site, Verified
+from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.services.server import UaServer
+from opcua_server.services.storage import load_types, realise
+
+log = logging.getLogger(__name__)
+
+DATABASE = "enose.db"
+SHUTDOWN_SECONDS = 2
+"""How long a shutdown is announced before connections close (acceptance point 33)."""
+HOUSEKEEPING_SECONDS = 0.5
+IDENTIFY_SECONDS = 5.0
+LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
+"""Outcomes of a login whose attempt `compliance.users` has logged itself."""
+Arguments = admin.Arguments
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Records:
+    """What every command needs, with or without a server: the database, accounts, trust lists."""
+
+    plant: Plant
+    data_dir: Path
+    clock: Clock
+    writer: Writer
+    reader: Reader
+    accounts: Accounts
+    trust: security.TrustStore
+    close_sessions: Callable[[str], int] = lambda _: 0
+    """Of an account; without a server there are none."""
+
+    async def submit(self, work: Callable[[Any], T]) -> T:
+        """The writer's answer, awaited."""
+        return await asyncio.wrap_future(self.writer.submit(work))
+
+    async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
+        """One audit entry of its own."""
+        await self.submit(self._entry(caller, action, record, "Good", new))
+
+    def log_security(self, kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
+        """Sessions, refused certificates and channels. What `Accounts` has logged with the attempt is left out."""
+        if kind == "login" and outcome in LOGGED_BY_ACCOUNTS:
+            return
+        work = self._entry(caller, f"security.{kind}", f"session/{caller.session}", outcome, dict(details))
+        self.writer.submit(work).add_done_callback(_not_logged)
+
+    def _entry(self, caller: Caller, action: str, record: str, outcome: str, new: object) -> Callable[[Any], int]:
+        entry = audit.Entry(
+            time=self.clock.now(),
+            action=action,
+            actor=caller.user or "unknown",
+            object=record,
+            outcome=outcome,
+            new=new,
+            session=caller.session,
+            application_uri=caller.application_uri,
+            address=caller.address,
+        )
+        return lambda tx: audit.append(tx, entry)
+
+    async def verify(self) -> Verified:
+        """`compliance.verify` in a process of its own: a large database must not cost the service a tick."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "compliance.verify", str(self.data_dir / DATABASE), "--json", stdout=PIPE
+        )
+        answer, _ = await process.communicate()
+        if process.returncode not in (0, 1):
+            raise StorageError("the audit log could not be read")
+        report = json.loads(answer)
+        entries = (p["key"] for p in report["problems"] if p["table"] == "audit_entry")
+        return Verified(report["clean"], tuple(int(key) for key in entries if key.isdecimal()))
+
+    async def learn(self, caller: Caller, product: str, lots: Sequence[str], phases: Sequence[int]) -> ProductModel:
+        """Learn a product in a worker process and save it as a draft."""
+        if product not in {p.id for p in self.plant.products}:
+            raise NotFound(f"no product {product!r}; known: {', '.join(p.id for p in self.plant.products)}")
+        files = [lot for lot in lots if "=" in lot]
+        windows = [learning.window(lot) for lot in lots if learning.is_window(lot)]
+        named = [lot for lot in lots if lot not in files and not learning.is_window(lot)]
+        for made in await self.submit(lambda tx: [batches.get(tx, name) for name in named]):
+            windows.append((made.batch_id, made.started, made.ended or self.clock.now()))
+        model = await learning.in_worker(self.plant, product, files, phases, windows, self.database)
+        now, metadata = self.clock.now(), {"streams": model.summary(), "lots": list(lots)}
+        return await self.submit(
+            lambda tx: models.save_draft(tx, caller, now, product, model.to_bytes(), model.digest, metadata)
+        )
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{(self.data_dir / DATABASE).resolve()}"
+
+
+@contextlib.asynccontextmanager
+async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
+    """Database, writer, reader and accounts; the caller holds the data folder's lock."""
+    clock = SystemClock()
+    url = f"sqlite:///{(data_dir / DATABASE).resolve()}"
+    engine = schema.engine(url)
+    schema.migrate(engine)
+    writer = Writer(
+        engine,
+        _groups(plant),
+        clock=clock,
+        commit_seconds=plant.storage.commit_ms / 1000,
+        queue=plant.storage.queue,
+        covered=audit.cover_history,
+    )
+    writer.start()
+    reader = Reader(schema.reading(url))
+    accounts = Accounts(writer, plant.security, clock)
+    try:
+        await accounts.start()
+        security.make_folders(data_dir)
+        yield Records(plant, data_dir, clock, writer, reader, accounts, security.TrustStore(data_dir))
+    finally:
+        accounts.close()
+        reader.close()
+        await asyncio.to_thread(writer.close)
+        engine.dispose()
+
+
+def _not_logged(done: "Future[int]") -> None:
+    """A security event that cannot be recorded is at least in the service's log."""
+    if error := done.exception():
+        log.error("security event not recorded: %s", error)
+
+
+def _versions(plant: Plant) -> dict[str, str]:
+    return {"software": version("enose"), "configuration": digest(plant), "python": sys.version.split()[0]}
+
+
+def _groups(plant: Plant) -> dict[str, list[str]]:
+    """Columns of every recorded group: devices' frames and streams' results."""
+    groups = {d.id: [t.node for t in d.tags(plant.registers(d))] for d in plant.devices}
+    for device in plant.devices:
+        for stream in device.streams:
+            tags = result_tags(f"{device.id}.{stream.id}")
+            groups[f"{device.id}.{stream.id}.Quality"] = [t.node for t in tags]
+    return groups
+
+
+# The server
+
+
+def serve(plant: Plant, data_dir: Path, ready: Callable[[str], None] = lambda _: None) -> None:
+    """Run until SIGINT or SIGTERM; `ready(endpoint)` is told once clients can connect. Raises ConfigurationError."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # the driver tells of each change once
+    with admin.data_folder(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(plant, data_dir, ready))
+
+
+async def _serve(plant: Plant, data_dir: Path, ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with running(plant, data_dir) as server:
+        ready(server.url)
+        log.info("ready at %s", server.url)
+        await stop.wait()
+        log.info("stopping")
+
+
+@contextlib.asynccontextmanager
+async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
+    """The whole service, for as long as the block lasts."""
+    async with contextlib.AsyncExitStack() as stack:
+        records = await stack.enter_async_context(open_records(plant, data_dir))
+        agents = await stack.enter_async_context(Worker())
+        server = _server(records)
+        await server.init()
+        await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
+        tree = space(plant)
+        realise(server.aspace, tree.instances, tree.references)
+        for node in recorded(plant):
+            server.historize(node, records.reader)
+
+        alarms = Alarms(plant)
+        publisher = Publisher(plant, server, alarms, records.clock)
+        sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
+        pipeline = Pipeline(plant, records.writer, publisher, records.clock)
+        site = _site(records, server, alarms, publisher, sources, agents, pipeline)
+        publisher.on_finding = site.found
+        server.retained(publisher.retained)
+        methods.link(server, site, tree)
+        records.close_sessions = server.close_sessions
+        schedules = [s.schedule for s in sources.values()]
+        diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
+
+        await records.log(SERVICE, "service.start", f"site/{plant.site.id}", _versions(plant))
+        await site.refresh_all()
+        await server.start()
+        stack.push_async_callback(server.stop, SHUTDOWN_SECONDS)
+        await stack.enter_async_context(admin.listening(data_dir, partial(_command, records)))
+        stack.push_async_callback(site.finish_jobs)
+        start = await stack.enter_async_context(_tasks())
+        for device, source in sources.items():
+            start(source.run(pipeline.take), f"driver {device}")
+            start(_identify(publisher, device, source), f"identity {device}")
+        start(pipeline.store_results(site.record_result), "results")
+        start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def _tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], None]]:
+    """Starts tasks that run until the block ends. The failure of one ends the block, and the service, with it."""
+    async with asyncio.TaskGroup() as group:
+        started: list[asyncio.Task[None]] = []
+        yield lambda work, name: started.append(group.create_task(work, name=name))
+        for task in started:
+            task.cancel()
+
+
+def application_uri(plant: Plant) -> str:
+    """`urn:HOST:enose:SITE`: no spaces, the same at every start (acceptance point 10)."""
+    return f"urn:{hostname(plant)}:enose:{plant.site.id}"
+
+
+def hostname(plant: Plant) -> str:
+    """The name clients reach the server by."""
+    return plant.server.hostname or socket.gethostname()
+
+
+def _server(records: Records) -> UaServer:
+    plant = records.plant
+    return UaServer(
+        identity=_identity(plant, records.data_dir),
+        trust=records.trust,
+        identities=records.accounts,
+        application_uri=application_uri(plant),
+        policies=plant.security.policies,
+        host=plant.server.host,
+        port=plant.server.port,
+        hostname=hostname(plant),
+        name=f"enose {plant.site.title or plant.site.id}",
+        clock=records.clock,
+        on_security=records.log_security,
+    )
+
+
+def _identity(plant: Plant, data_dir: Path) -> security.Identity:
+    """Key and certificate, with every name and address clients may use to reach this machine."""
+    names, addresses = [hostname(plant)], list[str]()
+    for host in {plant.server.host, "127.0.0.1"} - {"0.0.0.0", "::"}:  # noqa: S104 - left out, not bound
+        (addresses if _is_address(host) else names).append(host)
+    return security.load_identity(data_dir, application_uri(plant), [*names, "localhost"], sorted(addresses))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _site(
+    records: Records,
+    server: UaServer,
+    alarms: Alarms,
+    publisher: Publisher,
+    sources: Mapping[str, Source],
+    agents: Worker,
+    pipeline: Pipeline,
+) -> Site:
+    plant = records.plant
+    return Site(
+        plant=plant,
+        clock=records.clock,
+        writer=records.writer,
+        reader=records.reader,
+        accounts=records.accounts,
+        alarms=alarms,
+        publisher=publisher,
+        sources=sources,
+        agents=agents,
+        pins=Pins(
+            configuration=digest(plant),
+            software=version("enose"),
+            samples={p.id: p.samples for p in plant.products},
+            demo=plant.site.demo,
+        ),
+        close_sessions=server.close_sessions,
+        verify=records.verify,
+        learn=records.learn,
+        use_model=pipeline.use,
+    )
+
+
+async def _identify(publisher: Publisher, device: str, source: Source) -> None:
+    """Show the device's nameplate as soon as it answers."""
+    while True:
+        try:
+            publisher.nameplate(device, await source.identity())
+            return
+        except DeviceError:
+            await asyncio.sleep(IDENTIFY_SECONDS)
+
+
+# Commands
+
+
+async def _users_add(records: Records, caller: Caller, arguments: Arguments) -> object:
+    account = await records.accounts.add(
+        caller,
+        _text(arguments, "name"),
+        [Role(role) for role in arguments["roles"]],  # type: ignore[attr-defined]
+        _text(arguments, "password"),
+        printed_name=_text(arguments, "printed_name"),
+        service=bool(arguments["service"]),
+        must_change=bool(arguments.get("must_change", False)),
+    )
+    return account.name
+
+
+async def _users_disable(records: Records, caller: Caller, arguments: Arguments) -> object:
+    account = await records.accounts.disable(caller, _text(arguments, "name"), _text(arguments, "reason"))
+    return records.close_sessions(account.name)
+
+
+async def _users_reset(records: Records, caller: Caller, arguments: Arguments) -> object:
+    name, password, reason = (_text(arguments, key) for key in ("name", "password", "reason"))
+    account = await records.accounts.reset(caller, name, password, reason)
+    return records.close_sessions(account.name)
+
+
+async def _users_list(records: Records, _caller: Caller, _arguments: Arguments) -> object:
+    def state(account: Account) -> str:
+        if account.disabled:
+            return "disabled"
+        if account.locked_until > records.clock.now():
+            return "locked"
+        return "must change password" if account.must_change else "active"
+
+    return [
+        {
+            "name": a.name,
+            "printed_name": a.printed_name,
+            "roles": ", ".join(sorted(a.roles)) + (" (service)" if a.service else ""),
+            "state": state(a),
+        }
+        for a in await records.accounts.listing()
+    ]
+
+
+async def _trust_list(records: Records, _caller: Caller, _arguments: Arguments) -> object:
+    listed = [("trusted", c) for c in records.trust.list_trusted()]
+    listed += [("rejected", c) for c in records.trust.list_rejected()]
+    return [
+        {
+            "state": state,
+            "thumbprint": c.thumbprint,
+            "subject": c.name,
+            "application_uri": c.application_uri,
+            "expires": c.expires.date().isoformat(),
+        }
+        for state, c in listed
+    ]
+
+
+async def _trust_accept(records: Records, caller: Caller, arguments: Arguments) -> object:
+    try:
+        accepted = records.trust.accept(_text(arguments, "thumbprint"))
+    except LookupError as error:
+        raise NotFound(str(error)) from error
+    new = {"subject": accepted.name, "application_uri": accepted.application_uri}
+    await records.log(caller, "trust.accept", f"certificate/{accepted.thumbprint}", new)
+    return f"{accepted.name} ({accepted.application_uri})"
+
+
+async def _learn(records: Records, caller: Caller, arguments: Arguments) -> object:
+    lots, phases = arguments["lots"], arguments["phases"]
+    draft = await records.learn(caller, _text(arguments, "product"), lots, phases)  # type: ignore[arg-type]
+    streams = draft.metadata["streams"]
+    lines = [
+        f"{stream}: {s['cycles']} good cycles of {len(s['lots'])} lots, realised false-alarm rate "
+        f"{s['false_alarm_rate']:.3f} ({s['false_alarm_interval'][0]:.3f} to {s['false_alarm_interval'][1]:.3f}) "
+        f"at alpha {s['alpha']:g}"
+        for stream, s in streams.items()
+    ]
+    return [*lines, f"draft {draft.model_id}, digest {draft.digest}; QA approves it by signature (ApproveModel)"]
+
+
+COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]] = {
+    "users.add": _users_add,
+    "users.disable": _users_disable,
+    "users.reset": _users_reset,
+    "users.list": _users_list,
+    "trust.list": _trust_list,
+    "trust.accept": _trust_accept,
+    "learn": _learn,
+}
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name}: a text is required")
+    return value
+
+
+async def _command(records: Records, user: str, name: str, arguments: Arguments) -> object:
+    if name not in COMMANDS:
+        raise NotFound(f"no command {name!r}")
+    caller = Caller(user=user, roles=frozenset({Role.SECURITY_ADMIN, Role.ENGINEER}))
+    return await COMMANDS[name](records, caller, arguments)
+
+
+def carry_out(plant: Plant, data_dir: Path, name: str, arguments: Arguments) -> object:
+    """Have the running server do it; with none running, do it here. Raises EnoseError."""
+    try:
+        return admin.ask(data_dir, name, arguments)
+    except ConnectionRefusedError:
+        pass
+
+    async def alone() -> object:
+        async with open_records(plant, data_dir) as records:
+            return await _command(records, f"os:{getpass.getuser()}", name, arguments)
+
+    with admin.data_folder(data_dir):
+        return asyncio.run(alone())
+
+
+async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
+    """(what, what is wrong with it or empty) of the tree, certificates, database and every device."""
+    found = [("plant file", "")]
+    for what, look in (("address space", lambda: space(plant)), ("certificates", lambda: _look(plant, data_dir))):
+        try:
+            look()
+            found.append((what, ""))
+        except EnoseError as error:
+            found.append((what, str(error)))
+    found.append(("database", await asyncio.to_thread(_database_state, data_dir)))
+    sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), SystemClock(), 0) for d in plant.devices}
+    answers = await asyncio.gather(*(s.identity() for s in sources.values()), return_exceptions=True)
+    for device, answer in zip(plant.devices, answers, strict=True):
+        what = f"device {device.id} at {device.host}:{device.port} unit {device.unit}"
+        if isinstance(answer, DeviceError):
+            found.append((what, str(answer)))
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            told = " ".join(answer[key] for key in ("Vendor", "Model", "SerialNumber") if key in answer)
+            found.append((f"{what} {told}".rstrip(), ""))
+    return found
+
+
+def _look(plant: Plant, data_dir: Path) -> None:
+    if (data_dir / "pki").exists():
+        _identity(plant, data_dir)
+
+
+def _database_state(data_dir: Path) -> str:
+    path = data_dir / DATABASE
+    if not path.exists():
+        return ""
+    try:
+        report = verify.check(path)
+    except verify.Unreadable as error:
+        return str(error)
+    return "" if report.clean else f"{report.found} problems; see enose audit verify"
