@@ -5,6 +5,7 @@ Order of the checks: object and method exist, belong together (BadMethodInvalid)
 when nothing is lost: Ignition's scripts send Int64 and Double for everything.
 """
 
+import logging
 import math
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,6 +18,8 @@ from nodesets.errors import EnoseError, InvalidArgument
 from nodesets.model import Caller
 from opcua_server.services.space import NUMBER_TYPES, Space
 from opcua_server.services.status import Fault, status
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
 """(caller, object id, arguments as plain Python values) -> outputs, Variants or plain values of the declared types."""
@@ -80,6 +83,10 @@ class Methods:
             return ua.CallMethodResult(StatusCode=status(error.status), InputArgumentResults=[status(c) for c in codes])
         except EnoseError as error:
             return ua.CallMethodResult(StatusCode=status(error.status))
+        except Exception:
+            # A handler's mistake is the answer to its own call, so that calls before it in the request keep theirs.
+            log.exception("method %s failed", request.MethodId.to_string())
+            return ua.CallMethodResult(StatusCode=status(ua.StatusCodes.BadInternalError))
 
     # -- which handler
 

@@ -21,6 +21,8 @@ from opcua_server.services.status import NULL, OVERFLOW, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER = ua.DataChangeTrigger
+DATA_CHANGE_FILTER = ua.uaprotocol_auto.DataChangeFilter
+"""What the decoder makes; `ua.DataChangeFilter` is a subclass of it for clients."""
 
 
 class Item:
@@ -196,7 +198,7 @@ def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
     """Check a DataChangeFilter for the node it is meant for. Raises Fault with the item's status (7.22.2)."""
     if source is None or (isinstance(source, ua.ExtensionObject) and source.TypeId.is_null()):
         return DataFilter()
-    if not isinstance(source, ua.DataChangeFilter):
+    if not isinstance(source, DATA_CHANGE_FILTER):
         unsupported = isinstance(source, ua.AggregateFilter | ua.ExtensionObject)
         codes = ua.StatusCodes
         raise Fault(codes.BadMonitoredItemFilterUnsupported if unsupported else codes.BadFilterNotAllowed)
