@@ -7,7 +7,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +51,8 @@ class _Watch:
     channels: tuple[features.ChannelKind, ...]
     last: validation.Validated
     simulated: bool = False
+    doubts: StatusBit = StatusBit(0)
+    """What the device said of itself during this cycle that leaves its measurement undecidable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ class _Judged:
     result: Result
     judgement: fingerprint.Judgement
     product: Fingerprint | None
+
+
+DOUBTS = {
+    StatusBit.FLOW_LOW: "flow too low",
+    StatusBit.HEATER_FAILURE: "a heater failed",
+    StatusBit.CALIBRATING: "calibrating",
+}
+"""Conditions of the instrument under which the product is not judged (process rule 3)."""
 
 
 class Pipeline:
@@ -129,9 +139,13 @@ class Pipeline:
         self.counters.waits.append(self._clock.monotonic() - started)
         self._sink.show(frame, row, validated.data_quality)
         n = len(frame.values)
+        if frame.phase in (Phase.BASELINE, Phase.EXPOSURE):
+            watch.doubts |= StatusBit(frame.flags)
         cycle = watch.assembler.add(row.source_time, row.values[:n], row.status[:n], frame.phase, frame.cycle)
         if cycle is not None:
-            self._judge(watch, cycle)
+            why = ", ".join(text for bit, text in DOUBTS.items() if bit in watch.doubts)
+            self._judge(watch, replace(cycle, defect=cycle.defect or why))
+            watch.doubts = StatusBit(0)
 
     def _judge(self, watch: _Watch, cycle: Cycle) -> None:
         stream = f"{watch.device.id}.{watch.device.streams[0].id}"
@@ -185,11 +199,16 @@ class Pipeline:
             except StorageError as error:
                 self.counters.refused += 1
                 log.error("result %s not recorded: %s", judged.result.result_id, error)
-                continue
-            self.counters.results += 1
-            self._sink.result(stored, judged.judgement)
-            for finding in result_findings(stored, judged.judgement, judged.product):
-                self._sink.find(finding)
+            else:
+                self.counters.results += 1
+                self._sink.result(stored, judged.judgement)
+                for finding in result_findings(stored, judged.judgement, judged.product):
+                    self._sink.find(finding)
+            self._results.task_done()
+
+    async def settled(self) -> None:
+        """Return when every result so far is recorded and shown."""
+        await self._results.join()
 
 
 def result_findings(

@@ -1,0 +1,144 @@
+import asyncio
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from config.load import parse
+from nodesets.errors import StorageError
+from nodesets.model import Cause, Frame, Phase, Verdict
+from opcua_server.pipeline import Pipeline
+from opcua_server.scenario import SECOND, SteppedClock
+
+PLANT = parse("""
+devices:
+  - {id: EN01, channels: [{id: S01, range: [0, 500]}, {id: S02, range: [0, 500]}],
+     streams: [{id: Stream01, baseline: 5, exposure: 10, purge: 5}]}
+""")
+
+
+class Shown:
+    """A sink that remembers."""
+
+    def __init__(self):
+        self.rows, self.results, self.findings, self.cycles = [], [], [], []
+
+    def show(self, frame, row, data_quality):
+        self.rows.append(row)
+
+    def cycle(self, stream, cycle):
+        self.cycles.append((stream, cycle))
+
+    def result(self, result, judgement):
+        self.results.append(result)
+
+    def find(self, finding):
+        self.findings.append(finding)
+
+
+class Disk:
+    """A recorder whose commits end when the test says so."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def append(self, rows):
+        future = Future()
+        self.waiting.append((rows, future))
+        return future
+
+
+def frame(second: int, **changes) -> Frame:
+    given = {
+        "device": "EN01",
+        "source_time": second * SECOND,
+        "received_time": second * SECOND + 5_000_000,
+        "values": np.array([100.0 + second, 200.0 + second]),
+        "causes": np.zeros(2, np.uint8),
+        "phase": Phase.BASELINE,
+        "cycle": 1,
+    }
+    return Frame(**given | changes)
+
+
+@pytest.fixture
+def parts():
+    disk, shown = Disk(), Shown()
+    return Pipeline(PLANT, disk, shown, SteppedClock()), disk, shown
+
+
+async def settle() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_nothing_is_shown_before_it_is_committed(parts):
+    pipeline, disk, shown = parts
+    pipeline.take(frame(1))
+    await settle()
+    assert shown.rows == []
+    disk.waiting[0][1].set_result(None)
+    await settle()
+    [row] = shown.rows
+    assert row.values.tolist() == [101.0, 201.0, Phase.BASELINE, 1.0]
+    assert row.status.tolist() == [0, 0, 0, 0]
+    assert (pipeline.counters.received, pipeline.counters.recorded) == (1, 1)
+
+
+async def test_a_frame_that_cannot_be_recorded_is_counted_and_never_shown(parts):
+    pipeline, disk, shown = parts
+    pipeline.take(frame(1))
+    disk.waiting[0][1].set_exception(StorageError("disk full"))
+    await settle()
+    assert shown.rows == []
+    assert pipeline.counters.refused == 1
+
+
+async def test_the_same_measurement_polled_twice_is_recorded_once(parts):
+    pipeline, disk, _ = parts
+    pipeline.take(frame(1))
+    pipeline.take(frame(1))
+    assert len(disk.waiting) == 1
+    assert pipeline.counters.repeated == 1
+
+
+async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts):
+    # Fault F10: the gap is in the history too, not only on the screen.
+    pipeline, disk, shown = parts
+    silent = {"values": np.full(2, np.nan), "causes": np.full(2, Cause.LINK_LOST, np.uint8), "phase": Phase.UNKNOWN}
+    pipeline.take(frame(1))
+    for second in range(2, 6):
+        pipeline.take(frame(second, **silent))
+    for _, future in disk.waiting:
+        future.set_result(None)
+    await settle()
+    assert [hex(int(r.status[0])) for r in shown.rows] == [
+        "0x0", "0x408f0000", "0x408f0000", "0x80310000", "0x80310000",
+    ]  # fmt: skip
+    assert [hex(int(r.status[-1])) for r in shown.rows][1:] == ["0x80310000"] * 4  # phase: unknown, never an old one
+    assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active")]
+
+
+async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(parts):
+    pipeline, disk, shown = parts
+    for second in range(25):
+        phase = Phase.BASELINE if second < 5 else Phase.EXPOSURE if second < 15 else Phase.PURGE
+        pipeline.take(frame(second, phase=phase))
+    for _, future in disk.waiting:
+        future.set_result(None)
+    await settle()
+
+    async def record(result):
+        return result
+
+    task = asyncio.create_task(pipeline.store_results(record))
+    await pipeline.settled()
+    task.cancel()
+    [result] = shown.results
+    assert result.verdict is Verdict.NOT_DECIDABLE
+    assert result.reason == "no approved model for what is measured"
+    assert result.stopped == 14 * SECOND  # end of exposure
+    assert [f.kind for f in shown.findings] == []  # what decides nothing alarms nothing
+    [(stream, cycle)] = shown.cycles
+    assert stream == "EN01.Stream01"
+    assert np.isfinite(cycle.values).all()
