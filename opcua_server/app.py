@@ -6,9 +6,11 @@ import getpass
 import ipaddress
 import json
 import logging
+import os
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -143,6 +145,8 @@ class Records:
 @contextlib.asynccontextmanager
 async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     """Database, writer, reader and accounts; the caller holds the data folder's lock."""
+    os.environ["TZ"] = plant.site.time_zone  # audit entries carry the site's offset from UTC (R05)
+    time.tzset()
     clock = SystemClock()
     url = f"sqlite:///{(data_dir / DATABASE).resolve()}"
     engine = schema.engine(url)
@@ -196,6 +200,8 @@ def serve(plant: Plant, data_dir: Path, ready: Callable[[str], None] = lambda _:
     """Run until SIGINT or SIGTERM; `ready(endpoint)` is told once clients can connect. Raises ConfigurationError."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # the driver tells of each change once
+    for chatty in ("asyncua", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     with admin.data_folder(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(plant, data_dir, ready))
 
