@@ -1,0 +1,259 @@
+"""HistoryRead raw (Part 11 6.5.3)."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodesets.ports import Series
+from opcua_server.services.history import encode
+from opcua_server.services.limits import Limits
+from tests.conformance.opcua import Bench, Raw, nid
+
+CODES = ua.StatusCodes
+anyio = pytest.mark.asyncio(loop_scope="session")
+START = datetime(2025, 1, 1, tzinfo=UTC)
+NS = int(START.timestamp()) * 10**9
+SECOND = 10**9
+NULL_TIME = datetime(1601, 1, 1)  # noqa: DTZ001 - as asyncua has it
+BOTH = ua.TimestampsToReturn.Both
+
+
+class Recorded:
+    """`count` values at whole seconds from START: value i at second i."""
+
+    def __init__(self, count: int) -> None:
+        self.times = NS + np.arange(count, dtype=np.int64) * SECOND
+
+    async def read_raw(
+        self, tag: str, start: int | None, end: int | None, limit: int, after: tuple[int, int] | None = None
+    ) -> Series:
+        backward = start is None or (end is not None and start > end)
+        if backward:
+            high, low = (end, None) if start is None else (start, end)
+            chosen = [t for t in self.times[::-1] if (high is None or t <= high) and (low is None or t > low)]
+        else:
+            chosen = [t for t in self.times if t >= start and (end is None or t < end)]
+        if after is not None:
+            chosen = [t for t in chosen if (t < after[0] if backward else t > after[0])]
+        page = np.array(chosen[:limit], np.int64)
+        more = (int(page[-1]), 0) if len(chosen) > limit else None
+        values = (page - NS) / SECOND
+        return Series(page, page + 10**6, values, np.zeros(len(page), np.uint32), more)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def reader(bench: Bench) -> AsyncIterator[Recorded]:
+    recorded = Recorded(25)
+    bench.server.historize("Part.Value", recorded)
+    yield recorded
+
+
+def when(second: float | None) -> datetime:
+    return NULL_TIME if second is None else START + timedelta(seconds=second)
+
+
+async def history(
+    raw: Raw,
+    start: float | None,
+    end: float | None,
+    most: int = 0,
+    *,
+    bounds: bool = False,
+    node: ua.NodeId | None = None,
+    point: bytes | None = None,
+    release: bool = False,
+    details: Any = None,
+) -> ua.HistoryReadResult:
+    details = (
+        details
+        if details is not None
+        else ua.ReadRawModifiedDetails(
+            IsReadModified=False,
+            StartTime=when(start),
+            EndTime=when(end),
+            NumValuesPerNode=most,
+            ReturnBounds=bounds,
+        )
+    )
+    parameters = ua.HistoryReadParameters(
+        HistoryReadDetails=details,
+        TimestampsToReturn=BOTH,
+        ReleaseContinuationPoints=release,
+        NodesToRead=[ua.HistoryReadValueId(NodeId=node or nid("Part.Value"), ContinuationPoint=point)],
+    )
+    return (await raw.call(ua.HistoryReadRequest(Parameters=parameters))).Results[0]
+
+
+def seconds(result: ua.HistoryReadResult) -> list[float]:
+    """Values of a result; -1 for a bound not found."""
+    return [
+        -1.0 if v.StatusCode.value == CODES.BadBoundNotFound else v.Value.Value
+        for v in result.HistoryData.DataValues or []
+    ]
+
+
+@anyio
+@pytest.mark.parametrize(
+    ("start", "end", "most", "expected"),
+    [
+        (2.0, 5.0, 0, [2, 3, 4]),
+        (5.0, 2.0, 0, [5, 4, 3]),
+        (2.5, None, 3, [3, 4, 5]),
+        (None, 5.5, 3, [5, 4, 3]),
+        (3.0, 3.0, 0, [3]),
+        (3.5, 3.5, 0, []),
+        (100.0, 200.0, 0, []),
+    ],
+)
+async def test_ranges_forward_backward_and_open(
+    raw: Raw, reader: Recorded, start: float | None, end: float | None, most: int, expected: list[float]
+) -> None:
+    result = await history(raw, start, end, most)
+    assert seconds(result) == expected
+    assert result.ContinuationPoint is None
+    assert result.StatusCode.value == (0 if expected else CODES.GoodNoData)
+
+
+@anyio
+async def test_values_carry_their_own_times(raw: Raw, reader: Recorded) -> None:
+    first = (await history(raw, 2.0, 3.0)).HistoryData.DataValues[0]
+    assert first.SourceTimestamp == START + timedelta(seconds=2)
+    assert first.ServerTimestamp == START + timedelta(seconds=2, milliseconds=1)
+
+
+@anyio
+async def test_pages_together_are_the_range(raw: Raw, reader: Recorded) -> None:
+    # asyncua had no continuation point until its storage was full: a client lost the rest unknowingly.
+    result = await history(raw, 0.0, 25.0, 10)
+    found = seconds(result)
+    while result.ContinuationPoint:
+        result = await history(raw, 0.0, 25.0, 10, point=result.ContinuationPoint)
+        found += seconds(result)
+    assert found == list(range(25))
+
+
+@anyio
+async def test_an_open_range_ends_with_its_number(raw: Raw, reader: Recorded) -> None:
+    assert (await history(raw, 0.0, None, 10)).ContinuationPoint is None
+
+
+@anyio
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (2.0, 5.0, [2, 3, 4, 5]),
+        (2.5, 4.5, [2, 3, 4, 5]),
+        (4.5, 2.5, [5, 4, 3, 2]),
+        (-5.0, 1.5, [-1, 0, 1, 2]),
+        (23.5, 30.0, [23, 24, -1]),
+    ],
+)
+async def test_bounds(raw: Raw, reader: Recorded, start: float, end: float, expected: list[float]) -> None:
+    # 6.5.3.2: so that a trend can be drawn to its edges.
+    assert seconds(await history(raw, start, end, bounds=True)) == expected
+
+
+@anyio
+async def test_a_continuation_point_is_of_its_session_and_node_and_serves_once(
+    bench: Bench, raw: Raw, reader: Recorded
+) -> None:
+    bench.server.historize("Part.Count", reader)
+    point = (await history(raw, 0.0, 25.0, 10)).ContinuationPoint
+
+    async def code(client: Raw, point: bytes | None, node: str = "Part.Value", release: bool = False) -> int:
+        result = await history(client, 0.0, 25.0, 10, point=point, node=nid(node), release=release)
+        return int(result.StatusCode.value)
+
+    async with Raw(bench) as other:
+        await other.login()
+        assert await code(other, point) == CODES.BadContinuationPointInvalid
+    assert await code(raw, b"forged") == CODES.BadContinuationPointInvalid
+    assert await code(raw, point, "Part.Count") == CODES.BadContinuationPointInvalid
+    assert await code(raw, point) == 0
+    assert await code(raw, point) == CODES.BadContinuationPointInvalid
+    released = (await history(raw, 0.0, 25.0, 10)).ContinuationPoint
+    assert await code(raw, released, release=True) == 0
+    assert await code(raw, released) == CODES.BadContinuationPointInvalid
+
+
+@anyio
+async def test_continuation_points_run_out(raw: Raw, reader: Recorded) -> None:
+    results = [await history(raw, 0.0, 25.0, 1) for _ in range(Limits().continuation_points + 1)]
+    assert [r.StatusCode.value for r in results[-2:]] == [0, CODES.BadNoContinuationPoints]
+
+
+@anyio
+async def test_what_is_not_recorded_or_not_offered_says_so(raw: Raw, reader: Recorded) -> None:
+    # asyncua answered Good with no values.
+    assert (await history(raw, 0.0, 1.0, node=nid("Nowhere"))).StatusCode.value == CODES.BadNodeIdUnknown
+    text = await history(raw, 0.0, 1.0, node=nid("Part.Text"))
+    assert text.StatusCode.value == CODES.BadHistoryOperationUnsupported
+    for details in (
+        ua.ReadRawModifiedDetails(IsReadModified=True),
+        ua.ReadProcessedDetails(),
+        ua.ReadAtTimeDetails(),
+        ua.ExtensionObject(),
+    ):
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await history(raw, 0.0, 1.0, details=details)
+        assert refused.value.code == CODES.BadHistoryOperationUnsupported
+    assert (await history(raw, None, None, 5)).StatusCode.value == CODES.BadHistoryOperationInvalid
+    assert (await history(raw, 0.0, None, 0)).StatusCode.value == CODES.BadHistoryOperationInvalid
+
+
+@anyio
+async def test_an_ordinary_client_reads_a_long_history(bench: Bench, raw: Raw) -> None:
+    many = Limits().history_page + 5
+    bench.server.historize("Part.Value", Recorded(many))
+    result = await history(raw, 0.0, float(many))
+    assert len(result.HistoryData.DataValues) == Limits().history_page
+    rest = await history(raw, 0.0, float(many), point=result.ContinuationPoint)
+    assert seconds(rest) == [float(many - 5 + i) for i in range(5)]
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+codes = st.sampled_from([0, 0x408F0000, 0x80310000, CODES.BadBoundNotFound])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**61), finite, codes), max_size=30),
+    st.sampled_from([BOTH, ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Server]),
+)
+def test_a_page_decodes_to_what_it_was_made_of(rows: list[tuple[int, float, int]], stamps: Any) -> None:
+    """asyncua's decoder is the other opinion on our bytes."""
+    times = np.array([r[0] for r in rows], np.int64)
+    series = Series(
+        times,
+        times,
+        np.array([r[1] for r in rows], np.float64),
+        np.array([r[2] for r in rows], np.uint32),
+        None,
+    )
+    data = encode([series], ua.VariantType.Double.value, stamps).Body
+    decoded = struct_from_binary(ua.HistoryData, Buffer(data)).DataValues or []
+    assert len(decoded) == len(rows)
+    for (time, number, code), value in zip(rows, decoded, strict=True):
+        assert value.StatusCode.value == code
+        assert value.Value.Value == (None if code & 0x80000000 else number)
+        assert (value.SourceTimestamp is not None) == (stamps != ua.TimestampsToReturn.Server)
+        assert (value.ServerTimestamp is not None) == (stamps != ua.TimestampsToReturn.Source)
+        if value.SourceTimestamp is not None:
+            expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time // 1000)
+            assert abs(value.SourceTimestamp.replace(tzinfo=UTC) - expected) <= timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("kind", [ua.VariantType.Int32, ua.VariantType.UInt32, ua.VariantType.Float])
+def test_other_numbers_keep_their_type(kind: Any) -> None:
+    at = np.array([NS, NS], np.int64)
+    series = Series(at, at, np.array([7.0, np.nan]), np.zeros(2, np.uint32), None)
+    decoded = struct_from_binary(ua.HistoryData, Buffer(encode([series], kind.value, BOTH).Body)).DataValues
+    assert decoded[0].Value == ua.Variant(7.0 if kind == ua.VariantType.Float else 7, kind)
