@@ -1,0 +1,114 @@
+"""A plant's site with real records, and nodes that refuse what the address space does not have."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from asyncua import ua
+
+from agents.worker import Worker
+from compliance import audit
+from compliance.batches import Pins
+from compliance.users import Accounts
+from config.load import DEMO, digest, load
+from config.schema import Plant
+from historian import schema
+from historian.query import Reader
+from historian.writer import Writer
+from nodesets.ports import SystemClock
+from opcua_server.app import _groups
+from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.publish import Publisher
+from opcua_server.plant.site import Site, Verified
+from opcua_server.plant.space import nodes, space
+
+
+class Nodes:
+    """What would be shown: node -> (value, status). Refuses unknown nodes and values of another type."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.types = {
+            node: (member.data_type, member.value_rank)
+            for node, _, member in nodes(space(plant).instances)
+            if member.data_type is not None
+        }
+        self.values: dict[str, tuple[object, int]] = {}
+        self.events: list[object] = []
+
+    def write(self, node, value, status, source_time, server_time):
+        data_type, rank = self.types[node]
+        if value is not None and status < 0x80000000:
+            assert isinstance(value, ua.Variant), node
+            assert isinstance(value.Value, list) == (rank == 1), node
+            expected = data_type.Identifier
+            if data_type.NamespaceIndex == 0 and expected in (290, 294, 17):  # Duration, UtcTime, NodeId
+                expected = {290: 11, 294: 13, 17: 17}[expected]
+            if data_type.NamespaceIndex == 0 and expected <= 25:
+                assert value.VariantType.value == expected, (node, value, data_type)
+        assert source_time > 0, node
+        self.values[node] = (None if value is None else value.Value, status)
+
+    def publish_event(self, event):
+        self.events.append(event)
+
+    def __getitem__(self, node):
+        return self.values[node][0]
+
+
+@contextlib.asynccontextmanager
+async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes]]:
+    clock = SystemClock()
+    url = f"sqlite:///{folder / 'enose.db'}"
+    engine = schema.engine(url)
+    schema.migrate(engine)
+    writer = Writer(engine, _groups(plant), clock=clock, commit_seconds=0.0, queue=1000, covered=audit.cover_history)
+    writer.start()
+    reader = Reader(schema.reading(url))
+    accounts = Accounts(writer, plant.security, clock)
+    await accounts.start()
+    shown, alarms = Nodes(plant), Alarms(plant)
+    models = {}
+
+    async def verify():
+        return Verified(True)
+
+    async def learn(*_):
+        raise AssertionError("not asked for here")
+
+    async with Worker() as agents:
+        site = Site(
+            plant=plant,
+            clock=clock,
+            writer=writer,
+            reader=reader,
+            accounts=accounts,
+            alarms=alarms,
+            publisher=Publisher(plant, shown, alarms, clock),
+            sources={},
+            agents=agents,
+            pins=Pins(
+                configuration=digest(plant),
+                software="test",
+                samples={p.id: p.samples for p in plant.products},
+                demo=plant.site.demo,
+            ),
+            close_sessions=lambda _: 0,
+            verify=verify,
+            learn=learn,
+            use_model=lambda stream, *model: models.__setitem__(stream, model),
+        )
+        try:
+            yield site, shown
+        finally:
+            await site.finish_jobs()
+            accounts.close()
+            reader.close()
+            writer.close()
+            engine.dispose()
+
+
+@pytest.fixture
+async def site(tmp_path):
+    async with site_of(load(DEMO), tmp_path) as (made, shown):
+        yield made, shown

@@ -1,0 +1,243 @@
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analytics.features import Features
+from analytics.fingerprint import Judgement
+from compliance import models, recommendations
+from compliance.rows import change
+from compliance.tables import product_model
+from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound
+from nodesets.methods import METHODS
+from nodesets.model import Caller, Finding, Frame, Phase, Recommendation, Result, Role, Row, Verdict, Vote
+from opcua_server.learning import learn
+from opcua_server.plant import methods
+from opcua_server.plant.events import string
+from opcua_server.plant.space import nodes, space
+
+OPERATOR = Caller(user="olga", roles=frozenset({Role.OPERATOR}))
+LOTS = [f"EN01.Stream01=coffee_a@{n}" for n in range(10)] + [f"EN02.Stream01=coffee_qcm@{n}" for n in range(10)]
+
+
+def row(device, plant, seconds: int) -> tuple[Frame, Row]:
+    n = len(device.columns(plant.registers(device)))
+    time = seconds * 10**9
+    values = np.linspace(1, 2, n)
+    frame = Frame(
+        device=device.id,
+        source_time=time,
+        received_time=time,
+        values=values,
+        causes=np.zeros(n, np.uint8),
+        phase=Phase.BASELINE,
+        cycle=3,
+    )
+    full = np.concatenate([values, [1.0, 3.0]])
+    return frame, Row(
+        group=device.id, source_time=time, received_time=time, values=full, status=np.zeros(n + 2, np.uint32)
+    )
+
+
+def result(**changes) -> Result:
+    given = {
+        "result_id": "EN01.Stream01.1",
+        "stream": "EN01.Stream01",
+        "started": 10**18,
+        "stopped": 10**18 + 10**10,
+        "verdict": Verdict.NOT_OK,
+        "reason": "too far",
+        "score": 33.0,
+        "uncertainty": 5.0,
+        "anomaly": 0.8,
+        "predicted_class": "unknown",
+        "confidence": 0.9,
+        "reference_count": 40,
+        "false_alarm_rate": 0.05,
+        "contributions": (("S01", 0.7), ("S02", 0.3)),
+        "fingerprint": (0.1, 0.2),
+        "model": "COFFEE-A/1",
+        "model_digest": "00",
+        "simulated": True,
+    }
+    return Result(**given | changes)
+
+
+async def approve(site) -> None:
+    """A model approved by a shortcut past the signature, which has tests of its own."""
+    made = learn(site.plant, "COFFEE-A", LOTS, (), (), "")
+
+    def work(tx):
+        models.save_draft(tx, OPERATOR, 1, "COFFEE-A", made.to_bytes(), made.digest, {"streams": made.summary()})
+        change(tx, product_model, "COFFEE-A/1", status=models.Status.APPROVED, approved_by="quinn", approved=1)
+
+    await site.submit(work)
+    await site.refresh_models()
+
+
+async def test_every_variable_of_the_address_space_gets_a_value(site):
+    # A node without a source is absent: one that nobody publishes would wait for its first value for ever.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    for device in made.plant.devices:
+        frame, recorded = row(device, made.plant, 10**9)
+        made.publisher.show(frame, recorded, 1.0)
+        made.publisher.nameplate(device.id, {"Vendor": "v", "Model": "m", "SerialNumber": "s", "Firmware": "f"})
+        n = len(device.channels)
+        cycle = Features(
+            channels=tuple(c.id for c in device.channels),
+            names=(),
+            values=np.zeros(2 * n),
+            baseline=np.ones(n),
+            level=np.zeros(n),
+            drift=np.zeros(n),
+            normalized=np.ones(n),
+            reasons=("",) * n,
+            defect="",
+        )
+        made.publisher.cycle(f"{device.id}.Stream01", cycle)
+        for number in range(20):
+            made.publisher.ring(result(stream=f"{device.id}.Stream01", result_id=str(number)))
+        made.publisher.result(
+            result(stream=f"{device.id}.Stream01"), Judgement(verdict=Verdict.NOT_OK, reason="r", ratio=2.0)
+        )
+    made.publisher.write("L01.Batch", {"LastCallResult": string("x")}, 1)
+    await made.check_log()
+    constants = {
+        node
+        for node, instance, member in nodes(space(made.plant).instances)
+        if member.value is not None or member.path in instance.values
+    }
+    of_diagnostics = {n for n in shown.types if n.startswith(("ENose.Diagnostics.", "ENose.Compliance."))}
+    assert set(shown.types) - set(shown.values) - constants - of_diagnostics == set()
+
+
+def test_every_method_has_a_handler_and_no_handler_is_left_over():
+    assert set(methods.HANDLERS) == set(METHODS)
+
+
+async def test_a_batch_without_an_approved_model_is_refused(site):
+    # Process rule 5.
+    made, _ = site
+    await made.refresh_all()
+    with pytest.raises(NotConfigured):
+        await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+
+
+async def test_a_batch_is_shown_and_each_change_of_state_is_an_event(site):
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    assert await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "R", "LOT7", 5.0) == ("B1",)
+    assert (shown["L01.Batch.BatchId"], shown["L01.Batch.LotId"]) == ("B1", "LOT7")
+    assert shown["EN01.Stream01.Context.LotId"] == "LOT7"
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    assert shown["L01.Batch.ExecutionStateNumber"] == 1
+    assert shown["L01.Batch.ExecutionState.CurrentState"].Text == "Running"
+    [started] = [e for e in shown.events if e.fields.get("NewState")]
+    assert (started.fields["OldState"].Value, started.fields["NewState"].Value) == ("Idle", "Running")
+    assert "olga" in started.message
+
+
+async def test_a_batch_is_reached_only_through_its_own_line(site):
+    made, _ = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    with pytest.raises(NotFound):
+        await methods.start_batch(made, OPERATOR, "L02", "B1")
+
+
+async def test_a_device_that_falls_silent_opens_an_exception_in_the_running_batch(site):
+    # Process rule 9: exceptions come from findings, whatever became of the alarm.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    made.publisher.on_finding = made.found
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    lost = Finding(kind="CommunicationLost", source="EN01", time=10**18, level="Active", text="EN01: silent")
+    made.publisher.find(lost)
+    while made._jobs:
+        await asyncio.sleep(0.01)
+    assert shown["L01.Batch.OpenExceptionCount"] == 1
+    assert shown["L01.Batch.Exceptions.X01.Kind"] == "CommunicationLost"
+
+
+async def test_a_result_that_is_not_ok_is_recorded_and_brings_advice(site):
+    made, shown = site
+    await made.refresh_all()
+    stored = await made.record_result(result())
+    assert stored.result_id == "EN01.Stream01.1"
+    while made._jobs:
+        await asyncio.sleep(0.01)
+    assert shown["ENose.Agents.ActiveCount"] == 1
+    assert "NotOK" in shown["ENose.Agents.R01.Text"]
+    history = await made.reader.read_raw("EN01.Stream01.Quality.Score", None, None, 10)
+    assert history.values.tolist() == [33.0]
+
+
+async def test_context_is_set_but_never_the_identity_of_the_material(site):
+    # Process rule 10.
+    made, shown = site
+    await made.refresh_all()
+    await methods.set_context(made, OPERATOR, "EN01", "Stream01", "Operation", "Roasting")
+    assert shown["EN01.Stream01.Context.Operation"] == "Roasting"
+    with pytest.raises(InvalidState):
+        await methods.set_context(made, OPERATOR, "EN01", "Stream01", "BatchId", "B9")
+    with pytest.raises(NotFound):
+        await methods.set_context(made, OPERATOR, "EN01", "Stream01", "Colour", "red")
+    with pytest.raises(NotFound):
+        await methods.set_context(made, OPERATOR, "EN01", "Stream09", "Operation", "x")
+
+
+async def test_a_recommendation_is_decided_once_with_a_reason(site):
+    made, shown = site
+    now = made.clock.now()
+    advice = Recommendation(
+        recommendation_id="R-1",
+        agent="orchestrator",
+        subject="B1",
+        text="may be released",
+        rationale="why",
+        confidence=0.9,
+        priority=200,
+        created=now,
+        expires=now + 10**12,
+        evidence=(("samples", "3"),),
+        votes=(Vote(agent="quality", answer="approve", confidence=0.9, reason="r"),),
+    )
+    await made._publish(advice)
+    assert shown["ENose.Agents.R01.State"] == recommendations.State.PROPOSED
+    accept = methods.HANDLERS["Agents.AcceptRecommendation"]
+    with pytest.raises(InvalidArgument):  # agents.md L15: a reason of one's own
+        await accept(made, OPERATOR, "", "R-1", " ")
+    assert await accept(made, OPERATOR, "", "R-1", "agreed") == (2,)
+    assert shown["ENose.Agents.R01.DecidedBy"] == "olga"
+    with pytest.raises(InvalidState):
+        await accept(made, OPERATOR, "", "R-1", "again")
+    await made._publish(replace(advice, recommendation_id="R-2"))
+    await made._publish(replace(advice, recommendation_id="R-3"))
+    states = await made.submit(lambda tx: [a.state.name for a in recommendations.newest(tx, now)])
+    assert states[0] == "PROPOSED"  # an open one comes first
+    assert sorted(states[1:]) == ["ACCEPTED", "SUPERSEDED"]
+
+
+async def test_a_gmp_alarm_cannot_be_switched_off_and_another_one_can(site):
+    # Process rule 9.
+    made, shown = site
+    await made.refresh_all()
+    disable = methods.CONDITION_METHODS["Disable"][1]
+    with pytest.raises(AccessDenied):
+        await disable(made, OPERATOR, "EN01.Stream01.Alarms.AnomalyDetected")
+    await disable(made, OPERATOR, "EN01.Alarms.CommunicationLost")
+    assert shown["EN01.Alarms.CommunicationLost.EnabledState.Id"] is False
+
+
+async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site):
+    made, shown = site
+    made.publisher.number("EN01.Stream01.Quality.Score", 80.0, 1)
+    made.publisher.number("EN01.Stream01.Quality.Score", float("nan"), 2)
+    assert shown.values["EN01.Stream01.Quality.Score"] == (None, 0x809B0000)
