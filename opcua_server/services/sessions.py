@@ -183,11 +183,7 @@ class Sessions:
             raise Fault(ua.StatusCodes.BadNonceInvalid)
         if parameters.ServerUri and parameters.ServerUri != self._application_uri:
             raise Fault(ua.StatusCodes.BadServerUriInvalid)
-        if (
-            len(self._by_token) >= self._limits.sessions
-            or len(self.on_channel(channel)) >= self._limits.sessions_per_channel
-        ):
-            raise Fault(ua.StatusCodes.BadTooManySessions)
+        self._make_room(channel)
         low, high = self._limits.session_timeout
         requested = float(parameters.RequestedSessionTimeout or 0.0) / 1000
         session = Session(
@@ -213,6 +209,20 @@ class Sessions:
             ServerSignature=ua.SignatureData(Algorithm=algorithm, Signature=signature),
             MaxRequestMessageSize=self._limits.message,
         )
+
+    def _make_room(self, channel: Channel) -> None:
+        """Room for one more; a session whose connection is gone gives way, longest silent first.
+
+        So a client that crashes again and again does not lock everybody out for the length of its time-outs.
+        """
+        if len(self.on_channel(channel)) >= self._limits.sessions_per_channel:
+            raise Fault(ua.StatusCodes.BadTooManySessions)
+        if len(self._by_token) < self._limits.sessions:
+            return
+        orphans = [s for s in self if s.channel.closed]
+        if not orphans:
+            raise Fault(ua.StatusCodes.BadTooManySessions)
+        self.close(min(orphans, key=lambda s: s.touched), False)
 
     def _check_application(self, channel: Channel, parameters: Any, application_uri: str) -> None:
         try:

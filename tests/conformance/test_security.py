@@ -600,6 +600,19 @@ async def test_all_sessions_are_counted_and_silent_ones_end(tmp_path: Path) -> N
             await asyncio.sleep(0.05)
 
 
+async def test_sessions_of_dead_connections_give_way(tmp_path: Path) -> None:
+    # A client in a crash loop left sessions of ten minutes each, and nobody else could log in.
+    async with serve(tmp_path, Limits(sessions=2)) as small, Raw(small) as living:
+        await living.login()
+        for _ in range(5):
+            async with Raw(small) as crashing:
+                await crashing.login()
+            while not any(s.channel.closed for s in small.server._sessions):
+                await asyncio.sleep(0.01)
+        assert (await living.read(nid("Part.Text"))).StatusCode.is_good()
+        assert len(list(small.server._sessions)) == 2
+
+
 async def test_an_active_session_outlives_its_connection_until_its_timeout(tmp_path: Path) -> None:
     async with serve(tmp_path, Limits(session_timeout=(1.0, 1.0))) as small:
         async with Raw(small) as first:
