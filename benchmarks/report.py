@@ -2,11 +2,15 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
+
+WIDTH = 120
+"""Of a table that is no terminal's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +38,19 @@ def main(
     arguments(parser)
     args = parser.parse_args()
     answers = []
-    table = Table("question", "value", "unit", "bar", "ok", "peer", "peer value", title=question)
     for answer in run(args):
         answers.append(answer)
         if args.json:
             print(json.dumps(asdict(answer)), flush=True)
-        row = asdict(answer)
-        table.add_row(
-            *("" if row[k] is None else f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in row)
-        )
     if not args.json:
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(_table(question, answers))
     return int(any(a.ok is False for a in answers))
+
+
+def _table(title: str, answers: Iterable[Answer]) -> Table:
+    table = Table("question", "value", "bar", "", "peer", title=title)
+    marks = {None: "", True: "met", False: "missed"}
+    for a in answers:
+        peer = "" if a.peer_value is None else f"{a.peer}: {a.peer_value:.4g} {a.unit}"
+        table.add_row(a.question, f"{a.value:.4g} {a.unit}", a.bar, marks[a.ok], peer)
+    return table

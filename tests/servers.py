@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from opcua_server.security import self_signed
 
 ENOSE = [sys.executable, "-m", "opcua_server"]
+CLIENT_URI = "urn:localhost:enose:test-client"
 START_SECONDS = 60
 """Longest a process may take to say that it is ready, on a machine with much else to do."""
 
@@ -92,6 +93,16 @@ class Running:
         self.endpoint = self.process.stdout.readline().strip()
         assert self.endpoint, self.log.read_text()
 
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """Started, and killed at the end unless it was stopped before."""
+        self.start()
+        try:
+            yield
+        finally:
+            if self.process is not None:
+                self.stop(signal.SIGKILL)
+
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(with_signal)
@@ -102,22 +113,9 @@ class Running:
     @contextlib.asynccontextmanager
     async def client(self, user: str) -> AsyncIterator[Client]:
         """A session of asyncua's client over Basic256Sha256 SignAndEncrypt; its certificate is trusted."""
-        uri = "urn:localhost:enose:test-client"
-        folder = self.data.parent / "client"
-        folder.mkdir(exist_ok=True)
-        key_file, certificate_file = folder / "key.pem", folder / "certificate.der"
-        if not key_file.exists():
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            key_file.write_bytes(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-            )
-            certificate = self_signed(key, uri, [socket.gethostname()], name="test client")
-            certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
-        self.trust(certificate_file)
+        certificate_file, key_file = self.credentials()
         client = Client(self.endpoint, timeout=30)
-        client.application_uri = uri
+        client.application_uri = CLIENT_URI
         await client.set_security(
             SecurityPolicyBasic256Sha256,
             str(certificate_file),
@@ -128,6 +126,23 @@ class Running:
         client.set_password(self.passwords[user])
         async with client:
             yield client
+
+    def credentials(self) -> tuple[Path, Path]:
+        """Certificate and key of the test client; made, and trusted by the server, at the first call."""
+        folder = self.data.parent / "client"
+        folder.mkdir(exist_ok=True)
+        key_file, certificate_file = folder / "key.pem", folder / "certificate.der"
+        if not key_file.exists():
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            key_file.write_bytes(
+                key.private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+            )
+            certificate = self_signed(key, CLIENT_URI, [socket.gethostname()], name="test client")
+            certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
+        self.trust(certificate_file)
+        return certificate_file, key_file
 
     def trust(self, certificate: Path) -> None:
         target = self.data / "pki" / "trusted" / "certs" / certificate.name
@@ -141,9 +156,5 @@ def running(config: Path, data: Path, users: Mapping[str, str | Sequence[str]]) 
     server = Running(config, data)
     for name, roles in users.items():
         server.add_user(name, *([roles] if isinstance(roles, str) else roles))
-    server.start()
-    try:
+    with server.started():
         yield server
-    finally:
-        if server.process is not None:
-            server.stop(signal.SIGKILL)
