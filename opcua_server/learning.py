@@ -2,7 +2,8 @@
 
 A lot is one of
 
-    STREAM=FILE.csv            a recording, played as `enose device --replay` plays it
+    STREAM=FILE.csv            a recording, played as `enose device --replay` plays it: the columns named as the
+                               channels, or all that measure, in their order
     STREAM=SCENARIO[@LOT]      simulated: a scenario's name or file; LOT numbers the lots (default: their order)
     BATCH                      what was recorded while this batch ran
     START/END                  what was recorded between two instants (ISO 8601)
@@ -32,7 +33,7 @@ from historian import schema
 from historian.query import Reader
 from nodesets.errors import InvalidArgument, NoData
 from nodesets.model import Cause, Floats, Frame, Phase
-from opcua_server.device.replay import Replay, load_recording
+from opcua_server.device.replay import Recording, Replay, load_recording
 from opcua_server.drivers.physics import cycles, find_scenario, load_scenario
 
 SECOND = 1_000_000_000
@@ -135,17 +136,31 @@ def _files(plant: Plant, lots: Sequence[str], phases: Sequence[int]) -> Iterator
 
 
 def _played(plant: Plant, device: Device, path: Path, phases: Sequence[int]) -> Iterator[Measured]:
-    recording = load_recording(path)
+    recording = _recording(device, path)
     rows = None if recording.phases is not None else _three(phases)
     replay = Replay(recording, phases=rows)
+    seconds = _seconds_of_a_row(device, rows)
     columns = Columns([c.point for c in device.columns(plant.registers(device))], plant.registers(device).word_order)
     for step in range(recording.rows):
         state = replay.at(step)
         if state is not None:
             registers = image()
             columns.encode(state.row(device), registers)
-            values, _ = columns.decode(registers)  # as a register holds it: float32
-            yield Measured(int(step * device.period * SECOND), values, state.phase, state.cycle)
+            values, absent = columns.decode(registers)  # as a register holds it: float32
+            values[absent] = np.nan
+            yield Measured(round(step * seconds * SECOND), values, state.phase, state.cycle)
+
+
+def _recording(device: Device, path: Path) -> Recording:
+    recording = load_recording(path)
+    names = [c.id for c in device.channels]
+    return load_recording(path, names) if set(names) <= set(recording.names) else recording
+
+
+def _seconds_of_a_row(device: Device, phases: tuple[int, int, int] | None) -> float:
+    """A stream's cycle lies over the rows of a recording's; rows with phases of their own are a poll each."""
+    stream = device.streams[0]
+    return (stream.baseline + stream.exposure + stream.purge) / sum(phases) if phases else device.period
 
 
 def _three(phases: Sequence[int]) -> tuple[int, int, int]:
