@@ -229,6 +229,8 @@ class Device(Model):
     def _consistent(self) -> Self:
         if self.timeout > self.period:
             raise ValueError(f"timeout {self.timeout:g} s is longer than the period {self.period:g} s")
+        if (self.driver == "simulator") != (self.scenario is not None):
+            raise ValueError("a scenario belongs to the driver `simulator`, and to no other")
         for what, names in (
             ("channel", [c.id for c in self.channels]),
             ("environment quantity", [str(e.quantity) for e in self.environment]),

@@ -85,6 +85,11 @@ def test_a_timeout_longer_than_the_period_is_refused():
     assert mistakes(ONE + "    period: 0.1\n    timeout: 0.5\n") == [(3, "devices[0]")]
 
 
+def test_a_simulator_needs_a_scenario_and_a_real_device_has_none():
+    assert mistakes(ONE + "    driver: simulator\n") == [(3, "devices[0]")]
+    assert mistakes(ONE + "    scenario: coffee_a\n") == [(3, "devices[0]")]
+
+
 def test_python_tags_are_not_carried_out():
     with pytest.raises(ConfigurationError):
         parse("devices: !!python/object/apply:os.getcwd []\n")
