@@ -103,9 +103,10 @@ def silence() -> None:
 class ChannelError(Exception):
     """The connection ends with an ERR message of this status; the text is for our log alone."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, kind: str = "channel") -> None:
         super().__init__(reason)
         self.status = status
+        self.kind = kind
 
 
 class Services(Protocol):
@@ -259,8 +260,7 @@ class Channel(UaProcessor):  # type: ignore[misc]
         try:
             self._services.check_certificate(self.certificate)
         except CertificateRefused as error:
-            self._services.refused("certificate", self, str(error))
-            raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error)) from error
+            raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error), "certificate") from error
 
     def _expire_in(self, seconds: float) -> None:
         if self._expiry is not None:
@@ -368,19 +368,19 @@ class Connection(OPCUAProtocol):  # type: ignore[misc]
         try:
             return bool(await super()._process_one_msg(header, buf))
         except ChannelError as error:
-            self._refuse(error.status, str(error))
+            self._refuse(error.status, str(error), error.kind)
             return False
         except UNREADABLE as error:
             self._refuse(ua.StatusCodes.BadDecodingError, f"{type(error).__name__}: {error}")
             return False
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, status: int, reason: str, kind: str = "channel") -> None:
         """ERR, then close (Part 6 7.1.5). The peer learns the code, our log the reason."""
         self._received.clear()
         if self.transport is None or self.transport.is_closing():
             return
         if self.processor is not None:
-            self._services.refused("channel", self.processor, reason)
+            self._services.refused(kind, self.processor, reason)
         error = ua.ErrorMessage(ua.StatusCode(status), None)
         self.transport.write(uatcp_to_binary(ua.MessageType.Error, error))
         self.transport.close()
