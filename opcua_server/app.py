@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import getpass
 import ipaddress
 import json
@@ -211,7 +212,10 @@ async def _serve(plant: Plant, data_dir: Path, ready: Callable[[str], None]) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    gc.disable()  # nearly all that is made until the server is ready stays for good: nothing to collect, now or later
     async with running(plant, data_dir) as server:
+        gc.freeze()
+        gc.enable()
         ready(server.url)
         log.info("ready at %s", server.url)
         await stop.wait()

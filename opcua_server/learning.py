@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analytics import features, learning
+from analytics import features
 from analytics.cycles import CycleAssembler
 from analytics.features import Features
 from analytics.registry import ProductModel
@@ -64,6 +64,8 @@ def learn(
     `phases` are the rows of baseline, exposure and purge of a recording without a phase column.
     Raises InvalidArgument, NoData, ConfigurationError.
     """
+    from analytics import learning  # brings scipy, which the process that serves never needs
+
     found: dict[str, list[tuple[str, Features]]] = defaultdict(list)
     for stream, lot, rows in _files(plant, lots, phases):
         found[stream] += [(lot, f) for f in _features(_device(plant, stream), plant, rows)]
