@@ -79,7 +79,9 @@ def command(config: Path, data_dir: Path, what: str, /, **arguments: object) -> 
 
 
 def show(rows: list[Mapping[str, object]], *columns: str) -> None:
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a thumbprint cut short cannot be compared
     for row in rows:
         table.add_row(*(str(row[c]) for c in columns))
     out.print(table)
