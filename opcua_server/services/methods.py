@@ -26,6 +26,8 @@ Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
 Allowed = Callable[[Caller], bool]
 
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
+HAS_OPTIONAL_INPUT = ua.NodeId(131)
+"""HasOptionalInputArgumentDescription (Part 3 7.25): it names an argument a call may leave out."""
 INTEGERS = {
     ua.VariantType.SByte: (-(2**7), 2**7 - 1),
     ua.VariantType.Byte: (0, 2**8 - 1),
@@ -143,12 +145,12 @@ class Methods:
 
     def _arguments(self, method_id: Any, given: list[Any]) -> tuple[Any, ...]:
         declared = self._space.property(method_id, "InputArguments") or []
-        if len(given) < len(declared):
+        if len(given) < len(declared) - self._optional(method_id):
             raise Fault(ua.StatusCodes.BadArgumentsMissing)
         if len(given) > len(declared):
             raise Fault(ua.StatusCodes.BadTooManyArguments)
         values, codes = [], []
-        for argument, variant in zip(declared, given, strict=True):
+        for argument, variant in zip(declared, given, strict=False):  # what is left out has the handler's default
             try:
                 values.append(coerce(variant, self._space.built_in(argument.DataType), argument.ValueRank))
                 codes.append(0)
@@ -157,6 +159,11 @@ class Methods:
         if any(codes):
             raise InvalidArgument("argument of the wrong type", codes)
         return tuple(values)
+
+    def _optional(self, method_id: Any) -> int:
+        """How many of the last arguments may be left out (Part 3 5.7.3)."""
+        references = self._space.references(method_id)
+        return sum(r.IsForward and r.ReferenceTypeId == HAS_OPTIONAL_INPUT for r in references)
 
     def _outputs(self, method_id: Any, outputs: Sequence[Any]) -> list[Any]:
         declared = self._space.property(method_id, "OutputArguments") or []

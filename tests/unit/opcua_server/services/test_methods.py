@@ -16,6 +16,7 @@ from nodesets.errors import InvalidState, OutOfRange
 from nodesets.model import Caller, Role
 from opcua_server.services.limits import Limits
 from opcua_server.services.methods import INTEGERS, Mismatch, coerce
+from opcua_server.services.nodes import SITE_NS
 from tests.conformance.opcua import Bench, Raw, nid
 
 CODES = ua.StatusCodes
@@ -93,6 +94,29 @@ async def test_each_wrong_argument_has_its_own_code(raw: Raw, calls: Calls) -> N
     array = await raw.method("Double", ua.Variant([1], T.UInt32), ua.Variant(1.0, T.Float))
     assert [c.value for c in array.InputArgumentResults] == [CODES.BadTypeMismatch, 0]
     assert len(calls.seen) == before
+
+
+@anyio
+async def test_an_argument_described_as_optional_may_be_left_out(raw: Raw, calls: Calls, bench: Bench) -> None:
+    # Part 3 5.7.3, decision 2: scripts written before OnBehalfOf existed go on working, and nothing else is optional.
+    part = bench.server.asyncua.get_node(nid("Part"))
+    texts = [
+        ua.Argument(Name=name, DataType=ua.NodeId(ua.ObjectIds.String), ValueRank=-1) for name in ("Reason", "Optional")
+    ]
+    method = await part.add_method(nid("Part.Short"), ua.QualifiedName("Short", SITE_NS), None, texts, [])
+    described = await part.add_variable(nid("Part.Short.Optional"), ua.QualifiedName("Optional", SITE_NS), "")
+    await method.add_reference(described, ua.NodeId(131))
+
+    async def short(_caller: Caller, _object: ua.NodeId, arguments: tuple[Any, ...]) -> Sequence[Any]:
+        calls.seen.append((_caller, _object, arguments))
+        return ()
+
+    bench.server.link_method(nid("Part.Short"), short, lambda c: True)
+    given = [ua.Variant(text, T.String) for text in ("because", "anna", "more")]
+    for count, expected in ((0, CODES.BadArgumentsMissing), (1, 0), (2, 0), (3, CODES.BadTooManyArguments)):
+        assert (await raw.method("Short", *given[:count])).StatusCode.value == expected
+    assert [arguments for _, _, arguments in calls.seen[-2:]] == [("because",), ("because", "anna")]
+    await bench.server.asyncua.delete_nodes([method, described])
 
 
 @anyio
