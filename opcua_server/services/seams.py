@@ -107,6 +107,8 @@ class ChannelError(Exception):
         super().__init__(reason)
         self.status = status
         self.kind = kind
+        self.answered = False
+        """The peer has its answer already; only the close is left."""
 
 
 class Services(Protocol):
@@ -225,12 +227,26 @@ class Channel(UaProcessor):  # type: ignore[misc]
             raise ChannelError(ua.StatusCodes.BadSecurityPolicyRejected, f"policy {uri!r} is not offered")
 
     def _open(self, message: Any) -> None:
-        """OpenSecureChannel (Part 4 5.6.2): its sender has just proven to own the certificate in it."""
+        """OpenSecureChannel (Part 4 5.6.2): its sender has just proven to own the certificate in it.
+
+        From here on a refusal is a ServiceFault, secured like the response would be, then the close (Part 6 6.7.4).
+        """
         try:
             request = struct_from_binary(ua.OpenSecureChannelRequest, message.body())
         except UNREADABLE as error:
             raise ChannelError(ua.StatusCodes.BadDecodingError, str(error)) from error
-        parameters = request.Parameters
+        handle, sequence = request.RequestHeader.RequestHandle, message.SequenceHeader()
+        try:
+            response = self._opened(message, request.Parameters)
+        except ChannelError as error:
+            fault = ua.ServiceFault()
+            fault.ResponseHeader.ServiceResult = ua.StatusCode(error.status)
+            self.send_response(handle, sequence, fault, ua.MessageType.SecureOpen)
+            error.answered = True
+            raise
+        self.send_response(handle, sequence, response, ua.MessageType.SecureOpen)
+
+    def _opened(self, message: Any, parameters: Any) -> Any:
         renew = parameters.RequestType == ua.SecurityTokenRequestType.Renew
         if renew != self._connection.is_open():
             raise ChannelError(ua.StatusCodes.BadRequestTypeInvalid, f"{parameters.RequestType!r} at the wrong time")
@@ -244,9 +260,7 @@ class Channel(UaProcessor):  # type: ignore[misc]
         response = ua.OpenSecureChannelResponse()
         response.Parameters = self._connection.open(parameters, self.iserver)
         self._expire_in(lifetime * 1.25)
-        self.send_response(
-            request.RequestHeader.RequestHandle, message.SequenceHeader(), response, ua.MessageType.SecureOpen
-        )
+        return response
 
     def _select(self, algorithm: Any, mode: Any) -> None:
         try:
@@ -368,21 +382,22 @@ class Connection(OPCUAProtocol):  # type: ignore[misc]
         try:
             return bool(await super()._process_one_msg(header, buf))
         except ChannelError as error:
-            self._refuse(error.status, str(error), error.kind)
+            self._refuse(error.status, str(error), error.kind, answered=error.answered)
             return False
         except UNREADABLE as error:
             self._refuse(ua.StatusCodes.BadDecodingError, f"{type(error).__name__}: {error}")
             return False
 
-    def _refuse(self, status: int, reason: str, kind: str = "channel") -> None:
+    def _refuse(self, status: int, reason: str, kind: str = "channel", *, answered: bool = False) -> None:
         """ERR, then close (Part 6 7.1.5). The peer learns the code, our log the reason."""
         self._received.clear()
         if self.transport is None or self.transport.is_closing():
             return
         if self.processor is not None:
             self._services.refused(kind, self.processor, reason)
-        error = ua.ErrorMessage(ua.StatusCode(status), None)
-        self.transport.write(uatcp_to_binary(ua.MessageType.Error, error))
+        if not answered:
+            error = ua.ErrorMessage(ua.StatusCode(status), None)
+            self.transport.write(uatcp_to_binary(ua.MessageType.Error, error))
         self.transport.close()
 
 

@@ -132,7 +132,8 @@ async def serve(data_dir: Path, limits: Limits | None = None, users: Users | Non
     """A server on a free port that trusts `application()`, with a small plant in it."""
     told: list[tuple[str, Caller, str, Mapping[str, str]]] = []
     users = users or Users()
-    identity = security.Identity(security.self_signed(key(99), SERVER_URI, ["localhost"], [HOST]), key(99))
+    own = key(99, security.KEY_BITS)
+    identity = security.Identity(security.self_signed(own, SERVER_URI, ["localhost"], [HOST]), own)
     server = UaServer(
         identity=identity,
         trust=security.TrustStore(data_dir),
@@ -279,8 +280,8 @@ class Raw:
         for name, value in further.items():
             setattr(parameters, name, value)
         request = ua.OpenSecureChannelRequest(Parameters=parameters)
-        self.write(request, ua.MessageType.SecureOpen)
-        response = struct_from_binary(ua.OpenSecureChannelResponse, (await self._message()).body())
+        response = await self.answer(self.write(request, ua.MessageType.SecureOpen), "OpenSecureChannelResponse")
+        response.ResponseHeader.ServiceResult.check()
         self.connection.set_channel(response.Parameters, parameters.RequestType, parameters.ClientNonce)
         return response.Parameters
 

@@ -110,7 +110,9 @@ async def test_policy_none_inside_a_secured_opening_is_refused(bench: Bench) -> 
 async def test_an_untrusted_certificate_opens_no_channel_and_waits_in_rejected(bench: Bench) -> None:
     stranger = application(1, "urn:test:stranger", "stranger/../../x")
     async with Raw(bench, stranger) as raw:
+        # Part 6 6.7.4: a secured ServiceFault, since an ERR is a bare closed socket to node-opcua and the CTT.
         assert await refusal(raw.open()) == CODES.BadSecurityChecksFailed
+        assert await raw.reader.read() == b""
     trust = bench.server._trust
     assert stranger.thumbprint in {c.thumbprint for c in trust.list_rejected()}
     assert await refusal_of_channel(bench, stranger) == CODES.BadSecurityChecksFailed  # seen is not trusted
@@ -508,8 +510,9 @@ async def test_an_open_channel_is_not_issued_again(bench: Bench) -> None:
         request.Parameters.RequestType = ua.SecurityTokenRequestType.Issue
         request.Parameters.SecurityMode = ua.MessageSecurityMode.SignAndEncrypt
         request.Parameters.ClientNonce = secrets.token_bytes(32)
-        raw.write(request, ua.MessageType.SecureOpen)
-        assert await refusal(raw._message()) == CODES.BadRequestTypeInvalid
+        answer = await raw.answer(raw.write(request, ua.MessageType.SecureOpen), "OpenSecureChannelResponse")
+        assert answer.ResponseHeader.ServiceResult.value == CODES.BadRequestTypeInvalid
+        assert await raw.reader.read() == b""
 
 
 async def test_a_tampered_message_ends_the_connection(bench: Bench) -> None:
