@@ -1,7 +1,7 @@
 """What the methods of `nodesets.methods.METHODS` do: a row, a function (site, caller, owner, *arguments) -> outputs.
 
-checked by services (count, types, roles) -> intent logged where something outside the database is done
--> handler -> outcome logged -> what changed is shown
+checked by services (count, types, roles), a refusal logged -> intent logged where something outside the database is
+done -> handler -> outcome logged -> what changed is shown
 """
 
 import json
@@ -471,7 +471,13 @@ def _link(
         _tell(site, action, at, f"{action} Good")
         return outputs
 
-    server.link_method(method, answer, lambda caller: policy.allowed(caller, action))
+    async def refused(caller: Caller, called: ua.NodeId, status: int) -> None:
+        """Without the arguments: which of them is a secret is not known before they fit."""
+        at, outcome = owner(called), ua.StatusCode(status).name
+        await log_call(site, caller, action, at, {}, outcome)
+        _tell(site, action, at, f"{action} {outcome}")
+
+    server.link_method(method, answer, lambda caller: policy.allowed(caller, action), refused)
 
 
 def _loggable(argument: Any) -> Any:

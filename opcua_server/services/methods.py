@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
 """(caller, object id, arguments as plain Python values) -> outputs, Variants or plain values of the declared types."""
 Allowed = Callable[[Caller], bool]
+Refused = Callable[[Caller, Any, int], Awaitable[None]]
+"""(caller, object id, StatusCode): told of a call that was not let through to the handler, before it is answered."""
 
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
 HAS_OPTIONAL_INPUT = ua.NodeId(131)
@@ -50,6 +52,11 @@ class Mismatch(Exception):
 class Link:
     handler: Handler
     allowed: Allowed
+    refused: Refused
+
+
+async def untold(_caller: Caller, _object_id: Any, _status: int) -> None:
+    """`Refused` of a method whose refusals nobody needs to know."""
 
 
 class Methods:
@@ -57,11 +64,11 @@ class Methods:
         self._space = space
         self._links: dict[Any, Link] = {}
 
-    def link(self, method_id: Any, handler: Handler, allowed: Allowed) -> None:
+    def link(self, method_id: Any, handler: Handler, allowed: Allowed, refused: Refused = untold) -> None:
         """Raises LookupError when there is no such method node."""
         if self._space.node_class(method_id) != ua.NodeClass.Method:
             raise LookupError(f"{method_id.to_string()} is not a method")
-        self._links[method_id] = Link(handler, allowed)
+        self._links[method_id] = Link(handler, allowed, refused)
 
     def executable(self, caller: Caller, method_id: Any) -> bool:
         """UserExecutable: the method does something, and this caller may."""
@@ -73,9 +80,7 @@ class Methods:
         arguments: list[Any] = list(request.InputArguments or [])
         try:
             link = self._find(request.ObjectId, request.MethodId)
-            if not link.allowed(caller):
-                raise Fault(ua.StatusCodes.BadUserAccessDenied)
-            values = self._arguments(request.MethodId, arguments)
+            values = await self._admitted(link, caller, request, arguments)
             outputs = await link.handler(caller, request.ObjectId, values)
             return ua.CallMethodResult(OutputArguments=self._outputs(request.MethodId, outputs))
         except Fault as fault:
@@ -89,6 +94,16 @@ class Methods:
             # A handler's mistake is the answer to its own call, so that calls before it in the request keep theirs.
             log.exception("method %s failed", request.MethodId.to_string())
             return ua.CallMethodResult(StatusCode=status(ua.StatusCodes.BadInternalError))
+
+    async def _admitted(self, link: Link, caller: Caller, request: Any, given: list[Any]) -> tuple[Any, ...]:
+        """Arguments of a call that may be made. Raises Fault, InvalidArgument."""
+        try:
+            if not link.allowed(caller):
+                raise Fault(ua.StatusCodes.BadUserAccessDenied)
+            return self._arguments(request.MethodId, given)
+        except (Fault, InvalidArgument) as refusal:
+            await link.refused(caller, request.ObjectId, refusal.status)
+            raise
 
     # -- which handler
 

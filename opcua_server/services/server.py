@@ -17,7 +17,7 @@ from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
-from opcua_server.services.methods import Allowed, Handler, Methods
+from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
 from opcua_server.services.seams import Channel, Listener, check_version, make_server, policy_factories, silence
 from opcua_server.services.server_object import PRODUCT_URI, ServerObject
@@ -206,12 +206,13 @@ class UaServer:
 
     # -- what the plant uses
 
-    def link_method(self, method_id: Any, handler: Handler, allowed: Allowed) -> None:
+    def link_method(self, method_id: Any, handler: Handler, allowed: Allowed, refused: Refused = untold) -> None:
         """Answer calls of a method, of a type's for all its instances. Raises LookupError without such a node.
 
-        The handler gets (caller, object id, arguments) after all checks; `allowed` is also the UserExecutable answer.
+        The handler gets (caller, object id, arguments) after all checks; `refused` is told of calls that did not pass
+        them. `allowed` is also the UserExecutable answer.
         """
-        self._methods.link(method_id, handler, allowed)
+        self._methods.link(method_id, handler, allowed, refused)
 
     def write(self, node: str, value: Any, code: int, source_time: int, server_time: int) -> None:
         """Show a value: `node` is its string id in ns=3, `value` a Variant or None for null, times ns UTC.

@@ -149,6 +149,26 @@ async def test_permission_comes_before_arguments_and_shows_in_user_executable(
 
 
 @anyio
+async def test_a_call_that_is_not_let_through_is_told_before_it_is_answered(
+    bench: Bench, raw: Raw, calls: Calls
+) -> None:
+    # Every call is on record, whatever became of it (compliance R12; information model 1.6: success and failure).
+    told: list[tuple[str, ua.NodeId, int]] = []
+
+    async def refused(caller: Caller, object_id: ua.NodeId, status: int) -> None:
+        told.append((caller.user, object_id, status))
+
+    bench.server.link_method(nid("Part.Forbidden"), calls.double, lambda c: Role.QA in c.roles, refused)
+    bench.server.link_method(nid("Part.Double"), calls.double, lambda c: True, refused)
+    await raw.method("Forbidden")
+    await raw.method("Double")
+    await raw.method("Double", ua.Variant("one", T.String), ua.Variant(1.0, T.Float))
+    await raw.method("Double", ua.Variant(1, T.UInt32), ua.Variant(1.0, T.Float))
+    codes = (CODES.BadUserAccessDenied, CODES.BadArgumentsMissing, CODES.BadInvalidArgument)
+    assert told == [("anna", nid("Part"), code) for code in codes]
+
+
+@anyio
 async def test_each_error_is_the_answer_to_its_own_call(raw: Raw, calls: Calls) -> None:
     codes = {12: 0, 13: CODES.BadInvalidState, 14: CODES.BadOutOfRange, 15: CODES.BadInternalError}
     requests = [
