@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from asyncua import ua
 
-from analytics.features import Features
-from analytics.fingerprint import FAR, Fingerprint, Judgement, score
+from analytics.features import Features, is_ratio
+from analytics.fingerprint import FAR, Fingerprint, Judgement
 from config.schema import Device, Plant, StatusBit
 from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
@@ -77,11 +77,12 @@ class Publisher:
 
     # Values of frames
 
-    def show(self, frame: Frame, row: Row, data_quality: float) -> None:  # noqa: ARG002 - part of the sink's contract
+    def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed: its tags, vectors and states."""
         to = self._devices[row.group]
         device = to.device
-        values = (self._tags(to, row), self._array(to, row), self._acquisition(device, frame, row))
+        quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
+        values = ((quality,), self._tags(to, row), self._array(to, row), self._acquisition(device, frame, row))
         self._nodes.write_many(chain(*values, self._state(device, frame)), row.source_time, row.received_time)
 
     def _tags(self, to: _Device, row: Row) -> Iterator[Value]:
@@ -143,11 +144,17 @@ class Publisher:
     # Cycles and results
 
     def cycle(self, stream: str, cycle: Features) -> None:
-        """An exposure has ended: baseline and normalised response of each channel."""
-        device, now = stream.split(".")[0], self._clock.now()
-        for i, channel in enumerate(cycle.channels):
-            for name, values in (("Baseline", cycle.baseline), ("NormalizedValue", cycle.normalized)):
-                self.number(f"{device}.Array.{channel}.{name}", float(values[i]), now)
+        """An exposure has ended: baseline of each channel, and the normalised response where there is a ratio."""
+        to, now = self._devices[stream.split(".")[0]], self._clock.now()
+        device = to.device.id
+        ratios = [c for c in to.device.channels if is_ratio(c.technology)]
+        for name, value in zip(cycle.channels, cycle.baseline.tolist(), strict=True):
+            self.number(f"{device}.Array.{name}.Baseline", value, now)
+        normalized = dict(zip(cycle.channels, cycle.normalized.tolist(), strict=True))
+        for channel in ratios:
+            self.number(f"{device}.Array.{channel.id}.NormalizedValue", normalized[channel.id], now)
+        if not ratios:
+            return
         vector = ua.Variant(cycle.normalized.tolist(), ua.VariantType.Double)
         known = 0 if np.isfinite(cycle.normalized).any() else NO_DATA
         self._nodes.write(f"{device}.Array.NormalizedVector", vector if known == 0 else None, known, now, now)
@@ -164,7 +171,7 @@ class Publisher:
         now = self._clock.now()
         limits = {
             "ScoreLow": product.score_limit if product else math.nan,
-            "ScoreLowLow": score(1 / (product.reference_count + 1)) if product else math.nan,
+            "ScoreLowLow": product.score_floor if product else math.nan,
             "AnomalyHigh": 0.5 if product else math.nan,
             "AnomalyHighHigh": FAR / (1 + FAR) if product else math.nan,
         }
