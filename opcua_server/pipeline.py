@@ -270,8 +270,13 @@ def _row(frame: Frame, validated: validation.Validated) -> Row:
     status = Quality.GOOD if answered else Quality.BAD_NO_COMMUNICATION
     return Row(
         group=frame.device,
-        source_time=validated.time,
-        received_time=frame.received_time,
+        source_time=_shown(validated.time),
+        received_time=_shown(frame.received_time),
         values=np.concatenate([validated.values, acquisition]),
         status=np.concatenate([validated.status, np.array([status, status], np.uint32)]),
     )
+
+
+def _shown(time: int) -> int:
+    """The time to 100 ns, as clients see it: what they ask the history for is then what was recorded."""
+    return time // 100 * 100
