@@ -46,7 +46,7 @@ def device(port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @dataclass
@@ -106,13 +106,17 @@ class Running:
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(with_signal)
-        code = self.process.wait(START_SECONDS)
+        self.process.communicate(timeout=START_SECONDS)
+        code = self.process.returncode
         self.process = None
         return code
 
     @contextlib.asynccontextmanager
-    async def client(self, user: str) -> AsyncIterator[Client]:
-        """A session of asyncua's client over Basic256Sha256 SignAndEncrypt; its certificate is trusted."""
+    async def client(self, user: str | None) -> AsyncIterator[Client]:
+        """A session of asyncua's client over Basic256Sha256 SignAndEncrypt; its certificate is trusted.
+
+        None: anonymous.
+        """
         certificate_file, key_file = self.credentials()
         client = Client(self.endpoint, timeout=30)
         client.application_uri = CLIENT_URI
@@ -122,8 +126,9 @@ class Running:
             str(key_file),
             server_certificate=str(self.data / "pki" / "own" / "certs" / "enose.der"),
         )
-        client.set_user(user)
-        client.set_password(self.passwords[user])
+        if user is not None:
+            client.set_user(user)
+            client.set_password(self.passwords[user])
         async with client:
             yield client
 
