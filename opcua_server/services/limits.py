@@ -27,6 +27,15 @@ class Limits:
     continuation_points: int = 32
     """Of one session, for Browse and for HistoryRead each."""
 
+    nesting: int = 100
+    """Levels of Variants and structures in each other (Part 6 5.2.2.12); the decoder calls itself for each."""
+    string: int = 65_536
+    """Bytes of one String or ByteString."""
+    array: int = 65_536
+    """Elements of one array."""
+    elements: int = 65_536
+    """Objects the decoder makes of one request, at 3 us each: two megabytes of null Variants would be two million."""
+
     operations: int = 10_000
     """Nodes or items in one request, published as every OperationLimit but the next three."""
     method_calls: int = 100
