@@ -180,10 +180,6 @@ def _not_logged(done: "Future[int]") -> None:
         log.error("security event not recorded: %s", error)
 
 
-def _versions(plant: Plant) -> dict[str, str]:
-    return {"software": version("enose"), "configuration": digest(plant), "python": sys.version.split()[0]}
-
-
 def _groups(plant: Plant) -> dict[str, list[str]]:
     """Columns of every recorded group: devices' frames and streams' results."""
     groups = {d.id: [t.node for t in d.tags(plant.registers(d))] for d in plant.devices}
@@ -248,7 +244,12 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
-        await records.log(SERVICE, "service.start", f"site/{plant.site.id}", _versions(plant))
+        name = f"site/{plant.site.id}"
+        await records.log(
+            SERVICE, "service.start", name, {"software": version("enose"), "python": sys.version.split()[0]}
+        )
+        await records.log(SERVICE, "configuration.load", name, {"digest": digest(plant), "demo": plant.site.demo})
+        stack.push_async_callback(records.log, SERVICE, "service.stop", name, None)
         await site.refresh_all()
         await server.start()
         stack.push_async_callback(server.stop, SHUTDOWN_SECONDS)

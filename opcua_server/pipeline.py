@@ -51,7 +51,7 @@ class _Watch:
     channels: tuple[features.ChannelKind, ...]
     last: validation.Validated
     simulated: bool = False
-    doubts: StatusBit = StatusBit(0)
+    doubts: int = 0
     """What the device said of itself during this cycle that leaves its measurement undecidable."""
 
 
@@ -140,12 +140,12 @@ class Pipeline:
         self._sink.show(frame, row, validated.data_quality)
         n = len(frame.values)
         if frame.phase in (Phase.BASELINE, Phase.EXPOSURE):
-            watch.doubts |= StatusBit(frame.flags)
+            watch.doubts |= frame.flags
         cycle = watch.assembler.add(row.source_time, row.values[:n], row.status[:n], frame.phase, frame.cycle)
         if cycle is not None:
-            why = ", ".join(text for bit, text in DOUBTS.items() if bit in watch.doubts)
+            why = ", ".join(text for bit, text in DOUBTS.items() if bit & watch.doubts)
             self._judge(watch, replace(cycle, defect=cycle.defect or why))
-            watch.doubts = StatusBit(0)
+            watch.doubts = 0
 
     def _judge(self, watch: _Watch, cycle: Cycle) -> None:
         stream = f"{watch.device.id}.{watch.device.streams[0].id}"
@@ -238,11 +238,12 @@ def result_findings(
         },
     )
     low = result.score < product.score_limit
+    lowest = result.score <= product.score_floor
     return anomaly, Finding(
         kind="QualityScoreLow",
         source=result.stream,
         time=result.stopped,
-        level=("LowLow" if far else "Low") if low else "",
+        level=("LowLow" if lowest else "Low") if low else "",
         value=result.score,
         limit=product.score_limit,
         text=f"{result.stream}: quality score {result.score:.1f} (limit {product.score_limit:.1f}){batch}",
@@ -269,8 +270,13 @@ def _row(frame: Frame, validated: validation.Validated) -> Row:
     status = Quality.GOOD if answered else Quality.BAD_NO_COMMUNICATION
     return Row(
         group=frame.device,
-        source_time=validated.time,
-        received_time=frame.received_time,
+        source_time=_shown(validated.time),
+        received_time=_shown(frame.received_time),
         values=np.concatenate([validated.values, acquisition]),
         status=np.concatenate([validated.status, np.array([status, status], np.uint32)]),
     )
+
+
+def _shown(time: int) -> int:
+    """The time to 100 ns, as clients see it: what they ask the history for is then what was recorded."""
+    return time // 100 * 100

@@ -111,6 +111,8 @@ class Condition:
     last_severity: int = 1
     event_id: bytes = b""
     """Of the newest notification; Acknowledge must name it."""
+    answered: bytes = b""
+    """The notification that was acknowledged last."""
     time: int = 0
     """When this state was entered, ns UTC."""
     active_since: int = 0
@@ -182,13 +184,15 @@ class Alarms:
 
     def acknowledge(self, node: str, event_id: bytes, comment: str, user: str, now: int) -> Condition:
         """Part 9 5.7.3. Raises EventIdUnknown, AlreadyAcknowledged, ConditionDisabled, InvalidArgument (no comment)."""
+        if event_id and event_id == self[node].answered:
+            raise AlreadyAcknowledged(f"{node}: this notification is acknowledged already")
         condition = self._addressed(node, event_id)
         after = TRANSITIONS[condition.state].get(Trigger.ACKNOWLEDGE)
         if after is None:
             raise AlreadyAcknowledged(f"{node} is acknowledged already")
         if condition.kind.gmp and not comment.strip():
             raise InvalidArgument(f"{node} is a GMP alarm: acknowledging it needs a comment")
-        return self._store(_commented(replace(condition, state=after, time=now), comment, user, now))
+        return self._store(_commented(replace(condition, state=after, time=now, answered=event_id), comment, user, now))
 
     def add_comment(self, node: str, event_id: bytes, comment: str, user: str, now: int) -> Condition:
         """Part 9 5.5.6. Raises EventIdUnknown, ConditionDisabled, InvalidArgument (empty comment)."""

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from asyncua import ua
 
+from analytics.features import is_ratio
 from config.load import digest
 from config.schema import Channel, Device, Line, Plant, Stream
 from nodesets.errors import ConfigurationError, Mistake
@@ -224,10 +225,12 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
         if node.startswith(f"{device.id}.Environment.")
     }
     lengths = len(device.channels)
+    ratio = any(is_ratio(c.technology) for c in device.channels)
+    vectors = frozenset({"Array.NormalizedVector"} if ratio else ())
     low, high = min(c.range[0] for c in device.channels), max(c.range[1] for c in device.channels)
     units = {c.unit for c in device.channels}
     yield Instance(
-        template=template("EnoseDeviceType", frozenset(under), _below(device.id, under, history)),
+        template=template("EnoseDeviceType", frozenset(under) | vectors, _below(device.id, under, history)),
         prefix=device.id,
         parent=site("ENose.Devices"),
         values={
@@ -239,7 +242,7 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
             **{k: v for path, tag in under.items() for k, v in _measured(path, tag).items()},
         },
         descriptions={"": device.title or device.id, **{path: tag.description for path, tag in under.items()}},
-        lengths={"Array.ChannelIds": lengths, "Array.SensorVector": lengths, "Array.NormalizedVector": lengths},
+        lengths=dict.fromkeys(("Array.ChannelIds", "Array.SensorVector", *vectors), lengths),
     )
     for channel in device.channels:
         yield _channel(device, channel, columns)
@@ -261,9 +264,10 @@ def _measured(path: str, tag: Tag) -> dict[str, ua.Variant]:
 def _channel(device: Device, channel: Channel, columns: Mapping[str, Tag]) -> Instance:
     prefix = f"{device.id}.Array.{channel.id}"
     value, heater = columns[f"{prefix}.SensorValue"], columns.get(f"{prefix}.HeaterTemperature")
-    paths = frozenset({"HeaterTemperature"} if heater else ())
+    recorded_paths = frozenset({"HeaterTemperature"} if heater else ())
+    ratio = frozenset({"NormalizedValue"} if is_ratio(channel.technology) else ())
     return Instance(
-        template=template("EnoseChannelType", paths, paths | {"SensorValue"}),
+        template=template("EnoseChannelType", recorded_paths | ratio, recorded_paths | {"SensorValue"}),
         prefix=prefix,
         parent=site(f"{device.id}.Array"),
         values={
