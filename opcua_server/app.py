@@ -298,6 +298,8 @@ def _server(records: Records) -> UaServer:
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
         on_security=records.log_security,
+        none=plant.security.none,
+        anonymous=plant.security.anonymous,
     )
 
 

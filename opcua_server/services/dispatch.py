@@ -85,7 +85,10 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        none: bool,
     ) -> None:
+        """`none`: sessions need no channel security."""
+        self._none = none
         self._limits = limits
         self._clock = clock
         self._discovery = discovery
@@ -128,7 +131,7 @@ class Dispatcher:
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=self._attributes.read(r.caller, r.parameters)), "NodesToRead", most),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.parameters)), "NodesToWrite", most),
+                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", most),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True),
             # 5.12 methods
@@ -199,7 +202,7 @@ class Dispatcher:
         """Everything that is checked before a handler runs. Raises Fault."""
         if service is None:
             raise Fault(ua.StatusCodes.BadServiceUnsupported)
-        if service.secured and not channel.secured:
+        if service.secured and not (channel.secured or self._none):
             raise Fault(ua.StatusCodes.BadSecurityModeInsufficient)
         session = self._sessions.find(header, channel) if service.session else None
         if session is not None and not session.user.roles:

@@ -11,7 +11,7 @@ from asyncua import ua
 from nodesets.model import Caller
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
-from opcua_server.services.attributes import Attributes
+from opcua_server.services.attributes import Attributes, Rights, Written
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
@@ -19,7 +19,15 @@ from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
-from opcua_server.services.seams import Channel, Listener, check_version, make_server, policy_factories, silence
+from opcua_server.services.seams import (
+    POLICIES,
+    Channel,
+    Listener,
+    check_version,
+    make_server,
+    policy_factories,
+    silence,
+)
 from opcua_server.services.server_object import PRODUCT_URI, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
@@ -57,8 +65,13 @@ class UaServer:
         clock: Clock | None = None,
         limits: Limits | None = None,
         on_security: OnSecurity = _ignore,
+        none: bool = False,
+        anonymous: bool = False,
     ) -> None:
-        """`host` and `port`: where to listen; `hostname`: the name clients reach it by."""
+        """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
+
+        `none`: sessions without channel security as well; `anonymous`: without a user as well.
+        """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
         self._identity = identity
@@ -70,7 +83,7 @@ class UaServer:
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.space = Space(self.aspace)
         self._methods = Methods(self.space)
-        attributes = Attributes(self.space, self._methods.executable)
+        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put)
         self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
@@ -81,6 +94,8 @@ class UaServer:
             name=name,
             certificate=identity.der,
             policies=self._policies,
+            none=none,
+            anonymous=anonymous,
         )
         self._sessions = Sessions(
             identity=identity,
@@ -91,6 +106,8 @@ class UaServer:
             limits=self.limits,
             on_security=on_security,
             on_close=self._subscriptions.session_closed,
+            token_policy=POLICIES[self._policies[0]].URI,
+            anonymous=anonymous,
         )
         self._dispatcher = Dispatcher(
             limits=self.limits,
@@ -102,6 +119,7 @@ class UaServer:
             methods=self._methods,
             subscriptions=self._subscriptions,
             history=self._history,
+            none=none,
         )
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
@@ -239,6 +257,13 @@ class UaServer:
     def _cell(self, node_id: Any) -> Any:
         return self.aspace[node_id].attributes[ua.AttributeIds.Value]
 
+    def _put(self, node_id: Any, data: Any) -> None:
+        _show(self._cell(node_id), data)
+
+    def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
+        """Let callers read or write a variable as `rights` says, in AccessLevel bits; without, nobody writes."""
+        self._attributes.grant(node_id, rights, written)
+
     def publish_event(self, event: Event) -> None:
         """Deliver to the subscribers of its source, of every notifier above it and of Server."""
         self._events.publish(event)
@@ -268,7 +293,10 @@ class UaServer:
 
 def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -> None:
     shown = NULL if value is None or is_bad(code) else value
-    data = ua.DataValue(shown, status(code), source, server)
+    _show(cell, ua.DataValue(shown, status(code), source, server))
+
+
+def _show(cell: Any, data: Any) -> None:
     cell.value = data
     cell.value_callback = None
     for item in list(cell.datachange_callbacks.values()):
