@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 KEY_BITS = 3072
 VALIDITY = timedelta(days=3650)
-MIN_RSA_BITS = 2048
-"""Lower end of all three security policies (Part 7)."""
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 4096
+"""Ends of all three security policies (Part 7); a longer key would only cost time."""
 MAX_CHAIN = 5
 """Certificates in a chain: enough for any plant PKI, and a bound for loops."""
 MAX_REJECTED = 64
@@ -59,6 +59,11 @@ class Identity:
     @property
     def der(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def thumbprint(self) -> bytes:
+        """SHA-1 of the certificate: how a client says whose key it encrypted for (Part 6 6.7.2.3)."""
+        return self.certificate.fingerprint(hashes.SHA1())  # noqa: S303 - a name, not a protection
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,14 @@ def leaf(der: bytes) -> x509.Certificate:
     if not der or len(der) > MAX_CERTIFICATE:
         raise CertificateRefused("no certificate" if not der else f"certificate of {len(der)} bytes")
     try:
-        return x509.load_der_x509_certificate(der[: _der_length(der)])
+        return x509.load_der_x509_certificate(leaf_der(der))
     except ValueError as error:
         raise CertificateRefused(f"not a certificate: {error}") from error
+
+
+def leaf_der(chain: bytes) -> bytes:
+    """The first element of a DER chain, whatever it is."""
+    return chain[: _der_length(chain)]
 
 
 def _der_length(data: bytes) -> int:
@@ -277,7 +287,7 @@ class TrustStore:
             raise CertificateRefused(f"malformed: {error}") from error
 
     def _check(self, peer: x509.Certificate, application_uri: str | None) -> None:
-        _check_strength(peer)
+        check_strength(peer)
         lists = self._read()
         try:
             chain = _chain(peer, lists.issuers)
@@ -408,12 +418,16 @@ def _file_name(certificate: x509.Certificate) -> str:
 # -- the checks
 
 
-def _check_strength(certificate: x509.Certificate) -> None:
-    key = certificate.public_key()
+def check_strength(certificate: x509.Certificate) -> None:
+    """Raises CertificateRefused unless the security policies allow its key and signature."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateRefused(f"unusable key: {error}") from error
     if not isinstance(key, rsa.RSAPublicKey):
         raise CertificateRefused("the key is not RSA, as the security policies here need")
-    if key.key_size < MIN_RSA_BITS:
-        raise CertificateRefused(f"RSA key of {key.key_size} bits; at least {MIN_RSA_BITS} are needed")
+    if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        raise CertificateRefused(f"RSA key of {key.key_size} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are allowed")
     if isinstance(certificate.signature_hash_algorithm, FORBIDDEN_HASHES):
         raise CertificateRefused("signed with a broken hash")
 
@@ -446,7 +460,7 @@ def _chain(peer: x509.Certificate, authorities: Sequence[x509.Certificate]) -> l
             raise CertificateRefused(f"issuer of {common_name(current)!r} is in neither trusted nor issuers")
         if len(chain) >= MAX_CHAIN:
             raise CertificateRefused(f"chain of more than {MAX_CHAIN} certificates")
-        _check_strength(issuer)
+        check_strength(issuer)
         chain.append(issuer)
     if not _signed(chain[-1], chain[-1]):
         raise CertificateRefused(f"signature of {common_name(chain[-1])!r} is wrong")
@@ -500,5 +514,5 @@ def check_user(certificate: x509.Certificate, now: datetime) -> None:
 
     Raises CertificateRefused.
     """
-    _check_strength(certificate)
+    check_strength(certificate)
     _check_validity(certificate, now)

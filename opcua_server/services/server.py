@@ -12,6 +12,7 @@ from nodesets.model import Caller
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
 from opcua_server.services.attributes import Attributes, Rights, Written
+from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
@@ -19,20 +20,13 @@ from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
-from opcua_server.services.seams import (
-    POLICIES,
-    Channel,
-    Listener,
-    check_version,
-    make_server,
-    policy_factories,
-    silence,
-)
+from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import PRODUCT_URI, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.transport import Listener
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
@@ -74,12 +68,13 @@ class UaServer:
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
-        self._identity = identity
+        self.identity = identity
         self._trust = trust
         self._policies = tuple(policies)
+        self.policies = tuple(POLICIES[name].URI for name in policies)
         self._address = (host, port, hostname)
         self._on_security = on_security
-        self.asyncua = make_server(self.limits)
+        self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.space = Space(self.aspace)
         self._methods = Methods(self.space)
@@ -98,7 +93,6 @@ class UaServer:
             anonymous=anonymous,
         )
         self._sessions = Sessions(
-            identity=identity,
             trust=trust,
             identities=identities,
             application_uri=application_uri,
@@ -156,8 +150,7 @@ class UaServer:
         await self.asyncua.iserver.start()
         self._object.start()
         host, port, _ = self._address
-        listener = Listener(self.asyncua.iserver, host, port, self)
-        listener.set_policies(policy_factories(self._policies, self._identity.certificate, self._identity.key))
+        listener = Listener(host, port, self)
         try:
             await listener.start()
         except OSError:
@@ -189,17 +182,19 @@ class UaServer:
             await asyncio.sleep(1.0)
             self._object.tick()
             self._sessions.sweep()
+            if self._listener is not None:
+                self._listener.sweep()
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
         self._object.service_level(level)
 
-    # -- what the channels ask (seams.Services)
+    # -- what the connections ask (transport.Services)
 
     def check_certificate(self, certificate: bytes) -> None:
         self._trust.check(certificate)
 
-    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
+    async def handle(self, channel: Channel, sequence: Any, body: bytes) -> None:
         await self._dispatcher.handle(channel, sequence, body)
 
     def channel_closed(self, channel: Channel) -> None:

@@ -64,12 +64,16 @@ class Wire:
         """Where the parameters of a request begin, behind its type id and RequestHeader. Raises Fault."""
         return self._walk(data, 0, (_node_id, step_of(ua.RequestHeader)))
 
+    def end(self, kind: Any, data: bytes, start: int = 0) -> int:
+        """Where a `kind` at `start` ends. Raises Fault when it is none."""
+        return self._walk(data, start, (step_of(kind),))
+
     def check(self, kind: Any, data: bytes, start: int = 0) -> None:
         """Raises Fault unless the bytes from `start` are exactly one `kind`.
 
         BadEncodingLimitsExceeded for one that is too deep or too large, BadDecodingError for what is none.
         """
-        if self._walk(data, start, (step_of(kind),)) != len(data):
+        if self.end(kind, data, start) != len(data):
             raise Fault(ua.StatusCodes.BadDecodingError)
 
     def _walk(self, data: bytes, position: int, steps: tuple[Step, ...]) -> int:
