@@ -52,6 +52,7 @@ from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.services.limits import Limits
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types, realise
 
@@ -297,6 +298,7 @@ def _server(records: Records) -> UaServer:
         hostname=hostname(plant),
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
+        limits=Limits(**plant.server.limits.model_dump(exclude_none=True)),
         on_security=records.log_security,
         none=plant.security.none,
         anonymous=plant.security.anonymous,
