@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
@@ -38,7 +38,7 @@ def _environment() -> dict[str, str]:
 def device(port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     """An e-nose process that listens."""
     process = subprocess.Popen(
-        [*ENOSE, "device", "--port", str(port), *options], stdout=subprocess.PIPE, text=True, env=_environment()
+        [*ENOSE, "device", "--port", str(port), *options], stdout=subprocess.PIPE, text=True, env=environment()
     )
     try:
         assert process.stdout is not None
@@ -72,7 +72,7 @@ class Running:
         """Run a command of `enose` on this plant."""
         where = ["--config", str(self.config), "--data-dir", str(self.data)]
         return subprocess.run(
-            [*ENOSE, *arguments, *where], input=given, capture_output=True, text=True, check=check, env=_environment()
+            [*ENOSE, *arguments, *where], input=given, capture_output=True, text=True, check=check, env=environment()
         )
 
     def add_user(self, name: str, *roles: str, service: bool = False) -> None:
@@ -87,7 +87,7 @@ class Running:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=_environment(),
+                env=environment(),
             )
         assert self.process.stdout is not None
         self.endpoint = self.process.stdout.readline().strip()

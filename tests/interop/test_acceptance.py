@@ -39,13 +39,14 @@ pytestmark = [
 CHANNELS = tuple(name for name in HEADER if name not in ENVIRONMENT)
 QUANTITIES = {"Temperature": "Temperature", "Pressure": "Pressure", "RelativeHumidity": "Humidity"}
 """Quantity of the device -> column of the recording."""
-PRODUCT, OTHER = "nutmeg", "hazelnut"
-UNSEEN = 5
-"""Lot of the product that is not learned from."""
+PRODUCT, OTHER = "ginger", "nutmeg"
+UNSEEN = 1
+"""Lot of the product that is not learned from: what is played."""
 ROWS = BASELINE, EXPOSURE, PURGE = 4, 6, 2
 STEP = 0.3
 """Seconds a row is shown. It is polled twice in them, so that none is missed."""
-LOTS, CYCLES_A_LOT = 5, 8
+LOTS = [lot for lot in range(6) if lot != UNSEEN]
+CYCLES_A_LOT = 8
 CYCLES_BEFORE = 2
 """Cycles of the product before the odour changes."""
 USERS = {"op1": "Operator", "qa1": "QA", "rel1": "QA-Release", "obs1": "Observer"}
@@ -62,7 +63,7 @@ FIELDS = (
 )  # fmt: skip
 ALARM_CONDITION_TYPE = "i=2915"
 REFRESH_START, REFRESH_END = "ns=0;i=2787", "ns=0;i=2788"
-BATCH = ("B-1001", "NUTMEG", "ROAST-7", "LOT-7", 500.0)
+BATCH = ("B-1001", "GINGER", "ROAST-7", "LOT-7", 500.0)
 SAMPLES = 2
 
 
@@ -97,7 +98,7 @@ def plant(modbus: int, opcua: int) -> dict[str, Any]:
             }
         ],
         "lines": [{"id": "L01", "streams": ["EN01.Stream01"]}],
-        "products": [{"id": "NUTMEG", "samples": SAMPLES}],
+        "products": [{"id": "GINGER", "samples": SAMPLES}],
         "alarms": {"CommunicationLost": {"on_delay": 0.5, "off_delay": 0.5}},
     }
 
@@ -164,7 +165,7 @@ class Shift:
 def lot_files(folder: Path) -> list[str]:
     """Recordings of the good lots, as arguments of `enose learn`."""
     arguments = []
-    for lot in range(LOTS):
+    for lot in LOTS:
         file = folder / f"lot{lot}.csv"
         recordings.cycles_recording(file, [PRODUCT], CYCLES_A_LOT, *ROWS, lot=lot)
         arguments += ["--lot", f"EN01.Stream01={file}"]
@@ -334,17 +335,17 @@ async def test_the_product_is_learned_from_lots_and_approved_by_signature(shift:
     # Process rules 2 and 5: no model without three lots, none in force without QA's signature.
     scada = shift.scada
     lots = lot_files(shift.folder)
-    few = shift.server.enose("learn", "NUTMEG", *lots[:4], "--phases", ",".join(map(str, ROWS)), check=False)
+    few = shift.server.enose("learn", "GINGER", *lots[:4], "--phases", ",".join(map(str, ROWS)), check=False)
     assert few.returncode == 1
     assert "lots" in few.stderr
     assert (await call(scada, "L01.BatchControl", "CreateBatch", *BATCH)).status.name == "BadConfigurationError"
-    shift.server.enose("learn", "NUTMEG", *lots, "--phases", ",".join(map(str, ROWS)))
+    shift.server.enose("learn", "GINGER", *lots, "--phases", ",".join(map(str, ROWS)))
     qa = await shift.sit_down("qa1")
-    signature = await sign(shift, qa, "model", "NUTMEG/1", "approval", "qa1")
-    assert (await call(scada, "ENose.Models", "ApproveModel", "NUTMEG/1", signature)).status.name == (
+    signature = await sign(shift, qa, "model", "GINGER/1", "approval", "qa1")
+    assert (await call(scada, "ENose.Models", "ApproveModel", "GINGER/1", signature)).status.name == (
         "BadUserAccessDenied"
     )
-    approved = await call(qa, "ENose.Models", "ApproveModel", "NUTMEG/1", signature)
+    approved = await call(qa, "ENose.Models", "ApproveModel", "GINGER/1", signature)
     assert approved.status.good
     assert await value(scada, "EN01.Stream01.ChemometricModelSettings.ModelDigest") == approved.outputs[0]
 
@@ -550,6 +551,11 @@ async def test_what_is_shown_and_recorded_is_the_recording(shift: Shift) -> None
         changed = [0, *(i for i in range(1, len(expected)) if expected[i] != expected[i - 1])]
         assert [(d.source_time, d.value) for d in shown[node]] == [(times[i], float(expected[i])) for i in changed]
     assert len(first) == 1
+    invalid = rows[:, HEADER.index("Benzene")] == INVALID
+    benzene, _ = await scada.history(BENZENE, min(first), end + 1000)
+    told = ["BadSensorFailure" if wrong else "Good" for wrong in invalid[shift.known["row"] :][: len(benzene)]]
+    assert [d.status.name for d in benzene] == told
+    assert all(d.value is None for d in benzene if not d.status.good)
     before, after = shift.known["started"]
     assert before - 1000 <= first.pop() - shift.known["row"] * STEP * 1e9 <= after
 
@@ -583,11 +589,11 @@ async def test_another_odour_raises_an_alarm_that_is_acknowledged(shift: Shift) 
     event_id = raised["EventId"]
     silent = await scada.acknowledge(ANOMALY, event_id)
     assert silent.name == "BadInvalidArgument"  # a GMP alarm is not acknowledged without a word
-    assert (await scada.acknowledge(ANOMALY, event_id, "hazelnut in the hopper")).good
+    assert (await scada.acknowledge(ANOMALY, event_id, "nutmeg in the hopper")).good
     acknowledged = await scada.event(lambda e: e["ConditionId"] == ANOMALY and e["AckedState.Id"])
     assert acknowledged["ActiveState.Id"] is True
     assert await value(scada, f"{ANOMALY}.Acked") is True
-    again = await scada.acknowledge(ANOMALY, event_id, "hazelnut in the hopper")
+    again = await scada.acknowledge(ANOMALY, event_id, "nutmeg in the hopper")
     assert again.name == "BadConditionBranchAlreadyAcked"
     assert (await scada.acknowledge(ANOMALY, bytes(16), "which?")).name == "BadEventIdUnknown"
 
