@@ -54,8 +54,8 @@ class ChannelError(Exception):
         super().__init__(reason)
         self.status = status
         self.kind = kind
-        self.answered = False
-        """The peer has its answer already; only the close is left."""
+        self.answer = b""
+        """Sent in place of ERR to a peer that is known to own its certificate."""
 
 
 class Outlet(Protocol):
@@ -290,10 +290,9 @@ class Channel:
         except ChannelError as error:
             fault = ua.ServiceFault()
             fault.ResponseHeader.ServiceResult = ua.StatusCode(error.status)
-            self._answer_open(handle, message, fault)
-            error.answered = True
+            error.answer = self._asymmetric_chunk(handle, message, fault)
             raise
-        self._answer_open(handle, message, response)
+        self._outlet.write(self._asymmetric_chunk(handle, message, response))
 
     def _opened(self, parameters: Any) -> Any:
         renew = parameters.RequestType == ua.SecurityTokenRequestType.Renew
@@ -332,7 +331,7 @@ class Channel:
             raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error), "certificate") from error
         self.enrolled = True
 
-    def _answer_open(self, handle: int, message: Message, response: Any) -> None:
+    def _asymmetric_chunk(self, handle: int, message: Message, response: Any) -> bytes:
         response.ResponseHeader.RequestHandle = handle
         chunk = MessageChunk.message_to_chunks(
             self.policy,
@@ -343,7 +342,7 @@ class Channel:
             request_id=message.sequence.RequestId,
         )[0]
         chunk.SequenceHeader.SequenceNumber = self._next()
-        self._outlet.write(chunk.to_binary())
+        return bytes(chunk.to_binary())
 
     # -- proofs of the session services
 

@@ -191,9 +191,8 @@ class Connection(asyncio.Protocol):
         if self.closing is not None:
             return
         self._services.refused(error.kind, self.channel, str(error))
-        if not error.answered:
-            message = ua.ErrorMessage(ua.StatusCode(error.status), None)
-            self.transport.write(uatcp_to_binary(ua.MessageType.Error, message))
+        message = ua.ErrorMessage(ua.StatusCode(error.status), None)
+        self.transport.write(error.answer or uatcp_to_binary(ua.MessageType.Error, message))
         self.close()
 
     def close(self) -> None:
