@@ -18,7 +18,7 @@ from asyncua.common.connection import MessageChunk
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary
 from cryptography import x509
 
-from tests.conformance.opcua import HOST, Application, Raw, Refused, application
+from tests.conformance.opcua import Application, Raw, Refused, application
 from tests.servers import Running
 
 FLOOD = "ENOSE_FLOOD" in os.environ

@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -132,9 +133,8 @@ async def test_a_connection_that_is_no_opcua_ends_with_its_reason(
     # Part 6 7.1.5. An answer at byte eight: what the header announces is never waited for.
     async with Raw(bench) as raw:
         raw.writer.write(data)
-        if data.startswith(hello()[:16]) and expected is not None and data != hello():
-            if data.startswith(hello()):
-                assert (await raw._message()).ProtocolVersion == 0
+        if data.startswith(hello()):
+            assert (await raw._message()).ProtocolVersion == 0
         if expected is None:
             raw.writer.write_eof()
         assert await refusal(raw._message()) == expected
@@ -762,4 +762,4 @@ async def test_the_flood_stands_in_the_audit_log_once_a_minute(bench: Target) ->
     assert rows
     for action in {action for _, action in rows}:
         times = sorted(ts for ts, other in rows if other == action)
-        assert all(later - earlier >= 59 * 10**9 for earlier, later in zip(times, times[1:], strict=False))
+        assert all(later - earlier >= 59 * 10**9 for earlier, later in pairwise(times))
