@@ -169,7 +169,7 @@ class Alarms:
         if node is None:
             return None
         condition = self._by_node[node]
-        if finding.level == condition.level:
+        if finding.level == condition.level and not _other_fault(condition, finding):
             self._pending.pop(node, None)
             return None
         since, pending = self._pending.get(node, (now, finding))
@@ -219,9 +219,9 @@ class Alarms:
     def _settle(self, node: str, now: int) -> Condition | None:
         condition = self._by_node[node]
         since, finding = self._pending[node]
-        # A change of level is no news of the plant's state: only rising out of, or back to, normal is delayed.
+        # A change of level is no news of the plant's state: only a new fault, or the way back to normal, is delayed.
         delay = 0.0
-        if not condition.level:
+        if not condition.level or _other_fault(condition, finding):
             delay = condition.kind.on_delay
         elif not finding.level:
             delay = condition.kind.off_delay
@@ -249,6 +249,16 @@ class Alarms:
         condition = replace(condition, event_id=uuid.uuid4().bytes)
         self._by_node[condition.node] = condition
         return condition
+
+
+def _other_fault(condition: Condition, finding: Finding) -> bool:
+    """Whether something else is wrong with an alarmed device now, as one more failed sensor.
+
+    Of a device it is found only when that is so; of a stream with every cycle.
+    """
+    told = condition.finding
+    changed = told is not None and finding.text != told.text
+    return condition.kind.scope == "device" and bool(condition.level and finding.level) and changed
 
 
 def _commented(condition: Condition, comment: str, user: str, now: int) -> Condition:
