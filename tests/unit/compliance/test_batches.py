@@ -440,6 +440,16 @@ class TestRelease:
         with pytest.raises(NoMatch):
             batches.release(shift.tx, caller("rel1"), shift.at(), "B2", signature, "")
 
+    def test_a_release_signed_before_the_review_releases_nothing(self, shift: Shift) -> None:
+        # R12: who certifies must have had the review to look at.
+        shift.evaluated()
+        early = shift.signed("rel1", "batch", "B1", Meaning.RELEASE)
+        shift.review()
+        request = batches.request_release(shift.tx, caller("qa1"), shift.at(), "B1", "", expiry=120.0)
+        with pytest.raises(NoMatch, match="before its review"):
+            batches.release(shift.tx, caller("rel1"), shift.at(), "B1", early, "")
+        assert batches.release(shift.tx, caller("rel1"), shift.at(), "B1", shift.sign("rel1", request), "").release_id
+
     def test_a_review_signature_releases_nothing(self, shift: Shift) -> None:
         shift.requested()
         review = shift.review(who="qa2")
