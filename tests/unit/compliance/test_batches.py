@@ -305,6 +305,15 @@ class TestExceptions:
         now = batches.get(shift.tx, "B1")
         assert (now.open_exceptions, now.critical_exceptions) == (1, 1)
 
+    def test_another_failed_sensor_is_another_exception(self, shift: Shift) -> None:
+        # What QA accepts is what the exception said: one sensor, not all that fail while it is open.
+        shift.running()
+        for text in ("EN01: failed S01", "EN01: failed S01, S02", "EN01: failed S01"):
+            failed = Finding(kind="SensorFailure", source="EN01", time=0, level="Active", text=text)
+            exceptions.from_finding(shift.tx, SERVICE, shift.at(), "B1", failed, 700)
+        said = [x.text for x in exceptions.of_batch(shift.tx, "B1")]
+        assert said == ["EN01: failed S01", "EN01: failed S01, S02"]
+
     def test_a_finding_that_is_over_opens_none(self, shift: Shift) -> None:
         shift.running()
         with pytest.raises(InvalidArgument):
