@@ -81,13 +81,22 @@ class AlarmKind:
     off_delay: float = 0.0
     gmp: bool = False
     """Acknowledged only with a comment (process rule 18)."""
+    bars_release: bool = False
+    """A batch in which it was found is not released until QA accepted that (fault F10), whatever the severity."""
 
 
 # A link that flaps each second must not become a flood (fault F13): it has to be down 2 s, and up 5 s.
 ALARMS: Mapping[str, AlarmKind] = {
     a.kind: a
     for a in (
-        AlarmKind(kind="CommunicationLost", scope="device", severities={"Active": 700}, on_delay=2.0, off_delay=5.0),
+        AlarmKind(
+            kind="CommunicationLost",
+            scope="device",
+            severities={"Active": 700},
+            on_delay=2.0,
+            off_delay=5.0,
+            bars_release=True,
+        ),
         AlarmKind(kind="SensorFailure", scope="device", severities={"Active": 700}, on_delay=2.0, off_delay=5.0),
         AlarmKind(kind="AnomalyDetected", scope="stream", severities={"High": 600, "HighHigh": 800}, gmp=True),
         AlarmKind(kind="QualityScoreLow", scope="stream", severities={"Low": 500, "LowLow": 800}, gmp=True),
