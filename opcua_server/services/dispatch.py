@@ -113,6 +113,8 @@ class Dispatcher:
             "CreateSessionRequest": Service(ua.CreateSessionParameters, self._create_session, session=False),
             "ActivateSessionRequest": Service(ua.ActivateSessionParameters, self._activate_session, session=False),
             "CloseSessionRequest": Service(ua.CloseSessionRequest, self._close_session, session=False),
+            "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
+                Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
                 Results=view.browse(r.session, r.parameters)), "NodesToBrowse", most),
@@ -148,6 +150,9 @@ class Dispatcher:
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
                 "MonitoredItemIds", most),
+            "SetTriggeringRequest": Service(
+                ua.SetTriggeringParameters, lambda r: ua.SetTriggeringResponse(
+                Parameters=subs.set_triggering(r.session, r.parameters))),
             "DeleteMonitoredItemsRequest": Service(
                 ua.DeleteMonitoredItemsParameters, lambda r: ua.DeleteMonitoredItemsResponse(
                 Results=subs.delete_items(r.session, r.parameters)), "MonitoredItemIds", most),

@@ -150,6 +150,11 @@ class UaServer:
         await self._object.fill(self.limits)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
+        for method, handler in (
+            (ua.ObjectIds.Server_GetMonitoredItems, self._subscriptions.get_monitored_items),
+            (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
+        ):
+            self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""

@@ -114,6 +114,8 @@ class Session:
     history_points: dict[bytes, Any] = field(default_factory=dict)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
+    notices: deque[tuple[int, Any]] = field(default_factory=deque)
+    """Last messages of subscriptions it has no more, by their ids, until a Publish request takes them."""
 
     def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
         """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
@@ -122,6 +124,19 @@ class Session:
         key = secrets.token_bytes(16)
         points[key] = value
         return key
+
+    def cancel(self, handle: int) -> int:
+        """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
+        cancelled = [w for w in self.publish if w.header.RequestHandle == handle]
+        for waiting in cancelled:
+            self.publish.remove(waiting)
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadRequestCancelledByClient)
+        return len(cancelled)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose its subscriptions are: a user's; without one, the client application's (5.14.7.1)."""
+        return self.user.user, "" if self.user.user else self.application_uri
 
     @property
     def user(self) -> Caller:
