@@ -86,7 +86,7 @@ class EventItem(Item):
             self._queue(event)
 
     def _queue(self, event: Event) -> None:
-        """An overflow leaves an EventQueueOverflowEvent where events are missing, beside the queue's size (5.13.1.5)."""
+        """Where events are missing stands one EventQueueOverflowEvent, beside the queue's size (5.13.1.5)."""
         marked = bool(self.queue) and any(entry is self._marker for entry in (self.queue[0], self.queue[-1]))
         if len(self.queue) - marked < self.queue_size:
             self.queue.append(self.filter.select(event))

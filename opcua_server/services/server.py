@@ -12,6 +12,7 @@ from nodesets.model import Caller
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
 from opcua_server.services.attributes import Attributes, Rights, Written
+from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
@@ -28,7 +29,7 @@ from opcua_server.services.seams import (
     policy_factories,
     silence,
 )
-from opcua_server.services.server_object import PRODUCT_URI, ServerObject
+from opcua_server.services.server_object import PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns, is_bad, status
@@ -121,6 +122,7 @@ class UaServer:
             history=self._history,
             none=none,
         )
+        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -148,6 +150,9 @@ class UaServer:
         silence()
         await self.asyncua.init()
         await self._object.fill(self.limits)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        for node in STATUS_NODES:
+            self._attributes.compute(ua.NodeId(node), self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
         for method, handler in (
@@ -193,6 +198,7 @@ class UaServer:
         while True:
             await asyncio.sleep(1.0)
             self._object.tick()
+            self._diagnostics.tick()
             self._sessions.sweep()
 
     def service_level(self, level: int) -> None:

@@ -4,8 +4,9 @@ Every id a client names is looked up among its own session's subscriptions: thos
 """
 
 import asyncio
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,8 @@ class Subscription:
         self.items: dict[int, Item] = {}
         self.links: dict[int, set[int]] = {}
         """Ids of the items each triggering item reports with it (5.13.1.6)."""
+        self.counts = ua.SubscriptionDiagnosticsDataType()
+        """What is counted of it (Part 5 12.15)."""
         self.priority = 0
         self.enabled = True
         self.interval = 0.0
@@ -88,6 +91,27 @@ class Subscription:
         """Any service call about it restarts the lifetime counter."""
         self._alive = self.lifetime
 
+    def diagnostics(self) -> Any:
+        """What was counted, and how it stands now."""
+        items = self.items.values()
+        return dataclasses.replace(
+            self.counts,
+            SessionId=self.session.id if self.session is not None else ua.NodeId(),
+            SubscriptionId=self.id,
+            Priority=self.priority,
+            PublishingInterval=self.interval,
+            MaxKeepAliveCount=self.keep_alive,
+            MaxLifetimeCount=self.lifetime,
+            MaxNotificationsPerPublish=self.per_message,
+            PublishingEnabled=self.enabled,
+            CurrentKeepAliveCount=max(self._quiet, 0),
+            CurrentLifetimeCount=self.lifetime - self._alive,
+            UnacknowledgedMessageCount=len(self.kept),
+            MonitoredItemCount=len(items),
+            DisabledMonitoredItemCount=sum(item.mode == DISABLED for item in items),
+            NextSequenceNumber=self._sequence,
+        )
+
     def ready(self, item: Item) -> None:
         """The item has something in its queue."""
         if item.mode == REPORTING:
@@ -135,8 +159,10 @@ class Subscription:
         while True:
             waiting = next_waiting(self.session, self._clock) if self.session is not None else None
             if waiting is None:
+                self.counts.LatePublishRequestCount += not self.late
                 self.late = True
                 return
+            self.counts.PublishRequestCount += 1
             self.late = False
             self._quiet = self.keep_alive - 1
             self.touch()
@@ -156,6 +182,7 @@ class Subscription:
         self.kept[message.SequenceNumber] = message
         while len(self.kept) > self._limits.retransmission:
             del self.kept[next(iter(self.kept))]
+            self.counts.DiscardedMessageCount += 1
 
     def next_number(self) -> int:
         """Sequence number of a message; after the last of UInt32 comes 1 (5.14.1.1)."""
@@ -178,6 +205,9 @@ class Subscription:
             if item.queue:
                 break
             self.forget(item)
+        self.counts.DataChangeNotificationsCount += len(values)
+        self.counts.EventNotificationsCount += len(events)
+        self.counts.NotificationsCount += len(values) + len(events)
         data: list[Any] = []
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
@@ -222,11 +252,16 @@ class Subscriptions:
         self._limits = limits
         self._all: dict[int, Subscription] = {}
         self._next = 1
+        self.made = 0
+        """Subscriptions since the start."""
         self._next_item = 1
         self._handles: dict[int, int] = {}
         """Callback handle in the storage of each data item."""
         self.listeners: dict[Any, dict[int, EventItem]] = {}
         """Event items by notifier."""
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(list(self._all.values()))
 
     # -- subscriptions
 
@@ -238,6 +273,7 @@ class Subscriptions:
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
         subscription = Subscription(self._next, session, self._clock, self._limits, self._expire)
         self._next += 1
+        self.made += 1
         subscription.enabled = parameters.PublishingEnabled
         subscription.revise(parameters)
         self._all[subscription.id] = session.subscriptions[subscription.id] = subscription
@@ -252,6 +288,7 @@ class Subscriptions:
         """ModifySubscription (5.14.3)."""
         subscription = self._own(session, parameters.SubscriptionId)
         subscription.revise(parameters)
+        subscription.counts.ModifyCount += 1
         return ua.ModifySubscriptionResult(
             RevisedPublishingInterval=subscription.interval,
             RevisedLifetimeCount=subscription.lifetime,
@@ -262,7 +299,10 @@ class Subscriptions:
         """SetPublishingMode (5.14.4)."""
 
         def switch(number: int) -> None:
-            self._own(session, number).enabled = parameters.PublishingEnabled
+            subscription = self._own(session, number)
+            subscription.enabled = parameters.PublishingEnabled
+            subscription.counts.EnableCount += subscription.enabled
+            subscription.counts.DisableCount += not subscription.enabled
 
         return [_status_of(switch, number) for number in parameters.SubscriptionIds]
 
@@ -355,6 +395,10 @@ class Subscriptions:
             self._notify_status(old, subscription, ua.StatusCodes.GoodSubscriptionTransferred)
         subscription.session = session
         session.subscriptions[number] = subscription
+        same = old is not None and old.application_uri == session.application_uri
+        subscription.counts.TransferRequestCount += 1
+        subscription.counts.TransferredToSameClientCount += same
+        subscription.counts.TransferredToAltClientCount += not same
         subscription.touch()
         if send_initial:
             self._resend(session, subscription)
@@ -392,9 +436,13 @@ class Subscriptions:
 
     def republish(self, session: Session, parameters: Any) -> Any:
         """Republish (5.14.6). node-opcua asks until it hears BadMessageNotAvailable."""
-        message = self._own(session, parameters.SubscriptionId).kept.get(parameters.RetransmitSequenceNumber)
+        subscription = self._own(session, parameters.SubscriptionId)
+        subscription.counts.RepublishRequestCount += 1
+        subscription.counts.RepublishMessageRequestCount += 1
+        message = subscription.kept.get(parameters.RetransmitSequenceNumber)
         if message is None:
             raise Fault(ua.StatusCodes.BadMessageNotAvailable)
+        subscription.counts.RepublishMessageCount += 1
         return message
 
     # -- monitored items
