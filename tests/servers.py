@@ -107,6 +107,8 @@ class Running:
         assert self.process is not None
         self.process.send_signal(with_signal)
         code = self.process.wait(START_SECONDS)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         self.process = None
         return code
 

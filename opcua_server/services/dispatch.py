@@ -40,6 +40,21 @@ SECURITY_REFUSALS = frozenset(
 """Counted as requests rejected for security (Part 5 12.9)."""
 
 
+ENUMERATIONS = {
+    "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
+    "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
+    "BrowseDirection": ua.StatusCodes.BadBrowseDirectionInvalid,
+    "DataChangeTrigger": ua.StatusCodes.BadMonitoredItemFilterInvalid,
+    "FilterOperator": ua.StatusCodes.BadFilterOperatorInvalid,
+}
+"""What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
+
+
+def _undecodable(error: Exception) -> int:
+    """StatusCode for what the decoder raised; Python's enumerations name themselves at the end."""
+    return int(ENUMERATIONS.get(str(error).rpartition(" ")[2], ua.StatusCodes.BadDecodingError))
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request on its way to a handler."""
@@ -234,7 +249,7 @@ class Dispatcher:
         try:
             parameters = struct_from_binary(service.parameters, start if whole else body)
         except UNREADABLE as error:
-            raise Fault(ua.StatusCodes.BadDecodingError) from error
+            raise Fault(_undecodable(error)) from error
         if service.operations:
             count = len(getattr(parameters, service.operations) or [])
             if count == 0:
