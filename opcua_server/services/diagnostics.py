@@ -5,17 +5,19 @@ switched off, all counts go back to zero and the nodes have no value.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
+from asyncua.ua.ua_binary import struct_to_binary
 
-from nodesets.model import Caller, Role, SecurityMode
+from nodesets.model import Caller, Role
 from nodesets.ports import Clock
 from opcua_server.services.attributes import Rights, Written
 from opcua_server.services.nodes import Access
 from opcua_server.services.sessions import Session, Sessions
 from opcua_server.services.status import NULL, from_ns
-from opcua_server.services.subscriptions import Subscription, Subscriptions
+from opcua_server.services.subscriptions import Subscriptions
 
 IDS = ua.ObjectIds
 T = ua.VariantType
@@ -30,6 +32,7 @@ SAMPLING = f"{ROOT}_SamplingIntervalDiagnosticsArray"
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN})
 USER_NAMES = {"password": "UserName", "certificate": "Certificate", "": "Anonymous"}
 ENCODING, TRANSPORT = "UA Binary", "opc.tcp"
+SECURITY_ENCODING = ua.NodeId(IDS.SessionSecurityDiagnosticsDataType_Encoding_DefaultBinary)
 BAD_NODE_ID_UNKNOWN = 0x80340000
 """What the nodes answer while switched off (6.3.3)."""
 
@@ -129,7 +132,7 @@ class Diagnostics:
         self._array(SECURITY, map(_security, self._sessions))
 
     def _of_subscriptions(self) -> None:
-        self._array(SUBSCRIPTIONS, map(_subscription, self._subscriptions))
+        self._array(SUBSCRIPTIONS, (s.diagnostics() for s in self._subscriptions))
 
 
 def _id(name: str) -> Any:
@@ -164,23 +167,30 @@ def _counter(counted: tuple[int, int]) -> Any:
     return ua.ServiceCounterDataType(TotalCount=counted[0], ErrorCount=counted[1])
 
 
+@dataclass
+class SessionSecurity:
+    """SessionSecurityDiagnosticsDataType (Part 5 12.13); asyncua takes its `Encoding` for a mask of optional fields."""
+
+    SessionId: ua.NodeId = field(default_factory=ua.NodeId)
+    ClientUserIdOfSession: ua.String = ""
+    ClientUserIdHistory: list[ua.String] = field(default_factory=list)
+    AuthenticationMechanism: ua.String = ""
+    EncodingName: ua.String = ENCODING
+    TransportProtocol: ua.String = TRANSPORT
+    SecurityMode: ua.MessageSecurityMode = ua.MessageSecurityMode.Invalid
+    SecurityPolicyUri: ua.String = ""
+    ClientCertificate: ua.ByteString = None
+
+
 def _security(session: Session) -> Any:
-    """SessionSecurityDiagnosticsDataType (Part 5 12.13)."""
     caller = session.caller
-    policy = session.channel.policy
-    return ua.SessionSecurityDiagnosticsDataType(
+    row = SessionSecurity(
         SessionId=session.id,
         ClientUserIdOfSession=caller.user if caller else "",
         ClientUserIdHistory=[caller.user] if caller else [],
         AuthenticationMechanism=USER_NAMES[caller.proof] if caller else "",
-        Encoding=ENCODING,
-        TransportProtocol=TRANSPORT,
-        SecurityMode=ua.MessageSecurityMode(int(caller.mode if caller else SecurityMode.NONE)),
-        SecurityPolicyUri=str(policy.URI),
-        ClientCertificate=session.certificate,
+        SecurityMode=ua.MessageSecurityMode(int(session.channel.policy.Mode)),
+        SecurityPolicyUri=str(session.channel.policy.URI),
+        ClientCertificate=session.certificate or None,
     )
-
-
-def _subscription(subscription: Subscription) -> Any:
-    """SubscriptionDiagnosticsDataType (Part 5 12.15): what was counted, and how it stands now."""
-    return subscription.diagnostics()
+    return ua.ExtensionObject(TypeId=SECURITY_ENCODING, Body=struct_to_binary(row))

@@ -8,7 +8,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
-from opcua_server.services.event_filters import MAX_ELEMENTS
+from opcua_server.services.event_filters import MAX_ELEMENTS, local_time
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.status import from_ns
@@ -39,6 +39,18 @@ NO_HISTORY_UPDATE = (
     "DeleteEventCapability",
     "InsertAnnotationCapability",
 )
+NOT_OFFERED = (
+    IDS.PublishSubscribe,
+    IDS.ServerConfiguration,
+    IDS.Resources,
+    IDS.ServerLog,
+    IDS.DefaultHAConfiguration,
+    IDS.DefaultHEConfiguration,
+    IDS.Server_SetSubscriptionDurable,
+    IDS.Server_RequestServerStateChange,
+    IDS.Server_ServerRedundancy_RedundantServerArray,
+)
+"""Standard nodes of functions this server does not have."""
 NEVER = datetime(1601, 1, 1, tzinfo=UTC)
 STATUS_NODES = (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)
 """What is as old as its reading."""
@@ -109,6 +121,7 @@ class ServerObject:
             "HistoryServerCapabilities_ServerTimestampSupported": ua.Variant(True, T.Boolean),
             "Server_EstimatedReturnTime": ua.Variant(NEVER, T.DateTime),
             "Server_UrisVersion": ua.Variant(1, T.UInt32),
+            "OPCUANamespaceMetadata_StaticStringNodeIdPattern": ua.Variant("", T.String),
         }
         found |= {f"HistoryServerCapabilities_{name}": ua.Variant(False, T.Boolean) for name in NO_HISTORY_UPDATE}
         return {getattr(IDS, name): value for name, value in found.items()}
@@ -176,6 +189,10 @@ class ServerObject:
         self._status.ShutdownReason = ua.LocalizedText(reason)
         self.tick()
 
+    def locales(self, known: list[str]) -> None:
+        """LocaleIds texts are there in."""
+        self._set(IDS.Server_ServerCapabilities_LocaleIdArray, ua.Variant(known, T.String, is_array=True))
+
     def service_level(self, level: int) -> None:
         """0 to 255 (Part 4 6.6.2.4.2): below 200 data are degraded, 0 and 1 are no service."""
         self._set(IDS.Server_ServiceLevel, ua.Variant(level, T.Byte))
@@ -187,6 +204,7 @@ class ServerObject:
         )
         self._set(IDS.Server_ServerStatus, ua.Variant(copy, T.ExtensionObject))
         self._set(IDS.Server_ServerStatus_CurrentTime, ua.Variant(s.CurrentTime, T.DateTime))
+        self._set(IDS.Server_LocalTime, ua.Variant(local_time(self._clock.now()), T.ExtensionObject))
         self._set(IDS.Server_ServerStatus_State, ua.Variant(s.State, T.Int32))
         self._set(IDS.Server_ServerStatus_SecondsTillShutdown, ua.Variant(s.SecondsTillShutdown, T.UInt32))
         self._set(IDS.Server_ServerStatus_ShutdownReason, ua.Variant(s.ShutdownReason, T.LocalizedText))
