@@ -72,7 +72,7 @@ class Publisher:
         self.silent_devices: set[str] = set()
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
-        """Told of every finding that begins, before its alarm: batches' exceptions follow from it."""
+        """Told of every finding, before its alarm: batches' exceptions follow from it."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
 
     # Values of frames
@@ -227,8 +227,7 @@ class Publisher:
         of_device = {"CommunicationLost": self.silent_devices, "SensorFailure": self._failed}
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
-        if finding.level:
-            self.on_finding(finding)
+        self.on_finding(finding)
         if changed := self._alarms.update(finding, self._clock.now()):
             self.condition(changed)
 
