@@ -44,6 +44,11 @@ class Attributes:
         self._executable = executable
         self._put = put
         self._grants: dict[Any, Grant] = {}
+        self._computed: dict[Any, Callable[[], None]] = {}
+
+    def compute(self, node_id: Any, refresh: Callable[[], None]) -> None:
+        """Call `refresh`, which shows its value anew, before a variable is read."""
+        self._computed[node_id] = refresh
 
     def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
         """Let callers read or write a variable as `rights` says; `written` is told of what a client wrote."""
@@ -76,6 +81,8 @@ class Attributes:
         node_id, attribute = item.NodeId, item.AttributeId
         if attribute == VALUE:
             self.check_readable(caller, node_id)
+            if (refresh := self._computed.get(node_id)) is not None:
+                refresh()
         elif attribute == ua.AttributeIds.UserAccessLevel:
             return _data(self.user_access(caller, node_id), ua.VariantType.Byte)
         elif attribute == ua.AttributeIds.AccessLevelEx:

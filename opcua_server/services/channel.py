@@ -360,12 +360,16 @@ class Channel:
 
     # -- out
 
-    def respond(self, header: Any, sequence: Any, response: Any) -> None:
-        """Send a response; ServiceFault BadResponseTooLarge when the client could not take it."""
+    def respond(self, header: Any, sequence: Any, response: Any, most: int = 0) -> None:
+        """Send a response; ServiceFault BadResponseTooLarge when the client could not take it.
+
+        `most`: bytes its session takes; 0: any.
+        """
         if self.closed:
             return
         response.ResponseHeader.RequestHandle = header.RequestHandle
-        if not self.send(struct_to_binary(response), sequence.RequestId):
+        data = struct_to_binary(response)
+        if 0 < most < len(data) or not self.send(data, sequence.RequestId):
             self.fault(header, sequence, ua.StatusCodes.BadResponseTooLarge)
 
     def fault(self, header: Any, sequence: Any, code: int) -> None:

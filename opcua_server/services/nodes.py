@@ -74,6 +74,7 @@ class Member:
     # Objects
     event_notifier: int = 0
     # Methods
+    executable: bool = True
     inputs: tuple[ua.Argument, ...] = ()
     outputs: tuple[ua.Argument, ...] = ()
 

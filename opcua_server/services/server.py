@@ -13,15 +13,18 @@ from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
 from opcua_server.services.attributes import Attributes, Rights, Written
 from opcua_server.services.channel import Channel
+from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
+from opcua_server.services.prune import prune
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
-from opcua_server.services.server_object import PRODUCT_URI, ServerObject
+from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns, is_bad, status
@@ -79,7 +82,8 @@ class UaServer:
         self.space = Space(self.aspace)
         self._methods = Methods(self.space)
         self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put)
-        self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits)
+        self._texts = Locales()
+        self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
@@ -114,7 +118,9 @@ class UaServer:
             subscriptions=self._subscriptions,
             history=self._history,
             none=none,
+            texts=self._texts,
         )
+        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -141,9 +147,18 @@ class UaServer:
         check_version()
         silence()
         await self.asyncua.init()
+        prune(self.space, map(ua.NodeId, NOT_OFFERED))
         await self._object.fill(self.limits)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        for node in STATUS_NODES:
+            self._attributes.compute(ua.NodeId(node), self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
+        for method, handler in (
+            (ua.ObjectIds.Server_GetMonitoredItems, self._subscriptions.get_monitored_items),
+            (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
+        ):
+            self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -181,6 +196,7 @@ class UaServer:
         while True:
             await asyncio.sleep(1.0)
             self._object.tick()
+            self._diagnostics.tick()
             self._sessions.sweep()
             if self._listener is not None:
                 self._listener.sweep()
@@ -258,6 +274,11 @@ class UaServer:
     def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
         """Let callers read or write a variable as `rights` says, in AccessLevel bits; without, nobody writes."""
         self._attributes.grant(node_id, rights, written)
+
+    def translate(self, texts: Texts) -> None:
+        """Show texts in the languages clients prefer: English text -> language -> translation."""
+        self._texts.add(texts)
+        self._object.locales(self._texts.known())
 
     def publish_event(self, event: Event) -> None:
         """Deliver to the subscribers of its source, of every notifier above it and of Server."""

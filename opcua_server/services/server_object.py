@@ -8,6 +8,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
+from opcua_server.services.event_filters import MAX_ELEMENTS, local_time
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.status import from_ns
@@ -28,6 +29,33 @@ SERVICE_LIMITS = {
     "MaxNodesPerHistoryReadData": "history_nodes",
 }
 """OperationLimits (Part 5 6.3.11) and where in `Limits` they stand."""
+NO_HISTORY_UPDATE = (
+    "InsertDataCapability",
+    "ReplaceDataCapability",
+    "UpdateDataCapability",
+    "DeleteRawCapability",
+    "DeleteAtTimeCapability",
+    "InsertEventCapability",
+    "ReplaceEventCapability",
+    "UpdateEventCapability",
+    "DeleteEventCapability",
+    "InsertAnnotationCapability",
+)
+NOT_OFFERED = (
+    IDS.PublishSubscribe,
+    IDS.ServerConfiguration,
+    IDS.Resources,
+    IDS.ServerLog,
+    IDS.DefaultHAConfiguration,
+    IDS.DefaultHEConfiguration,
+    IDS.Server_SetSubscriptionDurable,
+    IDS.Server_RequestServerStateChange,
+    IDS.Server_ServerRedundancy_RedundantServerArray,
+)
+"""Standard nodes of functions this server does not have."""
+NEVER = datetime(1601, 1, 1, tzinfo=UTC)
+STATUS_NODES = (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)
+"""What is as old as its reading."""
 PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
 """Publication date of our two namespaces."""
 
@@ -61,6 +89,10 @@ class ServerObject:
         prefix = "Server_ServerCapabilities_"
         capabilities = {
             "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
+            "SoftwareCertificates": ua.Variant([], T.ExtensionObject, is_array=True),
+            "MaxSelectClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "MaxWhereClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "ConformanceUnits": ua.Variant([], T.QualifiedName, is_array=True),
             "LocaleIdArray": ua.Variant(["en"], T.String, is_array=True),
             "MinSupportedSampleRate": ua.Variant(limits.sampling_interval, T.Double),
             "MaxBrowseContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
@@ -80,13 +112,17 @@ class ServerObject:
         found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
         found |= {
             "Server_Auditing": ua.Variant(True, T.Boolean),
-            "Server_ServerDiagnostics_EnabledFlag": ua.Variant(False, T.Boolean),
             "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
             "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
             "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),
             "HistoryServerCapabilities_MaxReturnDataValues": ua.Variant(limits.history_page, T.UInt32),
             "HistoryServerCapabilities_MaxReturnEventValues": ua.Variant(0, T.UInt32),
+            "HistoryServerCapabilities_ServerTimestampSupported": ua.Variant(True, T.Boolean),
+            "Server_EstimatedReturnTime": ua.Variant(NEVER, T.DateTime),
+            "Server_UrisVersion": ua.Variant(1, T.UInt32),
+            "OPCUANamespaceMetadata_StaticStringNodeIdPattern": ua.Variant("", T.String),
         }
+        found |= {f"HistoryServerCapabilities_{name}": ua.Variant(False, T.Boolean) for name in NO_HISTORY_UPDATE}
         return {getattr(IDS, name): value for name, value in found.items()}
 
     async def _describe_namespace(self, index: int, uri: str) -> None:
@@ -152,6 +188,10 @@ class ServerObject:
         self._status.ShutdownReason = ua.LocalizedText(reason)
         self.tick()
 
+    def locales(self, known: list[str]) -> None:
+        """LocaleIds texts are there in."""
+        self._set(IDS.Server_ServerCapabilities_LocaleIdArray, ua.Variant(known, T.String, is_array=True))
+
     def service_level(self, level: int) -> None:
         """0 to 255 (Part 4 6.6.2.4.2): below 200 data are degraded, 0 and 1 are no service."""
         self._set(IDS.Server_ServiceLevel, ua.Variant(level, T.Byte))
@@ -163,6 +203,7 @@ class ServerObject:
         )
         self._set(IDS.Server_ServerStatus, ua.Variant(copy, T.ExtensionObject))
         self._set(IDS.Server_ServerStatus_CurrentTime, ua.Variant(s.CurrentTime, T.DateTime))
+        self._set(IDS.Server_LocalTime, ua.Variant(local_time(self._clock.now()), T.ExtensionObject))
         self._set(IDS.Server_ServerStatus_State, ua.Variant(s.State, T.Int32))
         self._set(IDS.Server_ServerStatus_SecondsTillShutdown, ua.Variant(s.SecondsTillShutdown, T.UInt32))
         self._set(IDS.Server_ServerStatus_ShutdownReason, ua.Variant(s.ShutdownReason, T.LocalizedText))

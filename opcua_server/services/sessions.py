@@ -105,6 +105,20 @@ class Session:
     """Seconds."""
     touched: float
     """`Clock.monotonic` of the last request."""
+    description: Any
+    """ApplicationDescription of the client."""
+    server_uri: str
+    endpoint_url: str
+    max_response: int
+    """Bytes the client takes in one response; 0: any."""
+    connected: int
+    """ns UTC."""
+    contacted: int
+    """ns UTC, of the last request."""
+    locales: tuple[str, ...] = ()
+    """LocaleIds in the order the client prefers them."""
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Service name without `Request` -> requests, those that failed."""
     caller: Caller | None = None
     """None until activated."""
     closed: bool = False
@@ -114,6 +128,8 @@ class Session:
     history_points: dict[bytes, Any] = field(default_factory=dict)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
+    notices: deque[tuple[int, Any]] = field(default_factory=lambda: deque(maxlen=100))
+    """Last messages of subscriptions it has no more, with their ids, until a Publish request takes them."""
 
     def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
         """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
@@ -122,6 +138,31 @@ class Session:
         key = secrets.token_bytes(16)
         points[key] = value
         return key
+
+    def count(self, service: str) -> None:
+        """A request came."""
+        for name in (service, "TotalRequest"):
+            total, failed = self.counts.get(name, (0, 0))
+            self.counts[name] = total + 1, failed
+
+    def count_failure(self, service: str) -> None:
+        """It was answered by a ServiceFault."""
+        for name in (service, "TotalRequest"):
+            total, failed = self.counts.get(name, (0, 0))
+            self.counts[name] = total, failed + 1
+
+    def cancel(self, handle: int) -> int:
+        """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
+        cancelled = [w for w in self.publish if w.header.RequestHandle == handle]
+        for waiting in cancelled:
+            self.publish.remove(waiting)
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadRequestCancelledByClient)
+        return len(cancelled)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose its subscriptions are: a user's; without one, the client application's (5.14.7.1)."""
+        return self.user.user, "" if self.user.user else self.application_uri
 
     @property
     def user(self) -> Caller:
@@ -157,6 +198,8 @@ class Sessions:
         self._on_security = on_security
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
+        self.summary = ua.ServerDiagnosticsSummaryDataType()
+        """What is counted of sessions and requests (Part 5 12.9)."""
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_token.values()))
@@ -172,6 +215,7 @@ class Sessions:
             self.close(session, True)
             raise Fault(ua.StatusCodes.BadSessionNotActivated)
         session.touched = self._clock.monotonic()
+        session.contacted = self._clock.now()
         return session
 
     def _lookup(self, header: Any) -> Session:
@@ -208,8 +252,15 @@ class Sessions:
             nonce=secrets.token_bytes(NONCE_LENGTH),
             timeout=min(max(requested, low), high) if requested == requested else low,
             touched=self._clock.monotonic(),
+            description=parameters.ClientDescription,
+            server_uri=parameters.ServerUri or "",
+            endpoint_url=parameters.EndpointUrl or "",
+            max_response=parameters.MaxResponseMessageSize,
+            connected=self._clock.now(),
+            contacted=self._clock.now(),
         )
         self._by_token[session.token] = session
+        self.summary.CumulatedSessionCount += 1
         algorithm, signature = channel.sign(channel.certificate + (parameters.ClientNonce or b""))
         return ua.CreateSessionResult(
             SessionId=session.id,
@@ -274,6 +325,7 @@ class Sessions:
         session.channel = channel
         session.nonce = secrets.token_bytes(NONCE_LENGTH)
         session.touched = self._clock.monotonic()
+        session.locales = tuple(parameters.LocaleIds or ()) or session.locales
         session.caller = Caller(
             user=account.name,
             roles=account.roles,
@@ -403,6 +455,7 @@ class Sessions:
         for session in self:
             patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
             if now - session.touched > patience:
+                self.summary.SessionTimeoutCount += 1
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid)
 
 

@@ -61,7 +61,10 @@ async def test_a_variable_without_read_access_is_not_read(raw: Raw) -> None:
     # asyncua's Read checked nothing.
     assert (await raw.read(nid("Part.Secret"))).StatusCode.value == CODES.BadNotReadable
     subscription = (await raw.subscribe()).SubscriptionId
-    assert (await raw.monitor(subscription, nid("Part.Secret"))).StatusCode.value == CODES.BadNotReadable
+    # 5.13.2.1: the item is made, and the refusal reported.
+    assert (await raw.monitor(subscription, nid("Part.Secret"))).StatusCode.is_good()
+    (told,) = await raw.next_data()
+    assert (told.StatusCode.value, told.Value.Value) == (CODES.BadNotReadable, None)
 
 
 @anyio
