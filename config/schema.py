@@ -392,7 +392,7 @@ class Security(Model):
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
-    """Failed logins in a row before an account, a client application or an address is locked."""
+    """Wrong passwords in a row before an account is locked; failing accounts before their source is."""
     lockout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds it stays locked; twice as long with each further failure."""
     signature_expiry: Annotated[float, Field(gt=0)] = 120.0
