@@ -55,6 +55,7 @@ from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
 from opcua_server.plant.translations import TRANSLATIONS
+from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types, realise
@@ -65,6 +66,7 @@ DATABASE = "enose.db"
 SHUTDOWN_SECONDS = 2
 """How long a shutdown is announced before connections close (acceptance point 33)."""
 HOUSEKEEPING_SECONDS = 0.5
+CERTIFICATE_SECONDS = 2.0
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
 """Outcomes of a login whose attempt `compliance.users` has logged itself."""
@@ -258,6 +260,10 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
+        own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
+        watch = Watch(server, records.trust, own, partial(_log_renewal, records), records.clock)
+        records.accounts.on_locked = watch.locked
+
         name = f"site/{plant.site.id}"
         await records.log(
             SERVICE, "service.start", name, {"software": version("enose"), "python": sys.version.split()[0]}
@@ -275,9 +281,15 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        start(watch.run(CERTIFICATE_SECONDS), "certificates")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
+
+
+async def _log_renewal(records: Records, identity: security.Identity) -> None:
+    ends = identity.certificate.not_valid_after_utc.isoformat()
+    await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
 
 
 @contextlib.asynccontextmanager

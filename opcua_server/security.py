@@ -140,6 +140,11 @@ def load_identity(
     key_file, certificate_file = pki / "own/private/enose.pem", pki / "own/certs/enose.der"
     if not key_file.exists() and not certificate_file.exists():
         _create(key_file, certificate_file, application_uri, hosts, addresses)
+    return _load_pair(pki, application_uri)
+
+
+def _load_pair(pki: Path, application_uri: str) -> Identity:
+    key_file, certificate_file = pki / "own/private/enose.pem", pki / "own/certs/enose.der"
     key = _load_key(key_file)
     certificate = _load_own(certificate_file)
     if certificate.public_key() != key.public_key():
@@ -148,9 +153,39 @@ def load_identity(
         raise _unusable(
             certificate_file, f"is not for {application_uri}; move it and the key away to have new ones made"
         )
-    if certificate.not_valid_after_utc < datetime.now(UTC):
-        log.warning("certificate of this server expired on %s", certificate.not_valid_after_utc.date())
     return Identity(certificate, key)
+
+
+class OwnCertificate:
+    """The server's identity as it lies on disk, for a server that must not stop when its certificate is renewed."""
+
+    def __init__(self, data_dir: Path, application_uri: str, identity: Identity) -> None:
+        self._pki = data_dir / "pki"
+        self._application_uri = application_uri
+        self.identity = identity
+        self._seen = self._state()
+
+    def renewed(self) -> Identity | None:
+        """The new identity once key and certificate on disk are another pair that can be used; None until then.
+
+        The two are two files: between their writing they do not belong together, and nothing happens.
+        """
+        seen = self._state()
+        if seen == self._seen:
+            return None
+        self._seen = seen
+        try:
+            found = _load_pair(self._pki, self._application_uri)
+        except ConfigurationError as error:
+            log.warning("certificate of this server not renewed: %s", error)
+            return None
+        if found.der == self.identity.der:
+            return None
+        self.identity = found
+        return found
+
+    def _state(self) -> tuple[tuple[str, int, int], ...]:
+        return tuple(_state([self._pki / "own/private", self._pki / "own/certs"]))
 
 
 def make_folders(data_dir: Path) -> Path:
@@ -338,6 +373,11 @@ class TrustStore:
 
     def list_trusted(self) -> list[Listed]:
         return self._list("trusted/certs")
+
+    def ending(self, within: timedelta) -> list[Listed]:
+        """Certificates of this server, of trusted applications and of authorities that end so soon, or have ended."""
+        listed = [c for folder in ("own/certs", "trusted/certs", "issuers/certs") for c in self._list(folder)]
+        return [c for c in listed if c.expires < self._now() + within]
 
     def _list(self, folder: str) -> list[Listed]:
         return [_listed(certificate, path) for path, certificate in _certificates(self._pki / folder)]

@@ -201,6 +201,11 @@ class UaServer:
             if self._listener is not None:
                 self._listener.sweep()
 
+    def renew(self, identity: security.Identity) -> None:
+        """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
+        self.identity = identity
+        self._discovery.certificate = identity.der
+
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
         self._object.service_level(level)
