@@ -749,6 +749,31 @@ async def test_h39_nobody_changes_what_the_server_is(bench: Target, raw: Raw, na
         assert await refusal(anybody.call(getattr(ua, name)())) == CODES.BadServiceUnsupported
 
 
+async def test_h20_guesses_lock_their_source_out_and_look_alike(bench: Target) -> None:
+    # Unknown names have no account to lock: who tries five of them is locked, and each further guess costs nothing.
+    async def guess(user: str, password: str) -> tuple[int | None, float]:
+        async with Raw(bench) as raw:
+            await raw.open()
+            await raw.create_session()
+            started = time.monotonic()
+            status = await refusal(raw.activate(raw.password_token(user, password)))
+            return status, time.monotonic() - started
+
+    guesses = [await guess(f"nobody{i}", "guess") for i in range(5)]
+    guesses += [await guess("anna", "guess") for _ in range(many(20, 10_000))]
+    assert {status for status, _ in guesses} == {CODES.BadIdentityTokenRejected}
+    assert min(took for _, took in guesses) > 0.01  # as long as a password takes, locked or not
+    with sqlite3.connect(bench.running.data / "enose.db") as database:
+        count = "SELECT count(*) FROM audit_entry WHERE action = 'user.lockout'"
+        [(locks,)] = database.execute(count).fetchall()
+    assert locks >= 2  # the application and the address
+    assert "locked after 5 failed logins" in bench.running.log.read_text()
+    deadline = time.monotonic() + 60
+    while (await guess("anna", "anna-password"))[0] is not None:  # the lock of two seconds is over
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.5)
+
+
 # -- what is left of it all
 
 

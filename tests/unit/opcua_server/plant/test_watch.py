@@ -152,9 +152,8 @@ async def test_certificates_near_their_end_are_told_of_by_log_and_event(
         await reports(raw)
         watch(bench).warn()
         found = dict(reversed(entry) for entry in await told(raw))
-    by_name = {
-        name: severity for name in ("scada21", "scada22", "scada23") for m, severity in found.items() if name in m
-    }
+    names = ("scada21", "scada22", "scada23")
+    by_name = {name: severity for name in names for words, severity in found.items() if name in words}
     assert by_name == {"scada21": ENDING_SEVERITY, "scada23": ENDED_SEVERITY}
     assert "'scada21' (trusted) expires on" in caplog.text
     assert "'scada23' (trusted) has expired on" in caplog.text
