@@ -58,7 +58,7 @@ async def start_batch(site: Site, caller: Caller, line: str, batch_id: str, on_b
         line,
         lambda tx, now: batches.start(tx, caller, now, _on(tx, line, batch_id), site.pins, on_behalf_of=on_behalf_of),
     )
-    await site.raise_what_holds(line)
+    site.start_job(site.raise_what_holds(line), f"exceptions of batch {batch_id}")
     await site.refresh_models()
     return (int(started.execution),)
 
