@@ -405,7 +405,7 @@ def _switch(on: bool) -> Handler:
     async def handler(site: Site, caller: Caller, condition: str) -> Outputs:
         if not on and site.alarms[condition].kind.gmp:
             raise AccessDenied(f"{condition} is a GMP alarm: it is never switched off (process rule 9)")
-        site.publisher.condition(site.alarms.enable(condition, on, caller.user, site.clock.now()))
+        site.publisher.condition(site.alarms.enable(condition, on, caller.user, site.clock.now()), switched=True)
         return ()
 
     return handler

@@ -304,6 +304,11 @@ async def test_a_gmp_alarm_cannot_be_switched_off_and_another_one_can(site):
         await disable(made, OPERATOR, "EN01.Stream01.Alarms.AnomalyDetected")
     await disable(made, OPERATOR, "EN01.Alarms.CommunicationLost")
     assert shown["EN01.Alarms.CommunicationLost.EnabledState.Id"] is False
+    # Part 9 4.2: the step into Disabled is an event, by which clients drop the alarm; then there are none.
+    [event] = shown.events
+    assert (event.fields["EnabledState/Id"].Value, event.retain) == (False, False)
+    made.publisher.condition(made.alarms["EN01.Alarms.CommunicationLost"])
+    assert len(shown.events) == 1
 
 
 async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site):
