@@ -79,7 +79,7 @@ class Attributes:
         """DataValue of a ReadValueId as this caller may see it, whole. Raises Fault."""
         self.check(item)
         node_id, attribute = item.NodeId, item.AttributeId
-        if attribute == VALUE:
+        if attribute == VALUE and self._space.node_class(node_id) == ua.NodeClass.Variable:
             self.check_readable(caller, node_id)
             if (refresh := self._computed.get(node_id)) is not None:
                 refresh()
@@ -102,6 +102,8 @@ class Attributes:
             present = ua.AttributeIds.AccessLevel in node.attributes
         else:
             present = item.AttributeId in node.attributes
+        if present and self._optional(node, item.AttributeId):
+            present = self._space.attribute(item.NodeId, item.AttributeId) is not None
         if not present:
             raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
         encoding = item.DataEncoding.Name
@@ -109,6 +111,12 @@ class Attributes:
             raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
         if encoding not in (None, "", DEFAULT_BINARY):
             raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
+
+    def _optional(self, node: Any, attribute: int) -> bool:
+        """DataTypeDefinition and the Value of a VariableType: without a value they are not there."""
+        if attribute == VALUE:
+            return ua.AttributeIds.AccessLevel not in node.attributes
+        return bool(attribute == ua.AttributeIds.DataTypeDefinition)
 
     def _structured(self, item: Any) -> bool:
         """A data encoding means something to structures alone (5.11.2.2)."""
