@@ -10,6 +10,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.model import Caller
+from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
@@ -91,7 +92,13 @@ class Attributes:
             return _data(self._executable_at_all(node_id), ua.VariantType.Boolean)
         elif attribute == ua.AttributeIds.UserExecutable:
             return _data(self._executable(caller, node_id), ua.VariantType.Boolean)
-        return self._space.storage.read_attribute_value(node_id, attribute)
+        return self._stored(node_id, attribute)
+
+    def _stored(self, node_id: Any, attribute: int) -> Any:
+        data = self._space.storage.read_attribute_value(node_id, attribute)
+        if attribute == ua.AttributeIds.DataTypeDefinition and data.Value.Value is None:
+            return ua.DataValue(definition(self._space, node_id) or NULL)
+        return data
 
     def check(self, item: Any) -> None:
         """Whether node and attribute of a ReadValueId are there, in the encoding it asks for. Raises Fault."""
@@ -103,7 +110,7 @@ class Attributes:
         else:
             present = item.AttributeId in node.attributes
         if present and self._optional(node, item.AttributeId):
-            present = self._space.attribute(item.NodeId, item.AttributeId) is not None
+            present = self._stored(item.NodeId, item.AttributeId).Value.Value is not None
         if not present:
             raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
         encoding = item.DataEncoding.Name

@@ -241,3 +241,15 @@ async def test_every_built_in_type_is_written_and_read_back(talk: Conversation, 
 async def test_attributes_of_each_node_class(talk: Conversation, path: str, attribute: int, expected: Any) -> None:
     # Part 3 5, Part 5: asyncua's own defaults stood where the NodeSet says nothing.
     assert (await talk.read(nid(path), attribute)).Value.Value == expected
+
+
+async def test_structures_and_enumerations_are_defined(talk: Conversation) -> None:
+    # Part 3 5.8.3: mandatory for them.
+    made = (await talk.read(nid("i=862"), A.DataTypeDefinition)).Value.Value
+    assert [f.Name for f in made.Fields] == [
+        "StartTime", "CurrentTime", "State", "BuildInfo", "SecondsTillShutdown", "ShutdownReason",
+    ]  # fmt: skip
+    assert made.DefaultEncodingId == ua.NodeId(864)
+    assert made.Fields[3].DataType == ua.NodeId(338)
+    made = (await talk.read(nid("i=852"), A.DataTypeDefinition)).Value.Value
+    assert [(f.Name, f.Value) for f in made.Fields][:2] == [("Running", 0), ("Failed", 1)]
