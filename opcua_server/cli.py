@@ -246,6 +246,13 @@ def trust_accept(
     out.print(f"trusted {command(config, data_dir, 'trust.accept', thumbprint=thumbprint)}")
 
 
+def _from_here(lot: str) -> str:
+    """A lot whose file is found from here, so that it is found by a server that runs in another folder too."""
+    stream, _, source = lot.partition("=")
+    name, at, number = (source, "", "") if Path(source).is_file() else source.partition("@")
+    return f"{stream}={Path(name).resolve()}{at}{number}" if Path(name).is_file() else lot
+
+
 @app.command()
 def learn(
     product: str,
@@ -261,7 +268,11 @@ def learn(
     data_dir: DataDir = DATA,
 ) -> None:
     """Learn a product's fingerprint from good cycles. It becomes a draft, which QA approves by signature."""
-    answer = command(config, data_dir, "learn", product=product, lots=lot, phases=[int(p) for p in phases.split(",")])
+    try:
+        rows = [int(p) for p in phases.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter("three whole numbers, as 5,10,5", param_hint="--phases") from error
+    answer = command(config, data_dir, "learn", product=product, lots=[_from_here(x) for x in lot], phases=rows)
     for line in answer:
         out.print(line, highlight=False)
 

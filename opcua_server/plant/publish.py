@@ -247,10 +247,14 @@ class Publisher:
         for condition in self._alarms.due(self._clock.now()):
             self.condition(condition)
 
-    def condition(self, condition: Condition) -> None:
-        """A condition changed: its members, its plain tags, and one event, unless it is disabled (Part 9 5.5.2)."""
+    def condition(self, condition: Condition, *, switched: bool = False) -> None:
+        """A condition changed: its members, its plain tags, and one event.
+
+        The last one of a condition that is disabled is that of being `switched` off: by it clients take it from
+        their lists (Part 9 4.2).
+        """
         self.condition_nodes(condition)
-        if condition.enabled:
+        if condition.enabled or switched:
             self._nodes.publish_event(events.condition_event(condition, self._clock.now()))
 
     def condition_nodes(self, condition: Condition) -> None:

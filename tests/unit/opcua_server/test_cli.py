@@ -118,6 +118,22 @@ def test_what_cannot_be_learned_says_why(data, product, lots, why):
     assert why in told
 
 
+def test_a_recording_is_the_one_in_this_folder_whichever_the_server_runs_in(data, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("opcua_server.app.carry_out", lambda *given: asked.append(given[-1]) or [])
+    monkeypatch.chdir(tmp_path)
+    for name in ("good.csv", "own.yaml"):
+        (tmp_path / name).touch()
+    lots = ["EN01.Stream01=good.csv", "EN01.Stream01=own.yaml@2", "EN01.Stream01=coffee_a@1", "B1"]
+    enose("learn", "COFFEE-A", *[x for lot in lots for x in ("--lot", lot)], "--data-dir", data)
+    here = f"EN01.Stream01={tmp_path.resolve()}"
+    assert asked[0]["lots"] == [f"{here}/good.csv", f"{here}/own.yaml@2", *lots[2:]]
+
+
+def test_phases_that_are_no_numbers_are_a_mistake_not_a_traceback(data):
+    assert "three whole numbers" in enose("learn", "TEA", "--lot", "B1", "--phases", "a,b", "--data-dir", data, code=2)
+
+
 def test_a_data_folder_in_use_by_another_process_is_refused(tmp_path, data):
     with admin.data_folder(tmp_path / "data"):
         told = enose("users", "list", "--data-dir", data, code=1)
