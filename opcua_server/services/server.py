@@ -27,6 +27,7 @@ from opcua_server.services.seams import POLICIES, check_version, make_server, si
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
+from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.transport import Listener
@@ -147,6 +148,7 @@ class UaServer:
         check_version()
         silence()
         await self.asyncua.init()
+        correct(self.aspace)
         prune(self.space, map(ua.NodeId, NOT_OFFERED))
         await self._object.fill(self.limits)
         self._diagnostics.link(self._attributes.grant, self._attributes.compute)

@@ -17,7 +17,18 @@ IDS = ua.ObjectIds
 T = ua.VariantType
 PRODUCT = "enose"
 PRODUCT_URI = "http://enose.dev/"
-PROFILES = ["http://opcfoundation.org/UA-Profile/Server/EmbeddedUA2017"]
+PROFILES = [
+    f"http://opcfoundation.org/UA-Profile/Server/{name}"
+    for name in (
+        "EmbeddedUA2017",
+        "EnhancedDataChangeSubscription2017",
+        "StandardEventSubscription",
+        "DataAccess",
+        "Methods",
+        "HistoricalRawData",
+    )
+]
+"""What is met whole (Part 7). The Standard profile asks for registration with a discovery server, which is not made."""
 SERVICE_LIMITS = {
     "MaxNodesPerRead": "nodes",
     "MaxNodesPerWrite": "nodes",
@@ -81,8 +92,6 @@ class ServerObject:
             await self._asyncua.register_namespace(uri)
         for node, value in self._constants(limits).items():
             self._set(node, value)
-        for number, uri in enumerate((TYPES_URI, SITE_URI), start=2):
-            await self._describe_namespace(number, uri)
 
     def _constants(self, limits: Limits) -> Mapping[int, Any]:
         per_call = {name: ua.Variant(getattr(limits, limit), T.UInt32) for name, limit in SERVICE_LIMITS.items()}
@@ -124,31 +133,6 @@ class ServerObject:
         }
         found |= {f"HistoryServerCapabilities_{name}": ua.Variant(False, T.Boolean) for name in NO_HISTORY_UPDATE}
         return {getattr(IDS, name): value for name, value in found.items()}
-
-    async def _describe_namespace(self, index: int, uri: str) -> None:
-        """NamespaceMetadata (Part 5 6.3.13) below Server.Namespaces."""
-        root = f"Namespace{index}"
-        item = ua.AddNodesItem(
-            ParentNodeId=ua.NodeId(IDS.Server_Namespaces),
-            ReferenceTypeId=ua.NodeId(IDS.HasComponent),
-            RequestedNewNodeId=ua.NodeId(root, 1),
-            BrowseName=ua.QualifiedName(uri, index),
-            NodeClass=ua.NodeClass.Object,
-            NodeAttributes=ua.ObjectAttributes(DisplayName=ua.LocalizedText(uri)),
-            TypeDefinition=ua.NodeId(IDS.NamespaceMetadataType),
-        )
-        self._asyncua.iserver.node_mgt_service.add_nodes([item])[0].StatusCode.check()
-        node = self._asyncua.get_node(ua.NodeId(root, 1))
-        for name, value in (
-            ("NamespaceUri", ua.Variant(uri, T.String)),
-            ("NamespaceVersion", ua.Variant(software_version(), T.String)),
-            ("NamespacePublicationDate", ua.Variant(PUBLISHED, T.DateTime)),
-            ("IsNamespaceSubset", ua.Variant(False, T.Boolean)),
-            ("StaticNodeIdTypes", ua.Variant([ua.IdType.String], T.Int32, is_array=True)),
-            ("StaticNumericNodeIdRange", ua.Variant([], T.String, is_array=True)),
-            ("StaticStringNodeIdPattern", ua.Variant("", T.String)),
-        ):
-            await node.add_property(ua.NodeId(f"{root}.{name}", 1), ua.QualifiedName(name, 0), value)
 
     # -- status
 

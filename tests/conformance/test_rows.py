@@ -46,6 +46,8 @@ READ = [
     ("5.11.2.4", read("Nowhere"), [CODES.BadNodeIdUnknown]),
     ("5.11.2.4", read("Methods"), [CODES.BadAttributeIdInvalid]),
     ("5.11.2.4", read("Scalar.Int32", 99), [CODES.BadAttributeIdInvalid]),
+    ("Part 3 5.6.5", read("i=63"), [CODES.BadAttributeIdInvalid]),
+    ("Part 3 5.8.3", read("i=6", A.DataTypeDefinition), [CODES.BadAttributeIdInvalid]),
     ("5.11.2.4", read("Scalar.Int32", 0), [CODES.BadAttributeIdInvalid]),
     ("5.11.2.4", read("Access.WriteOnly"), [CODES.BadNotReadable]),
     ("5.11.2.4", read("Access.None"), [CODES.BadNotReadable]),
@@ -214,3 +216,40 @@ async def test_every_built_in_type_is_written_and_read_back(talk: Conversation, 
     ):
         assert await talk.outcome(write(path, ua.Variant(value, T[name], is_array=is_array))) == GOOD
         assert (await talk.read(nid(path))).Value.Value == value
+
+
+@pytest.mark.parametrize(
+    ("path", "attribute", "expected"),
+    [
+        ("i=35", A.IsAbstract, False),
+        ("i=35", A.Symmetric, False),
+        ("i=33", A.IsAbstract, True),
+        ("i=31", A.Symmetric, True),
+        ("i=63", A.IsAbstract, False),
+        ("i=62", A.IsAbstract, True),
+        ("i=63", A.DataType, ua.NodeId(ua.ObjectIds.BaseDataType)),
+        ("i=58", A.IsAbstract, False),
+        ("i=26", A.IsAbstract, True),
+        ("i=6", A.IsAbstract, False),
+        ("Scalar.Int32", A.AccessLevelEx, 99),
+        ("Matrix.Int32", A.ArrayDimensions, [0, 0]),
+        ("Methods.NotExecutable", A.Executable, False),
+        ("", A.EventNotifier, 1),
+        ("History.Ramp", A.Historizing, True),
+    ],
+)
+async def test_attributes_of_each_node_class(talk: Conversation, path: str, attribute: int, expected: Any) -> None:
+    # Part 3 5, Part 5: asyncua's own defaults stood where the NodeSet says nothing.
+    assert (await talk.read(nid(path), attribute)).Value.Value == expected
+
+
+async def test_structures_and_enumerations_are_defined(talk: Conversation) -> None:
+    # Part 3 5.8.3: mandatory for them.
+    made = (await talk.read(nid("i=862"), A.DataTypeDefinition)).Value.Value
+    assert [f.Name for f in made.Fields] == [
+        "StartTime", "CurrentTime", "State", "BuildInfo", "SecondsTillShutdown", "ShutdownReason",
+    ]  # fmt: skip
+    assert made.DefaultEncodingId == ua.NodeId(864)
+    assert made.Fields[3].DataType == ua.NodeId(338)
+    made = (await talk.read(nid("i=852"), A.DataTypeDefinition)).Value.Value
+    assert [(f.Name, f.Value) for f in made.Fields][:2] == [("Running", 0), ("Failed", 1)]
