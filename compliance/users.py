@@ -104,6 +104,8 @@ class Accounts:
         self._hasher = passwords.Hasher()
         self._dummy = ""
         self._effort = 0.0
+        self.version = 0
+        """Counts the changes of who holds which role."""
         self._sources = Sources(security.login_failures, security.lockout)
         self.on_locked: Callable[[Locked, Attempt], None] = lambda _locked, _attempt: None
         """Told of every lock, in the event loop: someone has to know at once (R29)."""
@@ -215,7 +217,7 @@ class Accounts:
             )
             return _logged(tx, caller, now, "user.add", folded)
 
-        return await self.submit(work)
+        return await self._changed(work)
 
     async def disable(self, caller: Caller, name: str, reason: str) -> Account:
         """Close an account for good. Raises NotFound, InvalidState when it is disabled already."""
@@ -228,7 +230,7 @@ class Accounts:
             change(tx, user_account, folded, disabled=1)
             return _logged(tx, caller, now, "user.disable", folded, reason=reason, old={"disabled": False})
 
-        return await self.submit(work)
+        return await self._changed(work)
 
     async def reset(self, caller: Caller, name: str, password: str, reason: str) -> Account:
         """Give a password that a person must change at once, and unlock. Raises NotFound, InvalidState if disabled."""
@@ -277,6 +279,11 @@ class Accounts:
         """All accounts, disabled ones too, by name, with the roles they were given."""
         query = select(user_account).order_by(user_account.c.folded)
         return await self.submit(lambda tx: tuple(_account(row) for row in tx.execute(query)))
+
+    async def _changed(self, work: Callable[[Connection], T]) -> T:
+        done = await self.submit(work)
+        self.version += 1
+        return done
 
     async def submit(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """The writer's answer, awaited; `alone` in a transaction of its own."""

@@ -67,6 +67,7 @@ SHUTDOWN_SECONDS = 2
 """How long a shutdown is announced before connections close (acceptance point 33)."""
 HOUSEKEEPING_SECONDS = 0.5
 CERTIFICATE_SECONDS = 2.0
+MEMBERS_SECONDS = 1.0
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
 """Outcomes of a login whose attempt `compliance.users` has logged itself."""
@@ -282,9 +283,21 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         start(pipeline.store_results(site.record_result), "results")
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
+        start(_show_members(records, server), "roles")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
+
+
+async def _show_members(records: Records, server: UaServer) -> None:
+    """Keep the roles' Identities as the accounts are."""
+    shown = -1
+    while True:
+        if shown != records.accounts.version:
+            shown = records.accounts.version
+            accounts = [a for a in await records.accounts.listing() if not a.disabled]
+            server.show_members({role: [a.name for a in accounts if role in a.roles] for role in Role})
+        await asyncio.sleep(MEMBERS_SECONDS)
 
 
 async def _log_renewal(records: Records, identity: security.Identity) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from asyncua import ua
 
-from nodesets.model import Caller
+from nodesets.model import Caller, Role
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
+from opcua_server.services import roles
 from opcua_server.services.attributes import Attributes, Rights, Written
 from opcua_server.services.channel import Channel
 from opcua_server.services.diagnostics import Diagnostics
@@ -82,7 +83,7 @@ class UaServer:
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.space = Space(self.aspace)
         self._methods = Methods(self.space)
-        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put)
+        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put, secured=not none)
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
@@ -122,6 +123,7 @@ class UaServer:
             texts=self._texts,
         )
         self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
+        self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -149,8 +151,11 @@ class UaServer:
         silence()
         await self.asyncua.init()
         correct(self.aspace)
-        prune(self.space, map(ua.NodeId, NOT_OFFERED))
+        prune(self.space, [*map(ua.NodeId, NOT_OFFERED), *roles.changes(self.space)])
         await self._object.fill(self.limits)
+        await self._roles.fill()
+        for node in self._roles.identities():
+            self._attributes.grant(node, roles.may_see_members)
         self._diagnostics.link(self._attributes.grant, self._attributes.compute)
         for node in STATUS_NODES:
             self._attributes.compute(ua.NodeId(node), self._object.tick)
@@ -269,6 +274,10 @@ class UaServer:
             cell = self._cells[node] = self._cell(site(node))
         return cell
 
+    def _show_constant(self, node_id: Any, value: Any) -> None:
+        now = self._clock.now()
+        self._write_node(node_id, value, 0, now, now)
+
     def _write_node(self, node_id: Any, value: Any, code: int, source_time: int, server_time: int) -> None:
         _put(self._cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
 
@@ -298,6 +307,10 @@ class UaServer:
     def historize(self, node: str, reader: History) -> None:
         """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
         self._history.historize(site(node), node, reader)
+
+    def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
+        """Show administrators who holds which role: names of accounts."""
+        self._roles.show(members)
 
     def sessions(self, user: str | None = None) -> list[Caller]:
         """Activated sessions, of one user or of all."""
