@@ -13,7 +13,7 @@ from typing import Any
 
 from asyncua import ua
 
-from opcua_server.services.attributes import stamped, take
+from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import NUMBER_TYPES, Space
@@ -142,7 +142,7 @@ class DataItem(Item):
         """A new DataValue of the attribute."""
         if self.mode == DISABLED:
             return
-        if self.interval == 0.0:
+        if self.interval == 0.0 and self._pending is None:
             self._take(value)
             return
         now = self._monotonic()
@@ -160,6 +160,11 @@ class DataItem(Item):
             self._due += self.interval
             self._take(value)
 
+    def resample(self, interval: float) -> None:
+        """Another sampling interval, of which the first is over no later than one begun now."""
+        self.interval = interval
+        self._due = min(self._due, self._monotonic() + interval)
+
     def start(self, value: Any) -> None:
         """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2)."""
         self._last = self._pending = None
@@ -172,7 +177,7 @@ class DataItem(Item):
         if not self.filter.differs(self._last, value):
             return
         self._last = value
-        if self.put(stamped(value, self.stamps)) and self.queue_size > 1:
+        if self.put(value) and self.queue_size > 1:
             self._flag_overflow()
 
     def _flag_overflow(self) -> None:

@@ -440,3 +440,19 @@ def make_server(limits: Limits) -> Any:
     iserver.max_pending_messages_per_connection = limits.pending_messages
     iserver.max_pending_activation_seconds = 0.0
     return Server(iserver=iserver)
+
+
+class Row(Protocol):
+    """Where a value is that asyncua's storage does not hold itself."""
+
+    def read(self, node_id: Any, attribute: Any) -> Any:
+        """DataValue of a node."""
+
+    def put(self, row: int, data: Any) -> None:
+        """A new DataValue of a row."""
+
+
+def hold(cell: Any, table: Row, row: int) -> None:
+    """Have a value cell of asyncua's storage read from and written to a row of a table."""
+    cell.value, cell.value_callback = None, table.read
+    cell.value_setter = lambda _node, _attribute, data: table.put(row, data)

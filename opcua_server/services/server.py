@@ -19,12 +19,21 @@ from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
-from opcua_server.services.seams import Channel, Listener, check_version, make_server, policy_factories, silence
+from opcua_server.services.seams import (
+    Channel,
+    Listener,
+    check_version,
+    hold,
+    make_server,
+    policy_factories,
+    silence,
+)
 from opcua_server.services.server_object import PRODUCT_URI, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.values import Codes, Floats, Table
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
@@ -69,9 +78,10 @@ class UaServer:
         self.asyncua = make_server(self.limits)
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.space = Space(self.aspace)
+        self.table = Table(self._clock.monotonic)
         self._methods = Methods(self.space)
         attributes = Attributes(self.space, self._methods.executable)
-        self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits)
+        self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
@@ -214,6 +224,23 @@ class UaServer:
         """
         self._methods.link(method_id, handler, allowed, refused)
 
+    def columns(self, nodes: Sequence[str]) -> slice:
+        """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
+
+        The slice is what `write_row` takes. Raises LookupError without such a node, ValueError for other types.
+        """
+        ids = [site(node) for node in nodes]
+        cells = [self._cell(node_id) for node_id in ids]
+        types = [self.space.attribute(node_id, ua.AttributeIds.DataType) for node_id in ids]
+        rows = self.table.add(ids, [self.space.built_in(t) for t in types], self._clock.now())
+        for cell, row in zip(cells, range(rows.start, rows.stop), strict=True):
+            hold(cell, self.table, row)
+        return rows
+
+    def write_row(self, rows: slice, values: Floats, codes: Codes, source_time: int, server_time: int) -> None:
+        """Show values of the rows of one `columns`, NaN for null; times ns UTC."""
+        self.table.write_row(rows, values, codes, source_time, server_time)
+
     def write(self, node: str, value: Any, code: int, source_time: int, server_time: int) -> None:
         """Show a value: `node` is its string id in ns=3, `value` a Variant or None for null, times ns UTC.
 
@@ -269,7 +296,9 @@ class UaServer:
 def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -> None:
     shown = NULL if value is None or is_bad(code) else value
     data = ua.DataValue(shown, status(code), source, server)
-    cell.value = data
-    cell.value_callback = None
+    if cell.value_setter is not None:
+        cell.value_setter(None, ua.AttributeIds.Value, data)
+    else:
+        cell.value, cell.value_callback = data, None
     for item in list(cell.datachange_callbacks.values()):
         item.sample(data)

@@ -12,13 +12,15 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
-from opcua_server.services.attributes import Attributes, check_timestamps, parse_range
+from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.limits import Limits
-from opcua_server.services.monitored_items import DISABLED, DataItem, EventItem, Item, data_filter
+from opcua_server.services.monitored_items import DISABLED, REPORTING, DataItem, EventItem, Item, data_filter
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, Fault, status
+from opcua_server.services.values import Table
 
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
@@ -28,13 +30,21 @@ class Subscription:
     """One subscription: a timer, its items, and messages kept until acknowledged (state table of 5.14.1.2)."""
 
     def __init__(
-        self, number: int, session: Session, clock: Clock, limits: Limits, expired: Callable[["Subscription"], None]
+        self,
+        number: int,
+        session: Session,
+        clock: Clock,
+        limits: Limits,
+        table: Table,
+        expired: Callable[["Subscription"], None],
     ) -> None:
         self.id = number
         self.session: Session | None = session
         """None after its session was closed without it, until transferred or expired."""
         self.owner = session.user.user
         self.items: dict[int, Item] = {}
+        self.columns = Columns(table)
+        """Items on rows of the value table; all others are in `items`."""
         self.priority = 0
         self.enabled = True
         self.interval = 0.0
@@ -105,12 +115,13 @@ class Subscription:
 
     def _flush(self) -> None:
         now = self._clock.monotonic()
+        self.columns.flush(now)
         for item in self.items.values():
             if isinstance(item, DataItem):
                 item.flush(now)
 
     def _pending(self) -> bool:
-        return any(item.queue for item in self._ready.values())
+        return any(item.queue for item in self._ready.values()) or self.columns.ready()
 
     def deliver(self) -> None:
         """Send what is due while Publish requests are there; `late` when they run out."""
@@ -150,12 +161,14 @@ class Subscription:
                 entry = item.queue.popleft()
                 if isinstance(item, EventItem):
                     events.append(ua.EventFieldList(ClientHandle=item.client_handle, EventFields=entry))
-                else:
-                    values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=entry))
+                elif isinstance(item, DataItem):
+                    value = stamped(entry, item.stamps)
+                    values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=value))
             if item.queue:
                 break
             self.forget(item)
-        data: list[Any] = []
+        columns, _ = self.columns.collect(room - len(values) - len(events))
+        data: list[Any] = [] if columns is None else [columns]
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
         if events:
@@ -192,8 +205,9 @@ def next_waiting(session: Session, clock: Clock) -> Waiting | None:
 class Subscriptions:
     """All subscriptions, and the event items by the notifier they listen to."""
 
-    def __init__(self, space: Space, attributes: Attributes, clock: Clock, limits: Limits) -> None:
+    def __init__(self, space: Space, attributes: Attributes, table: Table, clock: Clock, limits: Limits) -> None:
         self._space = space
+        self._table = table
         self._attributes = attributes
         self._clock = clock
         self._limits = limits
@@ -213,7 +227,7 @@ class Subscriptions:
             len(session.subscriptions) >= self._limits.subscriptions_per_session
         ):
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
-        subscription = Subscription(self._next, session, self._clock, self._limits, self._expire)
+        subscription = Subscription(self._next, session, self._clock, self._limits, self._table, self._expire)
         self._next += 1
         subscription.enabled = parameters.PublishingEnabled
         subscription.revise(parameters)
@@ -271,6 +285,7 @@ class Subscriptions:
         del self._all[subscription.id]
         if subscription.session is not None:
             del subscription.session.subscriptions[subscription.id]
+        subscription.columns.close()
         for item in list(subscription.items.values()):
             self._drop(subscription, item)
 
@@ -332,6 +347,7 @@ class Subscriptions:
         return ua.TransferResult(AvailableSequenceNumbers=available)
 
     def _resend(self, subscription: Subscription) -> None:
+        subscription.columns.resend()
         for item in subscription.items.values():
             if isinstance(item, DataItem) and item.mode == ua.MonitoringMode.Reporting and not item.queue:
                 item.start(self._current(item.target))
@@ -370,25 +386,40 @@ class Subscriptions:
         """CreateMonitoredItems (5.13.2)."""
         subscription = self._own(session, parameters.SubscriptionId)
         check_timestamps(parameters.TimestampsToReturn)
-        room = self._limits.items - sum(len(s.items) for s in session.subscriptions.values())
-        results = []
+        room = self._limits.items - sum(len(s.items) + len(s.columns) for s in session.subscriptions.values())
+        results, columns = [], list[Wanted]()
         for request in parameters.ItemsToCreate:
             try:
                 if room <= 0:
                     raise Fault(ua.StatusCodes.BadTooManyMonitoredItems)
-                results.append(self._create_item(session, subscription, request, parameters.TimestampsToReturn))
+                results.append(
+                    self._create_item(session, subscription, request, parameters.TimestampsToReturn, columns)
+                )
                 room -= 1
             except Fault as fault:
                 results.append(ua.MonitoredItemCreateResult(StatusCode=status(fault.status)))
+        subscription.columns.add(columns)
         return results
 
-    def _create_item(self, session: Session, subscription: Subscription, request: Any, stamps: Any) -> Any:
+    def _create_item(
+        self, session: Session, subscription: Subscription, request: Any, stamps: Any, columns: list[Wanted]
+    ) -> Any:
+        """An item, in `columns` when it goes there."""
         target = request.ItemToMonitor
         if target.IndexRange:
             parse_range(target.IndexRange)
         if not isinstance(request.MonitoringMode, ua.MonitoringMode):
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
         first = self._attributes.value(session.user, target)
+        if (row := self._row(target)) is not None:
+            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
+            self._next_item += 1
+            columns.append(wanted)
+            return ua.MonitoredItemCreateResult(
+                MonitoredItemId=wanted.id,
+                RevisedSamplingInterval=wanted.interval * 1000,
+                RevisedQueueSize=wanted.queue_size,
+            )
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
         if kind is EventItem:
@@ -409,13 +440,44 @@ class Subscriptions:
             FilterResult=filter_result,
         )
 
+    def _row(self, target: Any) -> int | None:
+        """Row of what an item watches, when it watches a value that is a column, whole."""
+        if target.AttributeId != ua.AttributeIds.Value or target.IndexRange:
+            return None
+        return self._table.row(target.NodeId)
+
+    def _watched_row(self, item: DataItem) -> int | None:
+        """Row of an item by itself whose value is a column."""
+        value = item.target.AttributeId == ua.AttributeIds.Value
+        return self._table.row(item.target.NodeId) if value else None
+
+    def _wanted(
+        self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
+    ) -> Wanted:
+        """MonitoringParameters of an item on a row. Raises Fault."""
+        wanted = request.RequestedParameters
+        return Wanted(
+            id=number,
+            row=row,
+            client_handle=wanted.ClientHandle,
+            mode=mode,
+            stamps=stamps,
+            filter=data_filter(self._space, target, wanted.Filter),
+            interval=self._sampling(subscription, wanted.SamplingInterval) / 1000,
+            queue_size=min(max(wanted.QueueSize, 1), self._limits.queue),
+            discard_oldest=wanted.DiscardOldest,
+        )
+
     def _listen(self, item: Item, first: Any) -> None:
         if isinstance(item, EventItem):
             self.listeners.setdefault(item.target.NodeId, {})[item.id] = item
         elif isinstance(item, DataItem):
-            storage = self._space.storage
-            _, handle = storage.add_datachange_callback(item.target.NodeId, item.target.AttributeId, item)
-            self._handles[item.id] = handle
+            if (row := self._watched_row(item)) is not None:
+                self._table.watch(row, item)
+            else:
+                storage = self._space.storage
+                _, handle = storage.add_datachange_callback(item.target.NodeId, item.target.AttributeId, item)
+                self._handles[item.id] = handle
             item.start(first)
 
     def _configure(self, subscription: Subscription, item: Item, wanted: Any) -> Any:
@@ -435,7 +497,7 @@ class Subscriptions:
                 queue_size = self._limits.queue
         elif isinstance(item, DataItem):
             item.filter = data_filter(self._space, item.target, wanted.Filter)
-            item.interval = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)
         item.configure(wanted.ClientHandle, queue_size, wanted.DiscardOldest)
         return result
 
@@ -458,6 +520,8 @@ class Subscriptions:
 
     def _modify_item(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
         try:
+            if request.MonitoredItemId in subscription.columns:
+                return self._modify_column(subscription, request, stamps)
             item = _item(subscription, request.MonitoredItemId)
             filter_result = self._configure(subscription, item, request.RequestedParameters)
         except Fault as fault:
@@ -470,6 +534,16 @@ class Subscriptions:
             RevisedSamplingInterval=interval, RevisedQueueSize=item.queue_size, FilterResult=filter_result
         )
 
+    def _modify_column(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
+        columns, number = subscription.columns, request.MonitoredItemId
+        row = columns.row(number)
+        target = ua.ReadValueId(NodeId=self._table.nodes[row], AttributeId=ua.AttributeIds.Value)
+        wanted = self._wanted(subscription, number, row, target, request, stamps, columns.mode(number))
+        columns.modify(wanted)
+        return ua.MonitoredItemModifyResult(
+            RevisedSamplingInterval=wanted.interval * 1000, RevisedQueueSize=wanted.queue_size
+        )
+
     def set_mode(self, session: Session, parameters: Any) -> list[Any]:
         """SetMonitoringMode (5.13.4)."""
         subscription = self._own(session, parameters.SubscriptionId)
@@ -478,9 +552,14 @@ class Subscriptions:
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
 
         def switch(number: int) -> None:
+            if number in subscription.columns:
+                subscription.columns.set_mode(number, mode)
+                return
             item = _item(subscription, number)
             resumed = item.mode == DISABLED and mode != DISABLED
             item.set_mode(mode)
+            if mode != REPORTING:
+                subscription.forget(item)
             if resumed and isinstance(item, DataItem):
                 item.start(self._current(item.target))
 
@@ -491,6 +570,9 @@ class Subscriptions:
         subscription = self._own(session, parameters.SubscriptionId)
 
         def drop(number: int) -> None:
+            if number in subscription.columns:
+                subscription.columns.delete(number)
+                return
             self._drop(subscription, _item(subscription, number))
 
         return [_status_of(drop, number) for number in parameters.MonitoredItemIds]
@@ -503,8 +585,11 @@ class Subscriptions:
             del listening[item.id]
             if not listening:
                 del self.listeners[item.target.NodeId]
-        else:
-            self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
+        elif isinstance(item, DataItem):
+            if (row := self._watched_row(item)) is not None:
+                self._table.unwatch(row, item)
+            else:
+                self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
 
     def _current(self, target: Any) -> Any:
         return self._space.storage.read_attribute_value(target.NodeId, target.AttributeId)
