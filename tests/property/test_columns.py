@@ -12,7 +12,7 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodesets.model import Caller
@@ -387,11 +387,11 @@ parameters = st.builds(
 )
 modes = st.sampled_from([REPORTING, REPORTING, REPORTING, SAMPLING, DISABLED])
 which = st.integers(0, 7)
+pauses = st.sampled_from([0.0, 0.02, 0.05, 0.1, 0.25])
 steps = st.one_of(
-    st.tuples(st.just("frame"), st.lists(st.tuples(numbers, codes), min_size=len(KINDS), max_size=len(KINDS))),
-    st.tuples(st.just("value"), st.sampled_from(KINDS), numbers, codes),
-    st.tuples(st.just("pass"), st.sampled_from([0.01, 0.05, 0.1, 0.25])),
-    st.tuples(st.just("cycle")),
+    st.tuples(st.just("frame"), pauses, st.lists(st.tuples(numbers, codes), min_size=len(KINDS), max_size=len(KINDS))),
+    st.tuples(st.just("value"), pauses, st.sampled_from(KINDS), numbers, codes),
+    st.tuples(st.just("cycle"), pauses),
     st.tuples(st.just("create"), st.sampled_from(KINDS), parameters, modes),
     st.tuples(st.just("modify"), which, parameters),
     st.tuples(st.just("switch"), which, modes),
@@ -416,13 +416,13 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
     for item in items:
         bench.create(*item)
     for number, (step, *given_) in enumerate(steps):
+        if step in ("frame", "value", "cycle"):
+            bench.clock.instant += given_.pop(0)
         if step == "frame":
             frame = [(k, _sample(k, *given, number)) for k, given in zip(KINDS, given_[0], strict=True)]
             bench.write(frame, at_once=True)
         elif step == "value":
             bench.write([(given_[0], _sample(*given_, number))], at_once=False)
-        elif step == "pass":
-            bench.clock.instant += given_[0]
         elif step in ("modify", "switch", "delete"):
             alive = list(bench.items)
             if alive:
@@ -437,9 +437,19 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
 
 
 @given(
-    st.lists(steps, max_size=40),
+    st.lists(steps, min_size=5, max_size=40),
     st.lists(st.tuples(st.sampled_from(KINDS), parameters, modes), min_size=1, max_size=6),
     st.sampled_from([3, 10_000]),
+)
+@example(  # the sample that waited opens an interval of its own: the next one within that waits too
+    steps=[
+        ("value", 0.0, KINDS[0], 1.0, 0),
+        ("cycle", 0.1),
+        ("value", 0.05, KINDS[0], 2.0, 0),
+        ("cycle", 0.0),
+    ],
+    items=[(KINDS[0], Parameters(interval=100.0), REPORTING)],
+    per_message=3,
 )
 @settings(max_examples=400, deadline=None)
 def test_columns_and_items_report_what_the_specification_says(
