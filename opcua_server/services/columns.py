@@ -295,6 +295,8 @@ class Columns:
         if not ripe.all():
             self._postpone(slots[~ripe])
             slots, at = slots[ripe], at[ripe]
+            if not len(slots):
+                return
         it.due[slots] = at + it.interval[slots]
         self._take(self._present(slots))
 

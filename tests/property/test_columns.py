@@ -388,16 +388,19 @@ parameters = st.builds(
 modes = st.sampled_from([REPORTING, REPORTING, REPORTING, SAMPLING, DISABLED])
 which = st.integers(0, 7)
 pauses = st.sampled_from([0.0, 0.02, 0.05, 0.1, 0.25])
-steps = st.one_of(
+flow = st.one_of(
     st.tuples(st.just("frame"), pauses, st.lists(st.tuples(numbers, codes), min_size=len(KINDS), max_size=len(KINDS))),
     st.tuples(st.just("value"), pauses, st.sampled_from(KINDS), numbers, codes),
     st.tuples(st.just("cycle"), pauses),
+)
+requests = st.one_of(
     st.tuples(st.just("create"), st.sampled_from(KINDS), parameters, modes),
     st.tuples(st.just("modify"), which, parameters),
     st.tuples(st.just("switch"), which, modes),
     st.tuples(st.just("delete"), which),
     st.tuples(st.just("resend")),
 )
+steps = st.one_of(flow, flow, flow, requests)
 
 
 def _sample(kind: Any, value: float | None, code: int, step: int) -> Sample:
