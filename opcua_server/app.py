@@ -486,6 +486,7 @@ def carry_out(plant: Plant, data_dir: Path, name: str, arguments: Arguments) -> 
 
 async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
     """(what, what is wrong with it or empty) of the tree, certificates, database and every device."""
+    logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # what a device did not answer is told below
     found = [("plant file", "")]
     for what, look in (("address space", lambda: space(plant)), ("certificates", lambda: _look(plant, data_dir))):
         try:

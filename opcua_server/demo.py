@@ -73,9 +73,9 @@ def _first_run(plant: Plant, data_dir: Path) -> None:
         arguments = {"name": name, "roles": [role], "password": password, "printed_name": printed_name}
         app.carry_out(plant, data_dir, "users.add", {**arguments, "service": service, "must_change": False})
         table.add_row(name, printed_name, role, password)
+    console.print(table)  # before anything that takes long: what is interrupted now would leave accounts nobody can use
     lots = [f"{d.id}.{d.streams[0].id}={SCENARIOS[d.id]}@{lot}" for d in plant.devices for lot in range(LOTS)]
     lines = app.carry_out(plant, data_dir, "learn", {"product": PRODUCT, "lots": lots, "phases": []})
-    console.print(table)
     console.print(f"Learned {PRODUCT} from {LOTS} simulated lots:", *lines, sep="\n  ", highlight=False)  # type: ignore[misc]
 
 

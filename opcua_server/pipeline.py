@@ -278,5 +278,5 @@ def _row(frame: Frame, validated: validation.Validated) -> Row:
 
 
 def _shown(time: int) -> int:
-    """The time to 100 ns, as clients see it: what they ask the history for is then what was recorded."""
-    return time // 100 * 100
+    """The time to 1 us, as clients see it: what they ask the history for is then what was recorded."""
+    return time // 1000 * 1000

@@ -129,4 +129,4 @@ def test_what_the_image_is_built_from_is_not_ignored() -> None:
     # .dockerignore lets through by name; a new package would be missing from the image without a word.
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(PYPROJECT["tool"]["importlinter"]["root_packages"]) <= kept
-    assert {"pyproject.toml", "requirements.lock", PYPROJECT["project"]["readme"]} <= kept
+    assert {"pyproject.toml", "requirements.lock", PYPROJECT["project"]["readme"], "NOTICE", "LICENSES"} <= kept

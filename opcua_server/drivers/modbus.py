@@ -154,6 +154,10 @@ class Link:
         except ModbusException as error:
             self.close()
             raise LinkError(str(error)) from error
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Before Python 3.12 asyncio.wait_for, in which pymodbus waits, loses a cancellation that meets the answer.
+            raise asyncio.CancelledError
         if isinstance(answer, ExceptionResponse):
             raise Refused(answer.exception_code)
         return answer

@@ -18,7 +18,7 @@ from config.schema import Channel, Device, Line, Plant, Stream
 from nodesets.errors import ConfigurationError, Mistake
 from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
-from opcua_server.plant.alarms import condition_nodes
+from opcua_server.plant.alarms import ALARMS, condition_nodes
 from opcua_server.plant.templates import engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
     HAS_CONDITION,
@@ -94,8 +94,8 @@ class TagRow(TypedDict):
 
 
 def space(plant: Plant) -> Space:
-    """The whole tree. Raises ConfigurationError when parts of the plant would get the same or too long ids."""
-    _check_ids(plant)
+    """The whole tree. Raises ConfigurationError for ids that are taken or too long and alarms that do not exist."""
+    _check_names(plant)
     instances = [
         _metadata(),
         _system(plant),
@@ -146,7 +146,7 @@ def tags(plant: Plant) -> list[TagRow]:
     return [_row(tree, node) for node in tree.members if tree.is_tag(node)]
 
 
-def _check_ids(plant: Plant) -> None:
+def _check_names(plant: Plant) -> None:
     named = [(f"devices[{i}].id", d.id) for i, d in enumerate(plant.devices)]
     named += [(f"lines[{i}].id", line.id) for i, line in enumerate(plant.lines)]
     taken = set(RESERVED)
@@ -157,6 +157,12 @@ def _check_ids(plant: Plant) -> None:
                 Mistake(path, f"{name} is taken: devices, lines and {', '.join(sorted(RESERVED))} share ids")
             )
         taken.add(name)
+    known = ", ".join(ALARMS)
+    mistakes += [
+        Mistake(f"alarms.{kind}", f"there is no such alarm; known: {known}")
+        for kind in plant.alarms
+        if kind not in ALARMS
+    ]
     if mistakes:
         raise ConfigurationError(mistakes)
 
