@@ -3,6 +3,7 @@
 Every key has its meaning, unit and default here; `docs/configuration.md` is generated from it.
 """
 
+import ipaddress
 from enum import IntFlag
 from typing import Annotated, Literal, Self
 
@@ -384,6 +385,10 @@ class Security(Model):
 
     policies: Annotated[tuple[Policy, ...], Field(min_length=1)] = POLICIES
     """Security policies offered, always with SignAndEncrypt."""
+    none: bool = False
+    """Sessions without channel security as well; only with server.host on loopback."""
+    anonymous: bool = False
+    """Sessions without a user as well, in the role Anonymous; only with server.host on loopback."""
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
@@ -403,6 +408,14 @@ class Server(Model):
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
     """Name clients reach the server by, in endpoints and certificate; null: the machine's name."""
+
+    @property
+    def loopback(self) -> bool:
+        """Reachable from this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @field_validator("hostname")
     @classmethod
@@ -466,6 +479,16 @@ class Plant(Model):
     """What is made."""
     alarms: dict[str, Alarm] = {}
     """Alarms that are not to be as alarms.md says, by kind."""
+    playground: bool = False
+    """Nodes for conformance tools below Objects/Playground, writable by all; only with server.host on loopback."""
+
+    @model_validator(mode="after")
+    def _open_on_loopback_only(self) -> Self:
+        opened = [name for name in ("none", "anonymous") if getattr(self.security, name)]
+        wanted = [f"security.{name}" for name in opened] + ["playground"] * self.playground
+        if wanted and not self.server.loopback:
+            raise ValueError(f"{', '.join(wanted)}: only with server.host on loopback, got {self.server.host}")
+        return self
 
     def registers(self, device: Device) -> RegisterMap:
         return self.register_maps.get(device.registers) or BUILT_IN_MAPS[device.registers]

@@ -46,8 +46,9 @@ from nodesets.ports import Clock, Source, SystemClock
 from opcua_server import admin, learning, security
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline
-from opcua_server.plant import methods
+from opcua_server.plant import conformance, methods
 from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
@@ -187,6 +188,8 @@ def _groups(plant: Plant) -> dict[str, list[str]]:
         for stream in device.streams:
             tags = result_tags(f"{device.id}.{stream.id}")
             groups[f"{device.id}.{stream.id}.Quality"] = [t.node for t in tags]
+    if plant.playground:
+        groups[conformance.GROUP] = [conformance.RAMP]
     return groups
 
 
@@ -229,6 +232,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
         tree = space(plant)
         realise(server.aspace, tree.instances, tree.references)
+        if plant.playground:
+            realise(server.aspace, conformance.instances(), conformance.references())
         for node in recorded(plant):
             server.historize(node, records.reader)
 
@@ -240,6 +245,9 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
+        playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
+        if plant.playground:
+            playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
@@ -261,6 +269,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        if plant.playground:
+            start(playground.run(), "playground")
         yield server
 
 
@@ -298,6 +308,8 @@ def _server(records: Records) -> UaServer:
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
         on_security=records.log_security,
+        none=plant.security.none,
+        anonymous=plant.security.anonymous,
     )
 
 

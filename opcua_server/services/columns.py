@@ -9,7 +9,7 @@ because a queue is full is found when the list is looked at (`_settle`).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -17,9 +17,9 @@ import numpy as np
 from asyncua import ua
 from numpy.typing import NDArray
 
-from opcua_server.services.monitored_items import DISABLED, REPORTING, TRIGGER, DataFilter
+from opcua_server.services.monitored_items import DISABLED, REPORTING, TRIGGER, DataFilter, DataItem, Item
 from opcua_server.services.status import OVERFLOW
-from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change
+from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change, data_value
 
 NO_STATUS = np.uint32(0xFFFFFFFF)
 """Status of the last reported value where there is none: no StatusCode is this one."""
@@ -127,6 +127,11 @@ class Columns:
         alive = self._items.row >= 0
         return zip(self._items.id[alive].tolist(), self._items.client[alive].tolist(), strict=True)
 
+    def modes(self) -> list[int]:
+        """MonitoringMode of each."""
+        modes: list[int] = self._items.mode[self._items.row >= 0].tolist()
+        return modes
+
     def _find(self, number: int) -> int | None:
         ids = self._items.id
         slot = int(ids.searchsorted(number)) if 0 <= number <= 0xFFFFFFFF else len(ids)
@@ -212,6 +217,36 @@ class Columns:
         self._deleted += 1
         if len(self) == 0:
             self.close()
+
+    def release(self, number: int, ready: Callable[[Item], None]) -> DataItem:
+        """An item by itself, with all this one knows; this one is deleted. Raises KeyError."""
+        slot = self._slot(number)
+        self.consider()
+        it, table = self._items, self._table
+        row = int(it.row[slot])
+        target = ua.ReadValueId(NodeId=table.nodes[row], AttributeId=ua.AttributeIds.Value)
+        item = DataItem(number, target, ua.MonitoringMode(int(it.mode[slot])), ready, table.now)
+        item.stamps = next(stamps for stamps, bits in STAMPS.items() if bits == it.stamps[slot])
+        item.filter = DataFilter(TRIGGER(int(it.trigger[slot])), float(it.deadband[slot]) or None)
+        item.interval = float(it.interval[slot])
+        item.configure(int(it.client[slot]), int(it.queue[slot]), not it.newest[slot])
+        kind = int(table.kind[row])
+
+        def shown(samples: _Samples, i: int) -> Any:
+            return data_value(kind, *(getattr(samples, f)[i].item() for f in ("value", "status", "source", "server")))
+
+        queued = self._settle()
+        last = None
+        if it.status[slot] != NO_STATUS:
+            last = data_value(kind, it.value[slot].item(), it.status[slot].item(), it.source[slot].item(), 0)
+        item.resume(
+            last=last,
+            pending=shown(self._late, slot) if self._late is not None and it.pending[slot] else None,
+            due=float(it.due[slot]),
+            queue=[shown(queued, i) for i in np.flatnonzero(queued.slot == slot).tolist()],
+        )
+        self.delete(number)
+        return item
 
     def resend(self) -> None:
         """Report the present value of each reporting item that has nothing queued (5.14.7.2)."""

@@ -7,7 +7,7 @@ since nobody may change what this server is from outside.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncua import ua
@@ -27,6 +27,17 @@ from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
+
+SECURITY_REFUSALS = frozenset(
+    {
+        ua.StatusCodes.BadSecurityModeInsufficient,
+        ua.StatusCodes.BadSecureChannelIdInvalid,
+        ua.StatusCodes.BadSessionIdInvalid,
+        ua.StatusCodes.BadSessionNotActivated,
+        ua.StatusCodes.BadUserAccessDenied,
+    }
+)
+"""Counted as requests rejected for security (Part 5 12.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,8 @@ class Service:
     """Only on a signed and encrypted channel."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
+    name: str = ""
+    """Of the service, as its counter in the diagnostics is named."""
 
 
 class Dispatcher:
@@ -85,7 +98,10 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        none: bool,
     ) -> None:
+        """`none`: sessions need no channel security."""
+        self._none = none
         self._limits = limits
         self._clock = clock
         self._discovery = discovery
@@ -96,7 +112,8 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._history = history
         self._tasks: set[asyncio.Task[None]] = set()
-        self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in self._rows().items()}
+        rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
+        self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
 
     def _rows(self) -> Mapping[str, Service]:
         most, view, subs = self._limits.operations, self._view, self._subscriptions
@@ -110,6 +127,8 @@ class Dispatcher:
             "CreateSessionRequest": Service(ua.CreateSessionParameters, self._create_session, session=False),
             "ActivateSessionRequest": Service(ua.ActivateSessionParameters, self._activate_session, session=False),
             "CloseSessionRequest": Service(ua.CloseSessionRequest, self._close_session, session=False),
+            "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
+                Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
                 Results=view.browse(r.session, r.parameters)), "NodesToBrowse", most),
@@ -128,7 +147,7 @@ class Dispatcher:
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=self._attributes.read(r.caller, r.parameters)), "NodesToRead", most),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.parameters)), "NodesToWrite", most),
+                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", most),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True),
             # 5.12 methods
@@ -145,6 +164,9 @@ class Dispatcher:
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
                 "MonitoredItemIds", most),
+            "SetTriggeringRequest": Service(
+                ua.SetTriggeringParameters, lambda r: ua.SetTriggeringResponse(
+                Parameters=subs.set_triggering(r.session, r.parameters))),
             "DeleteMonitoredItemsRequest": Service(
                 ua.DeleteMonitoredItemsParameters, lambda r: ua.DeleteMonitoredItemsResponse(
                 Results=subs.delete_items(r.session, r.parameters)), "MonitoredItemIds", most),
@@ -189,6 +211,8 @@ class Dispatcher:
                 self._start(service, request)
                 return
         except Fault as fault:
+            self._sessions.summary.RejectedRequestsCount += 1
+            self._sessions.summary.SecurityRejectedRequestsCount += fault.status in SECURITY_REFUSALS
             channel.fault(header, sequence, fault.status)
             return
         await self._answer(service, request)
@@ -199,11 +223,13 @@ class Dispatcher:
         """Everything that is checked before a handler runs. Raises Fault."""
         if service is None:
             raise Fault(ua.StatusCodes.BadServiceUnsupported)
-        if service.secured and not channel.secured:
+        if service.secured and not (channel.secured or self._none):
             raise Fault(ua.StatusCodes.BadSecurityModeInsufficient)
         session = self._sessions.find(header, channel) if service.session else None
         if session is not None and not session.user.roles:
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        if session is not None:
+            session.count(service.name)
         whole = service.parameters is ua.CloseSessionRequest
         try:
             parameters = struct_from_binary(service.parameters, start if whole else body)
@@ -225,6 +251,8 @@ class Dispatcher:
             if isinstance(response, Awaitable):
                 response = await response
         except Fault as fault:
+            if request.given_session is not None:
+                request.given_session.count_failure(service.name)
             request.channel.fault(request.header, request.sequence, fault.status)
             return
         except Exception:
@@ -233,7 +261,8 @@ class Dispatcher:
             request.channel.fault(request.header, request.sequence, ua.StatusCodes.BadInternalError)
             return
         if response is not None:
-            request.channel.respond(request.header, request.sequence, response)
+            most = request.given_session.max_response if request.given_session is not None else 0
+            request.channel.respond(request.header, request.sequence, response, most)
 
     def _start(self, service: Service, request: Request) -> None:
         session = request.session
@@ -264,7 +293,13 @@ class Dispatcher:
 
     def _create_session(self, request: Request) -> Response:
         endpoints = self._discovery.endpoints(request.parameters.EndpointUrl)
-        result = self._sessions.create(request.channel, request.parameters, endpoints)
+        summary = self._sessions.summary
+        try:
+            result = self._sessions.create(request.channel, request.parameters, endpoints)
+        except Fault as fault:
+            summary.RejectedSessionCount += 1
+            summary.SecurityRejectedSessionCount += fault.status == ua.StatusCodes.BadSecurityChecksFailed
+            raise
         return ua.CreateSessionResponse(Parameters=result)
 
     async def _activate_session(self, request: Request) -> Response:

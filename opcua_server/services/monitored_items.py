@@ -7,8 +7,9 @@ interval is taken at once, of those within an interval the last one when it ends
 
 import dataclasses
 import math
+import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from asyncua import ua
@@ -59,8 +60,7 @@ class Item:
         elif full:
             self.queue.pop()
         self.queue.append(entry)
-        if self.mode == REPORTING:
-            self.ready(self)
+        self.ready(self)
         return full
 
     def set_mode(self, mode: Any) -> None:
@@ -72,16 +72,55 @@ class Item:
 
 
 class EventItem(Item):
-    __slots__ = ("filter",)
+    __slots__ = ("_marker", "filter")
 
     def __init__(self, item_id: int, target: Any, mode: Any, ready: Callable[[Item], None]) -> None:
         super().__init__(item_id, target, mode, ready)
         self.filter: EventFilter
+        self._marker: Any = None
+        """The EventQueueOverflowEvent in the queue."""
 
     def offer(self, event: Event, *, always: bool = False) -> None:
         """Queue the event when it passes. `always`: RefreshStart and RefreshEnd do (Part 9 5.5.7)."""
         if self.mode != DISABLED and (always or self.filter.passes(event)):
-            self.put(self.filter.select(event))
+            self._queue(event)
+
+    def _queue(self, event: Event) -> None:
+        """Where events are missing stands one EventQueueOverflowEvent, beside the queue's size (5.13.1.5)."""
+        marked = bool(self.queue) and any(entry is self._marker for entry in (self.queue[0], self.queue[-1]))
+        if len(self.queue) - marked < self.queue_size:
+            self.queue.append(self.filter.select(event))
+            self.ready(self)
+            return
+        if not marked:
+            self._marker = self.filter.select(overflow(event))
+        elif self.discard_oldest:
+            self.queue.popleft()
+        else:
+            return
+        if self.discard_oldest:
+            self.queue.popleft()
+            self.queue.append(self.filter.select(event))
+            self.queue.appendleft(self._marker)
+        else:
+            self.queue.append(self._marker)
+        self.ready(self)
+
+
+def overflow(lost: Event) -> Event:
+    """EventQueueOverflowEventType (Part 5 6.4.33), sent past every filter."""
+    return dataclasses.replace(
+        lost,
+        event_id=secrets.token_bytes(16),
+        event_type=ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType),
+        source=ua.NodeId(ua.ObjectIds.Server),
+        source_name="Server",
+        severity=1,
+        message="Events were lost: the queue of a monitored item was full",
+        condition=None,
+        retain=False,
+        fields={},
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,6 +209,13 @@ class DataItem(Item):
         self._last = self._pending = None
         self._due = 0.0
         self.sample(value)
+
+    def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:
+        """Go on where another left off: DataValues last reported (or None), held back (or None) and queued."""
+        self._last, self._pending, self._due = last, pending, due
+        self.queue.extend(queue)
+        if self.queue:
+            self.ready(self)
 
     def _take(self, value: Any) -> None:
         if self.target.IndexRange:

@@ -293,13 +293,16 @@ class Channel(UaProcessor):  # type: ignore[misc]
         """Algorithm and signature by the server's key."""
         return self.policy.AsymmetricSignatureURI, self.policy.asymmetric_cryptography.signature(data)
 
-    def respond(self, header: Any, sequence: Any, response: Any) -> None:
-        """Send a response; ServiceFault BadResponseTooLarge when the client could not take it."""
+    def respond(self, header: Any, sequence: Any, response: Any, most: int = 0) -> None:
+        """Send a response; ServiceFault BadResponseTooLarge when the client could not take it.
+
+        `most`: bytes its session takes; 0: any.
+        """
         if self.closed:
             return
         response.ResponseHeader.RequestHandle = header.RequestHandle
         data = struct_to_binary(response)
-        if self._limits.max_response and len(data) > self._limits.max_response:
+        if any(0 < limit < len(data) for limit in (most, self._limits.max_response)):
             self.fault(header, sequence, ua.StatusCodes.BadResponseTooLarge)
             return
         self._transport.write(self._connection.message_to_binary(data, request_id=sequence.RequestId))

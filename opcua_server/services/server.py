@@ -11,7 +11,8 @@ from asyncua import ua
 from nodesets.model import Caller
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
-from opcua_server.services.attributes import Attributes
+from opcua_server.services.attributes import Attributes, Rights, Written
+from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
@@ -20,6 +21,7 @@ from opcua_server.services.limits import Limits
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
 from opcua_server.services.seams import (
+    POLICIES,
     Channel,
     Listener,
     check_version,
@@ -28,7 +30,7 @@ from opcua_server.services.seams import (
     policy_factories,
     silence,
 )
-from opcua_server.services.server_object import PRODUCT_URI, ServerObject
+from opcua_server.services.server_object import PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns, is_bad, status
@@ -66,8 +68,13 @@ class UaServer:
         clock: Clock | None = None,
         limits: Limits | None = None,
         on_security: OnSecurity = _ignore,
+        none: bool = False,
+        anonymous: bool = False,
     ) -> None:
-        """`host` and `port`: where to listen; `hostname`: the name clients reach it by."""
+        """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
+
+        `none`: sessions without channel security as well; `anonymous`: without a user as well.
+        """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
         self._identity = identity
@@ -80,7 +87,7 @@ class UaServer:
         self.space = Space(self.aspace)
         self.table = Table(self._clock.monotonic)
         self._methods = Methods(self.space)
-        attributes = Attributes(self.space, self._methods.executable)
+        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put)
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
@@ -91,6 +98,8 @@ class UaServer:
             name=name,
             certificate=identity.der,
             policies=self._policies,
+            none=none,
+            anonymous=anonymous,
         )
         self._sessions = Sessions(
             identity=identity,
@@ -101,6 +110,8 @@ class UaServer:
             limits=self.limits,
             on_security=on_security,
             on_close=self._subscriptions.session_closed,
+            token_policy=POLICIES[self._policies[0]].URI,
+            anonymous=anonymous,
         )
         self._dispatcher = Dispatcher(
             limits=self.limits,
@@ -112,7 +123,9 @@ class UaServer:
             methods=self._methods,
             subscriptions=self._subscriptions,
             history=self._history,
+            none=none,
         )
+        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -140,8 +153,16 @@ class UaServer:
         silence()
         await self.asyncua.init()
         await self._object.fill(self.limits)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        for node in STATUS_NODES:
+            self._attributes.compute(ua.NodeId(node), self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
+        for method, handler in (
+            (ua.ObjectIds.Server_GetMonitoredItems, self._subscriptions.get_monitored_items),
+            (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
+        ):
+            self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -180,6 +201,7 @@ class UaServer:
         while True:
             await asyncio.sleep(1.0)
             self._object.tick()
+            self._diagnostics.tick()
             self._sessions.sweep()
 
     def service_level(self, level: int) -> None:
@@ -266,6 +288,13 @@ class UaServer:
     def _cell(self, node_id: Any) -> Any:
         return self.aspace[node_id].attributes[ua.AttributeIds.Value]
 
+    def _put(self, node_id: Any, data: Any) -> None:
+        _show(self._cell(node_id), data)
+
+    def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
+        """Let callers read or write a variable as `rights` says, in AccessLevel bits; without, nobody writes."""
+        self._attributes.grant(node_id, rights, written)
+
     def publish_event(self, event: Event) -> None:
         """Deliver to the subscribers of its source, of every notifier above it and of Server."""
         self._events.publish(event)
@@ -295,7 +324,10 @@ class UaServer:
 
 def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -> None:
     shown = NULL if value is None or is_bad(code) else value
-    data = ua.DataValue(shown, status(code), source, server)
+    _show(cell, ua.DataValue(shown, status(code), source, server))
+
+
+def _show(cell: Any, data: Any) -> None:
     if cell.value_setter is not None:
         cell.value_setter(None, ua.AttributeIds.Value, data)
     else:

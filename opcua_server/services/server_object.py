@@ -8,6 +8,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
+from opcua_server.services.event_filters import MAX_ELEMENTS
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.status import from_ns
@@ -26,6 +27,21 @@ SERVICE_LIMITS = (
     "MaxMonitoredItemsPerCall",
 )
 """OperationLimits with one number in common."""
+NO_HISTORY_UPDATE = (
+    "InsertDataCapability",
+    "ReplaceDataCapability",
+    "UpdateDataCapability",
+    "DeleteRawCapability",
+    "DeleteAtTimeCapability",
+    "InsertEventCapability",
+    "ReplaceEventCapability",
+    "UpdateEventCapability",
+    "DeleteEventCapability",
+    "InsertAnnotationCapability",
+)
+NEVER = datetime(1601, 1, 1, tzinfo=UTC)
+STATUS_NODES = (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)
+"""What is as old as its reading."""
 PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
 """Publication date of our two namespaces."""
 
@@ -62,6 +78,10 @@ class ServerObject:
         prefix = "Server_ServerCapabilities_"
         capabilities = {
             "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
+            "SoftwareCertificates": ua.Variant([], T.ExtensionObject, is_array=True),
+            "MaxSelectClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "MaxWhereClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "ConformanceUnits": ua.Variant([], T.QualifiedName, is_array=True),
             "LocaleIdArray": ua.Variant(["en"], T.String, is_array=True),
             "MinSupportedSampleRate": ua.Variant(limits.sampling_interval, T.Double),
             "MaxBrowseContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
@@ -81,13 +101,16 @@ class ServerObject:
         found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
         found |= {
             "Server_Auditing": ua.Variant(True, T.Boolean),
-            "Server_ServerDiagnostics_EnabledFlag": ua.Variant(False, T.Boolean),
             "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
             "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
             "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),
             "HistoryServerCapabilities_MaxReturnDataValues": ua.Variant(limits.history_page, T.UInt32),
             "HistoryServerCapabilities_MaxReturnEventValues": ua.Variant(0, T.UInt32),
+            "HistoryServerCapabilities_ServerTimestampSupported": ua.Variant(True, T.Boolean),
+            "Server_EstimatedReturnTime": ua.Variant(NEVER, T.DateTime),
+            "Server_UrisVersion": ua.Variant(1, T.UInt32),
         }
+        found |= {f"HistoryServerCapabilities_{name}": ua.Variant(False, T.Boolean) for name in NO_HISTORY_UPDATE}
         return {getattr(IDS, name): value for name, value in found.items()}
 
     async def _describe_namespace(self, index: int, uri: str) -> None:

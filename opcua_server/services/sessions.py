@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 NONCE_LENGTH = 32
 MAX_SECRET = 1024
 """Bytes of an encrypted password that are looked at: two RSA-4096 blocks."""
-USERNAME, CERTIFICATE = "username", "certificate"
+PROOFS = {ua.UserNameIdentityToken: "password", ua.X509IdentityToken: "certificate"}
+ANONYMOUS, USERNAME, CERTIFICATE = "anonymous", "username", "certificate"
 """PolicyIds of the user token policies."""
 
 OAEP_SHA1 = "http://www.w3.org/2001/04/xmlenc#rsa-oaep"
@@ -51,6 +52,15 @@ class Account(Protocol):
     @property
     def service(self) -> bool:
         """A service account: may call, never sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """The account of an anonymous user."""
+
+    name: str = ""
+    roles: frozenset[Role] = frozenset({Role.ANONYMOUS})
+    service: bool = False
 
 
 class Identities(Protocol):
@@ -95,6 +105,20 @@ class Session:
     """Seconds."""
     touched: float
     """`Clock.monotonic` of the last request."""
+    description: Any
+    """ApplicationDescription of the client."""
+    server_uri: str
+    endpoint_url: str
+    max_response: int
+    """Bytes the client takes in one response; 0: any."""
+    connected: int
+    """ns UTC."""
+    contacted: int
+    """ns UTC, of the last request."""
+    locales: tuple[str, ...] = ()
+    """LocaleIds in the order the client prefers them."""
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Service name without `Request` -> requests, those that failed."""
     caller: Caller | None = None
     """None until activated."""
     closed: bool = False
@@ -104,6 +128,8 @@ class Session:
     history_points: dict[bytes, Any] = field(default_factory=dict)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
+    notices: deque[tuple[int, Any]] = field(default_factory=deque)
+    """Last messages of subscriptions it has no more, by their ids, until a Publish request takes them."""
 
     def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
         """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
@@ -112,6 +138,31 @@ class Session:
         key = secrets.token_bytes(16)
         points[key] = value
         return key
+
+    def count(self, service: str) -> None:
+        """A request came."""
+        for name in (service, "TotalRequest"):
+            total, failed = self.counts.get(name, (0, 0))
+            self.counts[name] = total + 1, failed
+
+    def count_failure(self, service: str) -> None:
+        """It was answered by a ServiceFault."""
+        for name in (service, "TotalRequest"):
+            total, failed = self.counts.get(name, (0, 0))
+            self.counts[name] = total, failed + 1
+
+    def cancel(self, handle: int) -> int:
+        """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
+        cancelled = [w for w in self.publish if w.header.RequestHandle == handle]
+        for waiting in cancelled:
+            self.publish.remove(waiting)
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadRequestCancelledByClient)
+        return len(cancelled)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose its subscriptions are: a user's; without one, the client application's (5.14.7.1)."""
+        return self.user.user, "" if self.user.user else self.application_uri
 
     @property
     def user(self) -> Caller:
@@ -134,7 +185,12 @@ class Sessions:
         limits: Limits,
         on_security: OnSecurity,
         on_close: Callable[[Session, bool], None],
+        token_policy: str,
+        anonymous: bool,
     ) -> None:
+        """`token_policy`: URI that protects user tokens on a channel without security."""
+        self._token_policy = token_policy
+        self._anonymous = anonymous
         self._identity = identity
         self._der = identity.der
         self._trust = trust
@@ -145,6 +201,8 @@ class Sessions:
         self._on_security = on_security
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
+        self.summary = ua.ServerDiagnosticsSummaryDataType()
+        """What is counted of sessions and requests (Part 5 12.9)."""
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_token.values()))
@@ -160,6 +218,7 @@ class Sessions:
             self.close(session, True)
             raise Fault(ua.StatusCodes.BadSessionNotActivated)
         session.touched = self._clock.monotonic()
+        session.contacted = self._clock.now()
         return session
 
     def _lookup(self, header: Any) -> Session:
@@ -179,7 +238,7 @@ class Sessions:
         """CreateSession (5.7.2). The certificate in it has to be the one the channel was opened with."""
         application_uri = parameters.ClientDescription.ApplicationUri or ""
         self._check_application(channel, parameters, application_uri)
-        if len(parameters.ClientNonce or b"") < NONCE_LENGTH:
+        if channel.secured and len(parameters.ClientNonce or b"") < NONCE_LENGTH:
             raise Fault(ua.StatusCodes.BadNonceInvalid)
         if parameters.ServerUri and parameters.ServerUri != self._application_uri:
             raise Fault(ua.StatusCodes.BadServerUriInvalid)
@@ -191,14 +250,21 @@ class Sessions:
             token=secrets.token_bytes(32),
             certificate=channel.certificate,
             application_uri=application_uri,
-            name=parameters.SessionName or "",
+            name=parameters.SessionName or f"Session {secrets.token_hex(4)}",
             channel=channel,
             nonce=secrets.token_bytes(NONCE_LENGTH),
             timeout=min(max(requested, low), high) if requested == requested else low,
             touched=self._clock.monotonic(),
+            description=parameters.ClientDescription,
+            server_uri=parameters.ServerUri or "",
+            endpoint_url=parameters.EndpointUrl or "",
+            max_response=parameters.MaxResponseMessageSize,
+            connected=self._clock.now(),
+            contacted=self._clock.now(),
         )
         self._by_token[session.token] = session
-        algorithm, signature = channel.sign(channel.certificate + parameters.ClientNonce)
+        self.summary.CumulatedSessionCount += 1
+        algorithm, signature = channel.sign(channel.certificate + (parameters.ClientNonce or b""))
         return ua.CreateSessionResult(
             SessionId=session.id,
             AuthenticationToken=ua.NodeId(session.token, 0, ua.NodeIdType.ByteString),
@@ -225,6 +291,8 @@ class Sessions:
         self.close(min(orphans, key=lambda s: s.touched), False)
 
     def _check_application(self, channel: Channel, parameters: Any, application_uri: str) -> None:
+        if not channel.secured:  # no certificate to hold the client to (5.7.2.2)
+            return
         try:
             if security.leaf(parameters.ClientCertificate or b"") != security.leaf(channel.certificate):
                 raise CertificateRefused("CreateSession names another certificate than its channel")
@@ -258,6 +326,7 @@ class Sessions:
         session.channel = channel
         session.nonce = secrets.token_bytes(NONCE_LENGTH)
         session.touched = self._clock.monotonic()
+        session.locales = tuple(parameters.LocaleIds or ()) or session.locales
         session.caller = Caller(
             user=account.name,
             roles=account.roles,
@@ -268,7 +337,7 @@ class Sessions:
             application_uri=session.application_uri,
             address=channel.address,
             activated=self._clock.now(),
-            proof="password" if isinstance(parameters.UserIdentityToken, ua.UserNameIdentityToken) else "certificate",
+            proof=PROOFS.get(type(parameters.UserIdentityToken), ""),
         )
         self._on_security("login", session.caller, "Good", {"moved": str(moved)})
         return ua.ActivateSessionResult(ServerNonce=session.nonce)
@@ -295,6 +364,8 @@ class Sessions:
                 login = self._identities.by_certificate(
                     name, application_uri=session.application_uri, address=channel.address
                 )
+            elif self._anonymous and _is_anonymous(token):
+                return name, Nobody()
             else:
                 raise Fault(ua.StatusCodes.BadIdentityTokenRejected)
             return name, await login
@@ -309,9 +380,13 @@ class Sessions:
         caller = self._peer(channel, session.application_uri, user=name[:64])
         self._on_security("login", caller, outcome, {"reason": reason} if reason else {})
 
+    def _protection(self, channel: Channel) -> str:
+        """URI of the policy that user tokens on this channel are encrypted or signed by."""
+        return str(channel.policy.URI) if channel.secured else self._token_policy
+
     def _password(self, session: Session, channel: Channel, token: Any) -> str:
         """Length, password and our nonce, encrypted by the endpoint's OAEP (7.41.2.2); one error for all failures."""
-        expected = OAEP_SHA256 if channel.policy.URI.endswith("RsaPss") else OAEP_SHA1
+        expected = OAEP_SHA256 if self._protection(channel).endswith("RsaPss") else OAEP_SHA1
         secret = token.Password or b""
         if token.PolicyId != USERNAME or token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
@@ -328,7 +403,7 @@ class Sessions:
 
     def _user_certificate(self, session: Session, channel: Channel, token: Any, signature: Any) -> str:
         """Thumbprint of a user's certificate whose key signed our certificate and nonce (7.41.2.3)."""
-        expected = SIGN_PSS if channel.policy.URI.endswith("RsaPss") else SIGN_SHA256
+        expected = SIGN_PSS if self._protection(channel).endswith("RsaPss") else SIGN_SHA256
         if token.PolicyId != CERTIFICATE or signature.Algorithm != expected:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
@@ -381,7 +456,15 @@ class Sessions:
         for session in self:
             patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
             if now - session.touched > patience:
+                self.summary.SessionTimeoutCount += 1
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid)
+
+
+def _is_anonymous(token: Any) -> bool:
+    """Also a null token (5.7.3.2)."""
+    if isinstance(token, ua.AnonymousIdentityToken):
+        return token.PolicyId in (ANONYMOUS, None, "")
+    return token is None or (isinstance(token, ua.ExtensionObject) and token.TypeId.is_null())
 
 
 def _decrypt(key: rsa.RSAPrivateKey, secret: bytes, digest: hashes.HashAlgorithm) -> bytes:

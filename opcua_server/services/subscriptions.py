@@ -4,24 +4,27 @@ Every id a client names is looked up among its own session's subscriptions: thos
 """
 
 import asyncio
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from asyncua import ua
 
+from nodesets.model import Caller
 from nodesets.ports import Clock
 from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
 from opcua_server.services.columns import Columns, Wanted
-from opcua_server.services.event_filters import EventFilter
+from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
-from opcua_server.services.monitored_items import DISABLED, REPORTING, DataItem, EventItem, Item, data_filter
+from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
-from opcua_server.services.status import GOOD, Fault, status
+from opcua_server.services.status import GOOD, NULL, Fault, status
 from opcua_server.services.values import Table
 
+UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
 
@@ -41,10 +44,14 @@ class Subscription:
         self.id = number
         self.session: Session | None = session
         """None after its session was closed without it, until transferred or expired."""
-        self.owner = session.user.user
+        self.owner = session.owner
         self.items: dict[int, Item] = {}
         self.columns = Columns(table)
         """Items on rows of the value table; all others are in `items`."""
+        self.links: dict[int, set[int]] = {}
+        """Ids of the items each triggering item reports with it (5.13.1.6)."""
+        self.counts = ua.SubscriptionDiagnosticsDataType()
+        """What is counted of it (Part 5 12.15)."""
         self.priority = 0
         self.enabled = True
         self.interval = 0.0
@@ -60,6 +67,8 @@ class Subscription:
         self._limits = limits
         self._expired = expired
         self._ready: dict[int, Item] = {}
+        self._fired: set[int] = set()
+        """Triggering items with news since the last cycle."""
         self._sequence = 1
         self._quiet = 0
         """Cycles until a keep-alive is due; the first message is due after the first cycle."""
@@ -71,9 +80,8 @@ class Subscription:
         low, high = self._limits.publishing_interval
         wanted = float(parameters.RequestedPublishingInterval)
         self.interval = low if math.isnan(wanted) else min(max(wanted, low), high)
-        self.keep_alive = min(max(parameters.RequestedMaxKeepAliveCount or 10, 1), self._limits.keep_alive)
-        wanted_lifetime = parameters.RequestedLifetimeCount or self._limits.lifetime
-        self.lifetime = min(max(wanted_lifetime, 3 * self.keep_alive), self._limits.lifetime)
+        self.keep_alive = min(max(parameters.RequestedMaxKeepAliveCount, 1), self._limits.keep_alive)
+        self.lifetime = min(max(parameters.RequestedLifetimeCount, 3 * self.keep_alive), self._limits.lifetime)
         most = self._limits.notifications
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
@@ -93,11 +101,44 @@ class Subscription:
         """Any service call about it restarts the lifetime counter."""
         self._alive = self.lifetime
 
+    def diagnostics(self) -> Any:
+        """What was counted, and how it stands now."""
+        modes = [*self.columns.modes(), *(item.mode for item in self.items.values())]
+        return dataclasses.replace(
+            self.counts,
+            SessionId=self.session.id if self.session is not None else ua.NodeId(),
+            SubscriptionId=self.id,
+            Priority=self.priority,
+            PublishingInterval=self.interval,
+            MaxKeepAliveCount=self.keep_alive,
+            MaxLifetimeCount=self.lifetime,
+            MaxNotificationsPerPublish=self.per_message,
+            PublishingEnabled=self.enabled,
+            CurrentKeepAliveCount=max(self._quiet, 0),
+            CurrentLifetimeCount=self.lifetime - self._alive,
+            UnacknowledgedMessageCount=len(self.kept),
+            MonitoredItemCount=len(modes),
+            DisabledMonitoredItemCount=modes.count(DISABLED),
+            NextSequenceNumber=self._sequence,
+        )
+
     def ready(self, item: Item) -> None:
-        self._ready[item.id] = item
+        """The item has something in its queue."""
+        if item.mode == REPORTING:
+            self._ready[item.id] = item
+        if item.id in self.links:
+            self._fired.add(item.id)
 
     def forget(self, item: Item) -> None:
         self._ready.pop(item.id, None)
+
+    def _fire(self) -> None:
+        """What a triggering item's news makes ready: the sampling items linked to it (5.13.1.6)."""
+        for number in self._fired:
+            for linked in map(self.items.get, self.links.get(number, ())):
+                if linked is not None and linked.mode == SAMPLING and linked.queue:
+                    self._ready[linked.id] = linked
+        self._fired.clear()
 
     def _cycle(self) -> None:
         """End of a publishing interval."""
@@ -109,6 +150,7 @@ class Subscription:
             self._expired(self)
             return
         self._flush()
+        self._fire()
         self._quiet -= 1
         if self.late or (self.enabled and self._pending()) or self._quiet < 0:
             self.deliver()
@@ -128,8 +170,10 @@ class Subscription:
         while True:
             waiting = next_waiting(self.session, self._clock) if self.session is not None else None
             if waiting is None:
+                self.counts.LatePublishRequestCount += not self.late
                 self.late = True
                 return
+            self.counts.PublishRequestCount += 1
             self.late = False
             self._quiet = self.keep_alive - 1
             self.touch()
@@ -145,11 +189,17 @@ class Subscription:
 
     def keep(self, message: Any) -> None:
         """Number a message and keep it for Republish; keep-alives are neither (5.14.1.1)."""
-        message.SequenceNumber = self._sequence
-        self._sequence = self._sequence + 1 if self._sequence < 0xFFFFFFFF else 1
+        message.SequenceNumber = self.next_number()
         self.kept[message.SequenceNumber] = message
         while len(self.kept) > self._limits.retransmission:
             del self.kept[next(iter(self.kept))]
+            self.counts.DiscardedMessageCount += 1
+
+    def next_number(self) -> int:
+        """Sequence number of a message; after the last of UInt32 comes 1 (5.14.1.1)."""
+        number = self._sequence
+        self._sequence = number + 1 if number < 0xFFFFFFFF else 1
+        return number
 
     def _collect(self) -> list[Any]:
         """At most `per_message` notifications, oldest of each item first."""
@@ -167,7 +217,10 @@ class Subscription:
             if item.queue:
                 break
             self.forget(item)
-        columns, _ = self.columns.collect(room - len(values) - len(events))
+        columns, count = self.columns.collect(room - len(values) - len(events))
+        self.counts.DataChangeNotificationsCount += len(values) + count
+        self.counts.EventNotificationsCount += len(events)
+        self.counts.NotificationsCount += len(values) + count + len(events)
         data: list[Any] = [] if columns is None else [columns]
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
@@ -213,11 +266,18 @@ class Subscriptions:
         self._limits = limits
         self._all: dict[int, Subscription] = {}
         self._next = 1
+        self.made = 0
+        """Subscriptions since the start."""
         self._next_item = 1
         self._handles: dict[int, int] = {}
         """Callback handle in the storage of each data item."""
+        self._rows: dict[int, int] = {}
+        """Row of each data item that is by itself though its value is a column."""
         self.listeners: dict[Any, dict[int, EventItem]] = {}
         """Event items by notifier."""
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(list(self._all.values()))
 
     # -- subscriptions
 
@@ -229,6 +289,7 @@ class Subscriptions:
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
         subscription = Subscription(self._next, session, self._clock, self._limits, self._table, self._expire)
         self._next += 1
+        self.made += 1
         subscription.enabled = parameters.PublishingEnabled
         subscription.revise(parameters)
         self._all[subscription.id] = session.subscriptions[subscription.id] = subscription
@@ -243,6 +304,7 @@ class Subscriptions:
         """ModifySubscription (5.14.3)."""
         subscription = self._own(session, parameters.SubscriptionId)
         subscription.revise(parameters)
+        subscription.counts.ModifyCount += 1
         return ua.ModifySubscriptionResult(
             RevisedPublishingInterval=subscription.interval,
             RevisedLifetimeCount=subscription.lifetime,
@@ -253,7 +315,10 @@ class Subscriptions:
         """SetPublishingMode (5.14.4)."""
 
         def switch(number: int) -> None:
-            self._own(session, number).enabled = parameters.PublishingEnabled
+            subscription = self._own(session, number)
+            subscription.enabled = parameters.PublishingEnabled
+            subscription.counts.EnableCount += subscription.enabled
+            subscription.counts.DisableCount += not subscription.enabled
 
         return [_status_of(switch, number) for number in parameters.SubscriptionIds]
 
@@ -261,9 +326,7 @@ class Subscriptions:
         """DeleteSubscriptions (5.14.8)."""
         results = [_status_of(lambda n: self._remove(self._own(session, n)), number) for number in numbers]
         if not session.subscriptions:
-            while session.publish:
-                waiting = session.publish.popleft()
-                waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
+            self._nothing_to_publish(session)
         return results
 
     def own(self, session_id: str, number: int) -> Subscription:
@@ -297,12 +360,23 @@ class Subscriptions:
             self._notify_status(session, subscription, ua.StatusCodes.BadTimeout)
 
     def _notify_status(self, session: Session, subscription: Subscription, code: int) -> None:
+        """Its last message to this session, now or with the next Publish request."""
+        message = ua.NotificationMessage(
+            NotificationData=[ua.StatusChangeNotification(Status=ua.StatusCode(code))],
+            SequenceNumber=subscription.next_number(),
+        )
         waiting = next_waiting(session, self._clock)
         if waiting is not None:
-            change = ua.StatusChangeNotification(Status=ua.StatusCode(code))
-            message = ua.NotificationMessage(NotificationData=[change])
-            subscription.keep(message)
             respond(waiting, subscription.id, message, [])
+        else:
+            session.notices.append((subscription.id, message))
+        if not session.subscriptions:
+            self._nothing_to_publish(session)
+
+    def _nothing_to_publish(self, session: Session) -> None:
+        while session.publish:
+            waiting = session.publish.popleft()
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
 
     def session_closed(self, session: Session, delete: bool) -> None:
         """With `delete` they go with it; without, they wait for TransferSubscriptions until their lifetime ends."""
@@ -325,7 +399,7 @@ class Subscriptions:
         subscription = self._all.get(number)
         if subscription is None:
             return ua.TransferResult(StatusCode=status(ua.StatusCodes.BadSubscriptionIdInvalid))
-        if subscription.owner != session.user.user:
+        if subscription.owner != session.owner:
             return ua.TransferResult(StatusCode=status(ua.StatusCodes.BadUserAccessDenied))
         old = subscription.session
         if old is session:
@@ -335,28 +409,33 @@ class Subscriptions:
         available = sorted(subscription.kept)
         if old is not None:
             del old.subscriptions[number]
-            change = ua.StatusChangeNotification(Status=ua.StatusCode(ua.StatusCodes.GoodSubscriptionTransferred))
-            waiting = next_waiting(old, self._clock)
-            if waiting is not None:
-                respond(waiting, number, ua.NotificationMessage(NotificationData=[change]), [])
+            self._notify_status(old, subscription, ua.StatusCodes.GoodSubscriptionTransferred)
         subscription.session = session
         session.subscriptions[number] = subscription
+        same = old is not None and old.application_uri == session.application_uri
+        subscription.counts.TransferRequestCount += 1
+        subscription.counts.TransferredToSameClientCount += same
+        subscription.counts.TransferredToAltClientCount += not same
         subscription.touch()
         if send_initial:
-            self._resend(subscription)
+            self._resend(session, subscription)
         return ua.TransferResult(AvailableSequenceNumbers=available)
 
-    def _resend(self, subscription: Subscription) -> None:
+    def _resend(self, session: Session, subscription: Subscription) -> None:
         subscription.columns.resend()
         for item in subscription.items.values():
-            if isinstance(item, DataItem) and item.mode == ua.MonitoringMode.Reporting and not item.queue:
-                item.start(self._current(item.target))
+            if isinstance(item, DataItem) and item.mode == REPORTING and not item.queue:
+                item.start(self._current(session, item.target))
 
     # -- publishing
 
     def publish(self, session: Session, waiting: Waiting, acknowledgements: Iterable[Any]) -> None:
         """Publish (5.14.5): answered when something is due."""
         waiting.results.extend(_status_of(lambda a: self._acknowledge(session, a), a) for a in acknowledgements)
+        if session.notices:
+            number, message = session.notices.popleft()
+            respond(waiting, number, message, [])
+            return
         if not session.subscriptions:
             raise Fault(ua.StatusCodes.BadNoSubscription)
         session.publish.append(waiting)
@@ -375,9 +454,13 @@ class Subscriptions:
 
     def republish(self, session: Session, parameters: Any) -> Any:
         """Republish (5.14.6). node-opcua asks until it hears BadMessageNotAvailable."""
-        message = self._own(session, parameters.SubscriptionId).kept.get(parameters.RetransmitSequenceNumber)
+        subscription = self._own(session, parameters.SubscriptionId)
+        subscription.counts.RepublishRequestCount += 1
+        subscription.counts.RepublishMessageRequestCount += 1
+        message = subscription.kept.get(parameters.RetransmitSequenceNumber)
         if message is None:
             raise Fault(ua.StatusCodes.BadMessageNotAvailable)
+        subscription.counts.RepublishMessageCount += 1
         return message
 
     # -- monitored items
@@ -397,7 +480,9 @@ class Subscriptions:
                 )
                 room -= 1
             except Fault as fault:
-                results.append(ua.MonitoredItemCreateResult(StatusCode=status(fault.status)))
+                refused = ua.MonitoredItemCreateResult(StatusCode=status(fault.status))
+                refused.FilterResult = _filter_result(fault)
+                results.append(refused)
         subscription.columns.add(columns)
         return results
 
@@ -410,8 +495,10 @@ class Subscriptions:
             parse_range(target.IndexRange)
         if not isinstance(request.MonitoringMode, ua.MonitoringMode):
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
-        first = self._attributes.value(session.user, target)
-        if (row := self._row(target)) is not None:
+        self._attributes.check(target)
+        first = self._current(session, target)
+        row = self._row(target)
+        if row is not None and first.StatusCode.value not in UNREADABLE:
             wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
             self._next_item += 1
             columns.append(wanted)
@@ -446,10 +533,22 @@ class Subscriptions:
             return None
         return self._table.row(target.NodeId)
 
-    def _watched_row(self, item: DataItem) -> int | None:
-        """Row of an item by itself whose value is a column."""
-        value = item.target.AttributeId == ua.AttributeIds.Value
-        return self._table.row(item.target.NodeId) if value else None
+    def _watch(self, item: DataItem) -> None:
+        target = item.target
+        row = self._table.row(target.NodeId) if target.AttributeId == ua.AttributeIds.Value else None
+        if row is not None:
+            self._table.watch(row, item)
+            self._rows[item.id] = row
+        else:
+            _, handle = self._space.storage.add_datachange_callback(target.NodeId, target.AttributeId, item)
+            self._handles[item.id] = handle
+
+    def _unwatch(self, item: DataItem) -> None:
+        """One that was created unreadable is watched nowhere."""
+        if item.id in self._rows:
+            self._table.unwatch(self._rows.pop(item.id), item)
+        elif item.id in self._handles:
+            self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
 
     def _wanted(
         self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
@@ -472,12 +571,8 @@ class Subscriptions:
         if isinstance(item, EventItem):
             self.listeners.setdefault(item.target.NodeId, {})[item.id] = item
         elif isinstance(item, DataItem):
-            if (row := self._watched_row(item)) is not None:
-                self._table.watch(row, item)
-            else:
-                storage = self._space.storage
-                _, handle = storage.add_datachange_callback(item.target.NodeId, item.target.AttributeId, item)
-                self._handles[item.id] = handle
+            if first.StatusCode.value not in UNREADABLE:
+                self._watch(item)
             item.start(first)
 
     def _configure(self, subscription: Subscription, item: Item, wanted: Any) -> Any:
@@ -485,11 +580,7 @@ class Subscriptions:
         result = ua.ExtensionObject()
         queue_size = min(max(wanted.QueueSize, 1), self._limits.queue)
         if isinstance(item, EventItem):
-            if not isinstance(wanted.Filter, ua.EventFilter):
-                raise Fault(ua.StatusCodes.BadEventFilterInvalid)
-            compiled = EventFilter(self._space, wanted.Filter)
-            if not compiled.where_valid:
-                raise Fault(ua.StatusCodes.BadEventFilterInvalid)
+            compiled = event_filter(self._space, wanted.Filter)
             if not compiled.valid:
                 result = compiled.result()
             item.filter = compiled
@@ -522,10 +613,10 @@ class Subscriptions:
         try:
             if request.MonitoredItemId in subscription.columns:
                 return self._modify_column(subscription, request, stamps)
-            item = _item(subscription, request.MonitoredItemId)
+            item = self._item(subscription, request.MonitoredItemId)
             filter_result = self._configure(subscription, item, request.RequestedParameters)
         except Fault as fault:
-            return ua.MonitoredItemModifyResult(StatusCode=status(fault.status))
+            return ua.MonitoredItemModifyResult(StatusCode=status(fault.status), FilterResult=_filter_result(fault))
         interval = 0.0
         if isinstance(item, DataItem):
             item.stamps = stamps
@@ -555,15 +646,36 @@ class Subscriptions:
             if number in subscription.columns:
                 subscription.columns.set_mode(number, mode)
                 return
-            item = _item(subscription, number)
+            item = self._item(subscription, number)
             resumed = item.mode == DISABLED and mode != DISABLED
             item.set_mode(mode)
+            if resumed and isinstance(item, DataItem):
+                item.start(self._current(session, item.target))
             if mode != REPORTING:
                 subscription.forget(item)
-            if resumed and isinstance(item, DataItem):
-                item.start(self._current(item.target))
 
         return [_status_of(switch, number) for number in parameters.MonitoredItemIds]
+
+    def set_triggering(self, session: Session, parameters: Any) -> Any:
+        """SetTriggering (5.13.5): links are removed first."""
+        subscription = self._own(session, parameters.SubscriptionId)
+        add, remove = parameters.LinksToAdd or [], parameters.LinksToRemove or []
+        if not add and not remove:
+            raise Fault(ua.StatusCodes.BadNothingToDo)
+        if len(add) + len(remove) > self._limits.operations:
+            raise Fault(ua.StatusCodes.BadTooManyOperations)
+        trigger = self._item(subscription, parameters.TriggeringItemId)
+        links = subscription.links.setdefault(trigger.id, set())
+
+        def unlink(number: int) -> None:
+            if number not in links or number not in subscription.items:
+                raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
+            links.remove(number)
+
+        return ua.SetTriggeringResult(
+            RemoveResults=[_status_of(unlink, number) for number in remove],
+            AddResults=[_status_of(lambda n: links.add(self._item(subscription, n).id), number) for number in add],
+        )
 
     def delete_items(self, session: Session, parameters: Any) -> list[Any]:
         """DeleteMonitoredItems (5.13.6)."""
@@ -573,12 +685,13 @@ class Subscriptions:
             if number in subscription.columns:
                 subscription.columns.delete(number)
                 return
-            self._drop(subscription, _item(subscription, number))
+            self._drop(subscription, self._item(subscription, number))
 
         return [_status_of(drop, number) for number in parameters.MonitoredItemIds]
 
     def _drop(self, subscription: Subscription, item: Item) -> None:
         del subscription.items[item.id]
+        subscription.links.pop(item.id, None)
         subscription.forget(item)
         if isinstance(item, EventItem):
             listening = self.listeners[item.target.NodeId]
@@ -586,27 +699,57 @@ class Subscriptions:
             if not listening:
                 del self.listeners[item.target.NodeId]
         elif isinstance(item, DataItem):
-            if (row := self._watched_row(item)) is not None:
-                self._table.unwatch(row, item)
-            else:
-                self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
+            self._unwatch(item)
 
-    def _current(self, target: Any) -> Any:
-        return self._space.storage.read_attribute_value(target.NodeId, target.AttributeId)
+    def _current(self, session: Session, target: Any) -> Any:
+        """What the session's user sees of the attribute now: Bad, for one he may not read (5.13.2.1)."""
+        try:
+            return self._attributes.value(session.user, target)
+        except Fault as fault:
+            return ua.DataValue(NULL, status(fault.status))
 
-    # -- for ConditionRefresh and GetMonitoredItems
+    def _item(self, subscription: Subscription, number: int) -> Item:
+        """An item by itself, taken out of the columns if need be. Raises Fault BadMonitoredItemIdInvalid."""
+        item = subscription.items.get(number)
+        if item is None and number in subscription.columns:
+            item = subscription.columns.release(number, subscription.ready)
+            subscription.items[number] = item
+            self._watch(item)
+        if item is None:
+            raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
+        return item
+
+    # -- for methods
 
     def event_items(self, session_id: str, number: int) -> Mapping[int, EventItem]:
-        """Event items of one's own subscription. Raises Fault BadSubscriptionIdInvalid."""
+        """Event items of one's own subscription, for ConditionRefresh. Raises Fault BadSubscriptionIdInvalid."""
         items = self.own(session_id, number).items
         return {i: item for i, item in items.items() if isinstance(item, EventItem)}
 
+    async def get_monitored_items(self, caller: Caller, _: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+        """GetMonitoredItems (Part 5 9.1): server and client handles."""
+        subscription = self._called_on(caller, arguments[0])
+        handles = dict(subscription.columns.handles())
+        handles |= {number: item.client_handle for number, item in subscription.items.items()}
+        return list(handles), list(handles.values())
 
-def _item(subscription: Subscription, number: int) -> Item:
-    item = subscription.items.get(number)
-    if item is None:
-        raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
-    return item
+    async def resend_data(self, caller: Caller, _: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+        """ResendData (Part 5 9.2)."""
+        subscription = self._called_on(caller, arguments[0])
+        if subscription.session is not None:
+            self._resend(subscription.session, subscription)
+        return ()
+
+    def _called_on(self, caller: Caller, number: int) -> Subscription:
+        """Raises Fault BadSubscriptionIdInvalid; BadUserAccessDenied for another session's."""
+        found = self._all.get(number)
+        if found is not None and (found.session is None or found.session.user.session != caller.session):
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        return self.own(caller.session, number)
+
+
+def _filter_result(fault: Fault) -> Any:
+    return fault.filter_result if isinstance(fault, BadEventFilter) else ua.ExtensionObject()
 
 
 def _status_of(act: Callable[[Any], None], argument: Any) -> Any:

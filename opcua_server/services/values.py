@@ -146,13 +146,10 @@ class Table:
 
     def data_value(self, row: int) -> Any:
         """A row as a DataValue."""
-        value, kind = float(self.value[row]), int(self.kind[row])
-        return ua.DataValue(
-            NULL if math.isnan(value) else ua.Variant(_NATIVE[kind](value), ua.VariantType(kind)),
-            status(int(self.status[row])),
-            from_ticks(int(self.source[row])),
-            from_ticks(int(self.server[row])),
-        )
+        return data_value(
+            self.kind[row].item(), self.value[row].item(), self.status[row].item(),
+            self.source[row].item(), self.server[row].item(),
+        )  # fmt: skip
 
     def read(self, node_id: Any, _attribute: Any) -> Any:
         """`data_value` as asyncua's storage asks for it. Raises KeyError."""
@@ -173,6 +170,12 @@ class Table:
         watching.remove(watcher)
         if not watching:
             del self._watchers[row]
+
+
+def data_value(kind: int, value: float, code: int, source: int, server: int) -> Any:
+    """What columns hold of a value, as a DataValue."""
+    shown = NULL if math.isnan(value) else ua.Variant(_NATIVE[kind](value), ua.VariantType(kind))
+    return ua.DataValue(shown, status(code), from_ticks(source), from_ticks(server))
 
 
 _NATIVE: dict[int, Callable[[float], Any]] = dict.fromkeys(WIRE, int) | {1: bool, 10: float, 11: float}

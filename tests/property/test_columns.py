@@ -189,12 +189,27 @@ class Bench:
         self.table = Table(self.clock.monotonic)
         self.space = Space(AddressSpace())
         self.cells = {node: self._variable(node, kind) for kind in KINDS for node in (f"C{kind}", f"O{kind}")}
-        attributes = Attributes(self.space, lambda *_: True)
+        attributes = Attributes(self.space, lambda *_: True, lambda *_: None)
         self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits())
         self.channel = Channel()
         self.session = Session(
-            ua.NodeId(1), b"", b"", "", "", self.channel, b"", 60.0, 0.0, Caller(user="anna")  # type: ignore[arg-type]
-        )  # fmt: skip
+            id=ua.NodeId(1),
+            token=b"",
+            certificate=b"",
+            application_uri="",
+            name="",
+            channel=self.channel,  # type: ignore[arg-type]
+            nonce=b"",
+            timeout=60.0,
+            touched=0.0,
+            description=None,
+            server_uri="",
+            endpoint_url="",
+            max_response=0,
+            connected=0,
+            contacted=0,
+            caller=Caller(user="anna"),
+        )
         self.rows = self.table.add([_id(f"C{kind}") for kind in KINDS], [kind.value for kind in KINDS], BASE)
         for i, kind in enumerate(KINDS):
             hold(self.cells[f"C{kind}"], self.table, self.rows.start + i)
@@ -283,10 +298,15 @@ class Bench:
             assert [r.value for r in twice] == [0, ua.StatusCodes.BadMonitoredItemIdInvalid]
         del self.models[client], self.watched[client]
 
+    def release(self, client: int) -> None:
+        """What SetTriggering does to an item on columns: nothing that can be seen."""
+        for which, number in self.items[client].items():
+            self.service._item(self.session.subscriptions[self.numbers[which]], number)
+
     def resend(self) -> None:
         """What TransferSubscriptions does with SendInitialValues (5.14.7.2)."""
         for number in self.numbers.values():
-            self.service._resend(self.session.subscriptions[number])
+            self.service._resend(self.session, self.session.subscriptions[number])
         for client, model in self.models.items():
             if model.mode == REPORTING and not model.queue:
                 model.begin(self.present[self.watched[client]], self.clock.instant)
@@ -327,7 +347,7 @@ class Bench:
         for client, kind in self.watched.items():
             for which in "CO":
                 target = ua.ReadValueId(NodeId=_id(f"{which}{kind}"), AttributeId=ua.AttributeIds.Value)
-                value = self.service._current(target)
+                value = self.service._current(self.session, target)
                 assert _plain(value) == _expected(self.present[kind]), client
 
     def _received(self, number: int) -> dict[int, list[tuple[Any, ...]]]:
@@ -398,6 +418,7 @@ requests = st.one_of(
     st.tuples(st.just("modify"), which, parameters),
     st.tuples(st.just("switch"), which, modes),
     st.tuples(st.just("delete"), which),
+    st.tuples(st.just("release"), which),
     st.tuples(st.just("resend")),
 )
 steps = st.one_of(flow, flow, flow, requests)
@@ -426,7 +447,7 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
             bench.write(frame, at_once=True)
         elif step == "value":
             bench.write([(given_[0], _sample(*given_, number))], at_once=False)
-        elif step in ("modify", "switch", "delete"):
+        elif step in ("modify", "switch", "delete", "release"):
             alive = list(bench.items)
             if alive:
                 getattr(bench, step)(alive[given_[0] % len(alive)], *given_[1:])

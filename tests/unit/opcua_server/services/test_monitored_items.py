@@ -67,7 +67,7 @@ async def test_percent_is_of_the_eu_range(bench: Bench, raw: Raw) -> None:
         ("Part.Value", "DisplayName", change(), CODES.BadFilterNotAllowed),
         ("Part.Value", "Value", ua.EventFilter(), CODES.BadFilterNotAllowed),
         ("Part.Value", "Value", ua.AggregateFilter(), CODES.BadMonitoredItemFilterUnsupported),
-        ("Device", "EventNotifier", change(), CODES.BadEventFilterInvalid),
+        ("Device", "EventNotifier", change(), CODES.BadFilterNotAllowed),
         ("Device", "EventNotifier", ua.ExtensionObject(), CODES.BadEventFilterInvalid),
         ("Part.Value", "EventNotifier", ua.ExtensionObject(), CODES.BadAttributeIdInvalid),
         ("Nowhere", "Value", ua.ExtensionObject(), CODES.BadNodeIdUnknown),
