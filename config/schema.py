@@ -5,6 +5,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 
 import ipaddress
 from enum import IntFlag
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -43,6 +44,10 @@ REGISTERS: dict[str, int] = {
     "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "float64": 4, "uint64": 4,
 }  # fmt: skip
 """16-bit registers a value of each type takes (a string takes `length`)."""
+
+
+MODBUS_CHANNELS = 64
+"""What one poll of two requests can read."""
 
 
 class StatusBit(IntFlag):
@@ -253,7 +258,7 @@ class Device(Model):
     """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
     """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=1000)]
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
     """What it measures beside the array."""
@@ -266,6 +271,8 @@ class Device(Model):
             raise ValueError(f"timeout {self.timeout:g} s is longer than the period {self.period:g} s")
         if (self.driver == "simulator") != (self.scenario is not None):
             raise ValueError("a scenario belongs to the driver `simulator`, and to no other")
+        if self.driver == "modbus" and len(self.channels) > MODBUS_CHANNELS:
+            raise ValueError(f"{len(self.channels)} channels; a Modbus device has at most {MODBUS_CHANNELS}")
         for what, names in (
             ("channel", [c.id for c in self.channels]),
             ("environment quantity", [str(e.quantity) for e in self.environment]),
@@ -273,6 +280,11 @@ class Device(Model):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
         return self
+
+    @cached_property
+    def heated(self) -> tuple[int, ...]:
+        """Positions of the channels whose heater temperature is measured."""
+        return tuple(i for i, c in enumerate(self.channels) if c.heater)
 
     def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
         """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""
