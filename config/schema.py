@@ -258,7 +258,7 @@ class Device(Model):
     """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
     """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=1000)]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=4096)]
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
     """What it measures beside the array."""

@@ -11,13 +11,14 @@ because a queue is full is found when the list is looked at (`_settle`).
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
 from asyncua import ua
 from numpy.typing import NDArray
 
-from opcua_server.services.monitored_items import DISABLED, REPORTING, TRIGGER, DataFilter, DataItem, Item
+from opcua_server.services.monitored_items import DISABLED, ON_TIME, REPORTING, TRIGGER, DataFilter, DataItem, Item
 from opcua_server.services.status import OVERFLOW
 from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change, data_value
 
@@ -34,13 +35,18 @@ class _Arrays:
     """Arrays of one length."""
 
     @classmethod
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls))
+
+    @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        return parts[0] if len(parts) == 1 else cls(
-            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
-        )  # fmt: skip
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.names()))
 
     def pick(self, which: Any) -> Self:
-        return type(self)(*(getattr(self, f.name)[which] for f in fields(self)))
+        return type(self)(*(getattr(self, name)[which] for name in self.names()))
 
 
 @dataclass(slots=True)
@@ -61,7 +67,7 @@ class _Samples(_Arrays):
 @dataclass(slots=True)
 class _Items(_Arrays):
     id: Codes
-    row: NDArray[np.int32]
+    row: Index
     """-1: deleted."""
     client: Codes
     mode: Bytes
@@ -174,7 +180,7 @@ class Columns:
         it.client[slot], it.stamps[slot] = wanted.client_handle, STAMPS[wanted.stamps]
         it.trigger[slot], it.deadband[slot] = int(wanted.filter.trigger), wanted.filter.deadband or 0.0
         it.interval[slot] = wanted.interval
-        it.due[slot] = min(it.due[slot], self._table.now() + wanted.interval)
+        it.due[slot] = min(it.due[slot], self._table.now() + ON_TIME * wanted.interval)
         if wanted.queue_size < it.queue[slot]:
             self._shrink(slot, wanted.queue_size, wanted.discard_oldest)
         elif self._queue:
@@ -319,24 +325,28 @@ class Columns:
 
     def _sample(self, slots: Index, at: Floats) -> None:
         """The values these rows have now, written at these instants."""
-        it = self._items
-        due = it.due[slots]
+        it, of = self._items, self._index(slots)
         if self._late is not None:
-            over = it.pending[slots] & (due <= at)
+            over = it.pending[of] & (it.due[of] <= at)
             if over.any():
                 self._flush(slots[over])
-                due = it.due[slots]
-        ripe = due <= at
+        ripe = it.due[of] <= at
         if not ripe.all():
             self._postpone(slots[~ripe])
             slots, at = slots[ripe], at[ripe]
+            of = slots
             if not len(slots):
                 return
-        it.due[slots] = at + it.interval[slots]
+        interval = it.interval[of]
+        it.due[of] = np.maximum(it.due[of] + interval, at + ON_TIME * interval)
         self._take(self._present(slots))
 
+    def _index(self, slots: Index) -> Any:
+        """Slots in order as the cheapest index of the same: most often they are all."""
+        return slice(None) if len(slots) == len(self._items.id) else slots
+
     def _present(self, slots: Index) -> _Samples:
-        table, rows = self._table, self._items.row[slots]
+        table, rows = self._table, self._items.row[self._index(slots)]
         return _Samples(slots, table.value[rows], table.status[rows], table.source[rows], table.server[rows])
 
     def _postpone(self, slots: Index) -> None:
@@ -347,25 +357,24 @@ class Columns:
 
     def _take(self, samples: _Samples) -> None:
         """Queue what differs from the last reported (7.22.2)."""
-        it, slots = self._items, samples.slot
-        status = it.status[slots]
-        value, last = samples.value, it.value[slots]
+        it, of = self._items, self._index(samples.slot)
+        value, last = samples.value, it.value[of]
         with np.errstate(invalid="ignore"):  # infinity less infinity: no change, as it should be
-            moved = np.abs(value - last) > it.deadband[slots]
+            moved = np.abs(value - last) > it.deadband[of]
         moved |= np.isnan(value) != np.isnan(last)
-        trigger = it.trigger[slots]
+        trigger = it.trigger[of]
         if (trigger != int(TRIGGER.StatusValue)).any():
             moved &= trigger != int(TRIGGER.Status)
-            moved |= (trigger == int(TRIGGER.StatusValueTimestamp)) & (samples.source != it.source[slots])
-        moved |= samples.status != status
+            moved |= (trigger == int(TRIGGER.StatusValueTimestamp)) & (samples.source != it.source[of])
+        moved |= samples.status != it.status[of]
         if not moved.all():
             samples = samples.pick(moved)
-            slots = samples.slot
-            if not len(slots):
+            of = samples.slot
+            if not len(of):
                 return
-        it.value[slots], it.status[slots], it.source[slots] = samples.value, samples.status, samples.source
+        it.value[of], it.status[of], it.source[of] = samples.value, samples.status, samples.source
         self._queue.append(samples)
-        self._length += len(slots)
+        self._length += len(samples.slot)
         if self._length > self._bound:
             self._settle()
 
@@ -422,7 +431,7 @@ class Columns:
         queued, it = self._settle(), self._items
         sent = np.flatnonzero(it.mode[queued.slot] == int(REPORTING))[:room]
         if len(sent) == len(queued.slot):
-            self._requeue(queued.pick(slice(0)))
+            self._queue, self._length = [], 0
         else:
             left = np.ones(len(queued.slot), np.bool_)
             left[sent] = False
@@ -435,7 +444,7 @@ class Columns:
         ), len(sent)  # fmt: skip
 
 
-_TYPES = ("u4", "i4", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "f8", "f8", "u4", "i8", "?")
+_TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "f8", "f8", "u4", "i8", "?")
 """Of the fields of `_Items`; the first ten are what a client asks for."""
 
 

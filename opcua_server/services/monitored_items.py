@@ -22,6 +22,9 @@ from opcua_server.services.status import NULL, OVERFLOW, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER = ua.DataChangeTrigger
+ON_TIME = 0.875
+"""Share of a sampling interval after which a sample counts as on time, the next one staying due when it was: a source
+of the same period has jitter, and what is held back for a millisecond comes a publishing interval late."""
 DATA_CHANGE_FILTER = ua.uaprotocol_auto.DataChangeFilter
 """What the decoder makes; `ua.DataChangeFilter` is a subclass of it for clients."""
 
@@ -187,7 +190,7 @@ class DataItem(Item):
         now = self._monotonic()
         self.flush(now)
         if now >= self._due:
-            self._due = now + self.interval
+            self._due = max(self._due + self.interval, now + ON_TIME * self.interval)
             self._take(value)
         else:
             self._pending = value
@@ -202,12 +205,12 @@ class DataItem(Item):
     def resample(self, interval: float) -> None:
         """Another sampling interval, of which the first is over no later than one begun now."""
         self.interval = interval
-        self._due = min(self._due, self._monotonic() + interval)
+        self._due = min(self._due, self._monotonic() + ON_TIME * interval)
 
     def start(self, value: Any) -> None:
         """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2)."""
         self._last = self._pending = None
-        self._due = 0.0
+        self._due = -math.inf
         self.sample(value)
 
     def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:

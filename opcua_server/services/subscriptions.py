@@ -73,6 +73,8 @@ class Subscription:
         self._quiet = 0
         """Cycles until a keep-alive is due; the first message is due after the first cycle."""
         self._alive = 0
+        self._due = 0.0
+        """When the present cycle ends, `loop.time()`."""
         self._timer: asyncio.TimerHandle | None = None
 
     def revise(self, parameters: Any) -> None:
@@ -86,11 +88,15 @@ class Subscription:
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
         self._alive = self.lifetime
+        self._due = asyncio.get_running_loop().time()
         self._schedule()
 
     def _schedule(self) -> None:
+        """The next cycle: an interval after this one was due, so that late ones do not add up."""
         self.stop()
-        self._timer = asyncio.get_running_loop().call_later(self.interval / 1000, self._cycle)
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due + self.interval / 1000, loop.time())
+        self._timer = loop.call_at(self._due, self._cycle)
 
     def stop(self) -> None:
         if self._timer is not None:

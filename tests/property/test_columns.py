@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nodesets.model import Caller
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
+from opcua_server.services.monitored_items import ON_TIME
 from opcua_server.services.nodes import HAS_PROPERTY
 from opcua_server.services.seams import hold
 from opcua_server.services.server import _put
@@ -90,7 +91,8 @@ class Model:
         if now < self.free_at:
             self.held = sample
         else:
-            self.free_at = now + self.parameters.interval / 1000
+            interval = self.parameters.interval / 1000
+            self.free_at = max(self.free_at + interval, now + ON_TIME * interval)
             self.judge(sample)
 
     def interval_over(self, now: float) -> None:
@@ -130,7 +132,7 @@ class Model:
     def modify(self, parameters: Parameters, now: float) -> None:
         """5.13.3: the queue keeps what still has room, the next sampling interval begins now at the latest."""
         self.parameters = parameters
-        self.free_at = min(self.free_at, now + parameters.interval / 1000)
+        self.free_at = min(self.free_at, now + ON_TIME * parameters.interval / 1000)
         while len(self.queue) > parameters.queue:
             del self.queue[0 if parameters.discard_oldest else -1]
 
@@ -407,7 +409,7 @@ parameters = st.builds(
 )
 modes = st.sampled_from([REPORTING, REPORTING, REPORTING, SAMPLING, DISABLED])
 which = st.integers(0, 7)
-pauses = st.sampled_from([0.0, 0.02, 0.05, 0.1, 0.25])
+pauses = st.sampled_from([0.0, 0.02, 0.05, 0.0875, 0.1, 0.25])
 flow = st.one_of(
     st.tuples(st.just("frame"), pauses, st.lists(st.tuples(numbers, codes), min_size=len(KINDS), max_size=len(KINDS))),
     st.tuples(st.just("value"), pauses, st.sampled_from(KINDS), numbers, codes),
