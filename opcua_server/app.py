@@ -41,7 +41,7 @@ from nodesets.errors import (
     NotFound,
     StorageError,
 )
-from nodesets.model import Caller, Role
+from nodesets.model import Caller, Frame, Role
 from nodesets.ports import Clock, Source, SystemClock
 from opcua_server import admin, learning, security
 from opcua_server.drivers import DRIVERS
@@ -62,6 +62,8 @@ DATABASE = "enose.db"
 SHUTDOWN_SECONDS = 2
 """How long a shutdown is announced before connections close (acceptance point 33)."""
 HOUSEKEEPING_SECONDS = 0.5
+SPREAD_SECONDS = 1.0
+"""Over which the first polls are spread, when the period is longer."""
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
 """Outcomes of a login whose attempt `compliance.users` has logged itself."""
@@ -264,14 +266,21 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         await stack.enter_async_context(admin.listening(data_dir, partial(_command, records)))
         stack.push_async_callback(site.finish_jobs)
         start = await stack.enter_async_context(_tasks())
-        for device, source in sources.items():
-            start(source.run(pipeline.take), f"driver {device}")
+        for i, (device, source) in enumerate(sources.items()):
+            apart = i / len(sources) * min(plant.device(device).period, SPREAD_SECONDS)
+            start(_run(source, pipeline.take, apart), f"driver {device}")
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
+
+
+async def _run(source: Source, emit: Callable[[Frame], None], seconds: float) -> None:
+    """A driver that begins so much later: polls of many devices spread over the period do not wait for one another."""
+    await asyncio.sleep(seconds)
+    await source.run(emit)
 
 
 @contextlib.asynccontextmanager

@@ -502,9 +502,7 @@ class Subscriptions:
         if not isinstance(request.MonitoringMode, ua.MonitoringMode):
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
         self._attributes.check(target)
-        first = self._current(session, target)
-        row = self._row(target)
-        if row is not None and first.StatusCode.value not in UNREADABLE:
+        if (row := self._row(session, target)) is not None:
             wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
             self._next_item += 1
             columns.append(wanted)
@@ -513,6 +511,7 @@ class Subscriptions:
                 RevisedSamplingInterval=wanted.interval * 1000,
                 RevisedQueueSize=wanted.queue_size,
             )
+        first = self._current(session, target)
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
         if kind is EventItem:
@@ -533,11 +532,17 @@ class Subscriptions:
             FilterResult=filter_result,
         )
 
-    def _row(self, target: Any) -> int | None:
-        """Row of what an item watches, when it watches a value that is a column, whole."""
+    def _row(self, session: Session, target: Any) -> int | None:
+        """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
         if target.AttributeId != ua.AttributeIds.Value or target.IndexRange:
             return None
-        return self._table.row(target.NodeId)
+        row = self._table.row(target.NodeId)
+        if row is not None:
+            try:
+                self._attributes.check_readable(session.user, target.NodeId)
+            except Fault:
+                return None
+        return row
 
     def _watch(self, item: DataItem) -> None:
         target = item.target
