@@ -81,6 +81,8 @@ class _Items(_Arrays):
     queue: Codes
     newest: Flags
     """A full queue loses its newest, not its oldest."""
+    kind: Bytes
+    """Built-in type."""
     due: Floats
     """From when on a sample is taken at once."""
     value: Floats
@@ -165,6 +167,7 @@ class Columns:
                          w.filter.deadband or 0.0, w.interval, w.queue_size, not w.discard_oldest)
                         for w in wanted), strict=True)  # fmt: skip
         made = [np.array(column, t) for column, t in zip(columns, _TYPES, strict=False)]
+        made.append(self._table.kind[made[1]])
         made += [np.zeros(n, t) for t in _TYPES[len(made) :]]
         self._items = _Items.join([self._items, _Items(*made)])
         if self._late is not None:
@@ -437,14 +440,13 @@ class Columns:
             left[sent] = False
             self._requeue(queued.pick(left))
             queued = queued.pick(sent)
-        kind = self._table.kind[it.row[queued.slot]]
+        of = queued.slot
         return data_change(
-            it.client[queued.slot], kind, it.stamps[queued.slot],
-            queued.value, queued.status, queued.source, queued.server,
+            it.client[of], it.kind[of], it.stamps[of], queued.value, queued.status, queued.source, queued.server,
         ), len(sent)  # fmt: skip
 
 
-_TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "f8", "f8", "u4", "i8", "?")
+_TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "u1", "f8", "f8", "u4", "i8", "?")
 """Of the fields of `_Items`; the first ten are what a client asks for."""
 
 

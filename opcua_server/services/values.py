@@ -212,10 +212,11 @@ def data_change(
         "source": source,
         "server": server,
     }
-    kind = np.where(np.isnan(value), np.uint8(0), kind)
-    mask = stamps | np.where(kind != 0, np.uint8(HAS_VALUE), np.uint8(0))
-    mask |= np.where(codes != 0, np.uint8(HAS_STATUS), np.uint8(0))
-    shape = (kind.astype(np.uint16) << 8 | mask).astype(np.uint16, copy=False)
+    shape: NDArray[np.uint16] = kind.astype(np.uint16) << np.uint16(8) | stamps | np.uint16(HAS_VALUE)
+    if (null := np.isnan(value)).any():
+        shape[null] = stamps[null]
+    if (told := codes != 0).any():
+        shape[told] |= HAS_STATUS
     uniform = shape.min() == shape.max()
     packed = _records(int(shape[0]), columns).tobytes() if uniform else _mixed(shape, columns)
     # MonitoredItems with its length before it, then DiagnosticInfos: a null array.
