@@ -316,3 +316,16 @@ async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site)
     made.publisher.number("EN01.Stream01.Quality.Score", 80.0, 1)
     made.publisher.number("EN01.Stream01.Quality.Score", float("nan"), 2)
     assert shown.values["EN01.Stream01.Quality.Score"] == (None, 0x809B0000)
+
+
+async def test_what_was_not_recorded_leaves_no_value_shown_as_good(site):
+    # Fault F04: a tag that keeps its last value while the disk is full would be stale, and say that it is Good.
+    made, shown = site
+    device = made.plant.devices[0]
+    frame, recorded = row(device, made.plant, 10**9)
+    made.publisher.show(frame, recorded, 1.0)
+    before = dict(shown.values)
+    made.publisher.lost(*row(device, made.plant, 10**9 + 1))
+    assert {shown.values[node] for node in before} == {(None, 0x809D0000)}
+    made.publisher.show(*row(device, made.plant, 10**9 + 2), 1.0)
+    assert {status for _, status in shown.values.values()} == {0}
