@@ -38,6 +38,7 @@ from nodesets.errors import (
     DeviceError,
     EnoseError,
     InvalidArgument,
+    NoData,
     NotFound,
     StorageError,
 )
@@ -135,6 +136,8 @@ class Records:
         windows = [learning.window(lot) for lot in lots if learning.is_window(lot)]
         named = [lot for lot in lots if lot not in files and not learning.is_window(lot)]
         for made in await self.submit(lambda tx: [batches.get(tx, name) for name in named]):
+            if not made.started:
+                raise NoData(f"batch {made.batch_id} was never started")
             windows.append((made.batch_id, made.started, made.ended or self.clock.now()))
         model = await learning.in_worker(self.plant, product, files, phases, windows, self.database)
         now, metadata = self.clock.now(), {"streams": model.summary(), "lots": list(lots)}

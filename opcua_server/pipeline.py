@@ -17,7 +17,7 @@ from analytics.cycles import Cycle, CycleAssembler
 from analytics.features import Features
 from analytics.fingerprint import Fingerprint
 from config.schema import Column, Device, Plant, StatusBit
-from nodesets.errors import StorageError
+from nodesets.errors import EnoseError, StorageError
 from nodesets.model import Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
 
@@ -29,6 +29,9 @@ class Sink(Protocol):
 
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed."""
+
+    def lost(self, frame: Frame, row: Row) -> None:
+        """A frame's row was refused: what it measured is not known, and what was shown before is old."""
 
     def cycle(self, stream: str, cycle: Features) -> None:
         """An exposure has ended: its baseline and normalised response."""
@@ -50,9 +53,22 @@ class _Watch:
     assembler: CycleAssembler
     channels: tuple[features.ChannelKind, ...]
     last: validation.Validated
-    simulated: bool = False
-    doubts: int = 0
-    """What the device said of itself during this cycle that leaves its measurement undecidable."""
+    flags: int = 0
+    """Every `StatusBit` the device showed during baseline and exposure of this cycle."""
+    refused: int = 0
+    """Number of the newest frame that could not be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A frame on its way to the disk."""
+
+    number: int
+    watch: _Watch
+    frame: Frame
+    row: Row
+    data_quality: float
+    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,27 +122,18 @@ class Pipeline:
         self.counters.received += 1
         before = watch.last
         validated = watch.last = watch.validator.validate(frame)
-        if frame.phase is not Phase.UNKNOWN:
-            watch.simulated = bool(frame.flags & StatusBit.SIMULATED)
         for finding in validation.findings(watch.device.id, watch.columns, before, validated, frame.received_time):
             self._sink.find(finding)
         if not validated.fresh:
             self.counters.repeated += 1
             return
         row = _row(frame, validated)
-        started = self._clock.monotonic()
+        taken = _Taken(self.counters.received, watch, frame, row, validated.data_quality, self._clock.monotonic())
         recorded = asyncio.wrap_future(self._recorder.append([row]))
-        recorded.add_done_callback(lambda done: self._recorded(done, watch, frame, row, validated, started))
+        recorded.add_done_callback(lambda done: self._recorded(done, taken))
 
-    def _recorded(
-        self,
-        done: "asyncio.Future[None]",
-        watch: _Watch,
-        frame: Frame,
-        row: Row,
-        validated: validation.Validated,
-        started: float,
-    ) -> None:
+    def _recorded(self, done: "asyncio.Future[None]", taken: _Taken) -> None:
+        watch, frame, row = taken.watch, taken.frame, taken.row
         if done.cancelled():
             return
         if error := done.exception():
@@ -134,18 +141,21 @@ class Pipeline:
                 raise error
             self.counters.refused += 1
             log.error("frame of %s at %d not recorded: %s", frame.device, frame.source_time, error)
+            watch.refused = max(watch.refused, taken.number)
+            self._sink.lost(frame, row)
             return
         self.counters.recorded += 1
-        self.counters.waits.append(self._clock.monotonic() - started)
-        self._sink.show(frame, row, validated.data_quality)
+        self.counters.waits.append(self._clock.monotonic() - taken.started)
+        if taken.number > watch.refused:  # a full queue refuses a frame before the older ones in it are recorded
+            self._sink.show(frame, row, taken.data_quality)
         n = len(frame.values)
         if frame.phase in (Phase.BASELINE, Phase.EXPOSURE):
-            watch.doubts |= frame.flags
+            watch.flags |= frame.flags
         cycle = watch.assembler.add(row.source_time, row.values[:n], row.status[:n], frame.phase, frame.cycle)
         if cycle is not None:
-            why = ", ".join(text for bit, text in DOUBTS.items() if bit & watch.doubts)
+            why = ", ".join(text for bit, text in DOUBTS.items() if bit & watch.flags)
             self._judge(watch, replace(cycle, defect=cycle.defect or why))
-            watch.doubts = 0
+            watch.flags = 0
 
     def _judge(self, watch: _Watch, cycle: Cycle) -> None:
         stream = f"{watch.device.id}.{watch.device.streams[0].id}"
@@ -176,7 +186,7 @@ class Pipeline:
             fingerprint=tuple(map(float, found.values)),
             model=model.model_id,
             model_digest=model.digest,
-            simulated=watch.simulated,
+            simulated=bool(watch.flags & StatusBit.SIMULATED),
         )
         self._results.put_nowait(_Judged(result, judgement, model.product))
 
@@ -196,7 +206,7 @@ class Pipeline:
             judged = await self._results.get()
             try:
                 stored = await record(judged.result)
-            except StorageError as error:
+            except EnoseError as error:
                 self.counters.refused += 1
                 log.error("result %s not recorded: %s", judged.result.result_id, error)
             else:

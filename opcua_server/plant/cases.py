@@ -76,9 +76,10 @@ async def _instrument(site: "Site", batch: Batch) -> tuple[tuple[ChannelRecord, 
 
 
 async def _read(site: "Site", node: str, batch: Batch) -> Series:
-    end = batch.ended or site.clock.now()
+    """The newest readings of a node while the batch ran, oldest first."""
     try:
-        return await site.reader.read_raw(node, batch.started, end, READINGS)
+        s = await site.reader.read_raw(node, batch.ended or site.clock.now(), batch.started - 1, READINGS)
+        return Series(s.times[::-1], s.received[::-1], s.values[::-1], s.status[::-1], s.more)
     except NotFound:
         empty = np.empty(0, np.int64)
         return Series(empty, empty, np.empty(0), np.empty(0, np.uint32), None)

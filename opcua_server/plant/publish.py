@@ -29,6 +29,7 @@ Value = tuple[str, ua.Variant | None, int]
 """Node, what it holds (None: null), StatusCode."""
 NUMBER = ua.VariantType.Int32
 GOOD = np.zeros(1, np.uint32)
+DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
 NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
 STATES = {
     state: {
@@ -75,7 +76,7 @@ class Publisher:
         self.silent_devices: set[str] = set()
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
-        """Told of every finding that begins, before its alarm: batches' exceptions follow from it."""
+        """Told of every finding, before its alarm: batches' exceptions follow from it."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
 
     # Values of frames
@@ -83,13 +84,24 @@ class Publisher:
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed: its tags, vectors and states."""
         to, times = self._devices[row.group], (row.source_time, row.received_time)
-        device = to.device
-        levels = np.minimum(row.status[: len(device.channels)] >> 30, ChannelQuality.BAD)
+        levels = np.minimum(row.status[: len(to.device.channels)] >> 30, ChannelQuality.BAD)
         self._nodes.write_row(to.tags, row.values, row.status, *times)
         self._nodes.write_row(to.qualities, levels.astype(np.float64), GOOD, *times)
+        self._nodes.write_many(self._values(to.device, frame, row, data_quality), *times)
+
+    def lost(self, frame: Frame, row: Row) -> None:
+        """A frame's row was refused: all it would have shown is null until one is recorded again."""
+        to, times = self._devices[row.group], (row.source_time, row.received_time)
+        for rows in (to.tags, to.qualities):
+            self._nodes.write_row(rows, np.full(rows.stop - rows.start, np.nan), DATA_LOST, *times)
+        lost = ((node, None, Quality.BAD_DATA_LOST) for node, _, _ in self._values(to.device, frame, row, math.nan))
+        self._nodes.write_many(lost, *times)
+
+    def _values(self, device: Device, frame: Frame, row: Row, data_quality: float) -> Iterator[Value]:
+        """What is no column."""
         quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
         values = ((quality, self._vector(device, row)), self._acquisition(device, frame, row))
-        self._nodes.write_many(chain(*values, self._state(device, frame)), *times)
+        return chain(*values, self._state(device, frame))
 
     def _vector(self, device: Device, row: Row) -> Value:
         n = len(device.channels)
@@ -223,8 +235,7 @@ class Publisher:
         of_device = {"CommunicationLost": self.silent_devices, "SensorFailure": self._failed}
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
-        if finding.level:
-            self.on_finding(finding)
+        self.on_finding(finding)
         if changed := self._alarms.update(finding, self._clock.now()):
             self.condition(changed)
 
@@ -244,10 +255,14 @@ class Publisher:
         for condition in self._alarms.due(self._clock.now()):
             self.condition(condition)
 
-    def condition(self, condition: Condition) -> None:
-        """A condition changed: its members, its plain tags, and one event, unless it is disabled (Part 9 5.5.2)."""
+    def condition(self, condition: Condition, *, switched: bool = False) -> None:
+        """A condition changed: its members, its plain tags, and one event.
+
+        The last one of a condition that is disabled is that of being `switched` off: by it clients take it from
+        their lists (Part 9 4.2).
+        """
         self.condition_nodes(condition)
-        if condition.enabled:
+        if condition.enabled or switched:
             self._nodes.publish_event(events.condition_event(condition, self._clock.now()))
 
     def condition_nodes(self, condition: Condition) -> None:

@@ -26,6 +26,7 @@ from compliance.users import Accounts
 from config.schema import Line, Plant
 from historian.query import Reader
 from historian.writer import Writer
+from nodesets.errors import StorageError
 from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Recommendation, Result, Row, Verdict
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
@@ -37,6 +38,8 @@ from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATIO
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+RETRY_SECONDS = 1.0
 
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
@@ -77,6 +80,8 @@ class Site:
     """By stream: fields set by SetContext."""
     current: dict[str, Batch] = field(default_factory=dict)
     """By line: the batch in its slot, as last shown."""
+    _holding: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -132,8 +137,8 @@ class Site:
         recorded = self.writer.append([row])
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
         await asyncio.wrap_future(recorded)
-        if line:
-            await self.refresh_line(line.id)
+        if line:  # a line that cannot be shown now must not keep back a result that is recorded, and its alarms
+            self.start_job(self.refresh_line(line.id), f"showing {line.id}")
         if stored.verdict is Verdict.NOT_OK:
             self.start_job(self._advise(stored), f"advice on {stored.result_id}")
         return stored
@@ -143,20 +148,40 @@ class Site:
 
         A sample's own findings are opened with the sample, in its transaction (`batches.add_result`).
         """
-        if ALARMS[finding.kind].scope == "device":
-            self.start_job(self._raise_exceptions(finding), f"exception {finding.kind} of {finding.source}")
+        if ALARMS[finding.kind].scope != "device":
+            return
+        if finding.level:
+            self._holding[finding.kind, finding.source] = finding
+            for line in self.plant.lines:
+                self.start_job(self._raise_exceptions(line, [finding]), f"exception {finding.kind} of {finding.source}")
+        else:
+            self._holding.pop((finding.kind, finding.source), None)
 
-    async def _raise_exceptions(self, finding: Finding) -> None:
-        for line in self.plant.lines:
-            touched = any(s == finding.source or s.startswith(f"{finding.source}.") for s in line.streams)
-            batch = self.current.get(line.id)
-            if touched and batch and batch.execution in (ExecutionState.RUNNING, ExecutionState.HELD):
-                await self._open_exception(batch.batch_id, finding)
-                await self.refresh_line(line.id)
+    async def raise_what_holds(self, line: str) -> None:
+        """Open exceptions in the line's running batch for what is wrong with its devices already."""
+        [watched] = (entry for entry in self.plant.lines if entry.id == line)
+        await self._raise_exceptions(watched, list(self._holding.values()))
+
+    async def _raise_exceptions(self, line: Line, findings: Sequence[Finding]) -> None:
+        batch = self.current.get(line.id)
+        if batch is None or batch.execution not in (ExecutionState.RUNNING, ExecutionState.HELD):
+            return
+        touching = [f for f in findings if any(s.startswith(f"{f.source}.") for s in line.streams)]
+        for finding in touching:
+            await self._open_exception(batch.batch_id, finding)
+        if touching:
+            await self.refresh_line(line.id)
 
     async def _open_exception(self, batch_id: str, finding: Finding) -> None:
-        severity, now = ALARMS[finding.kind].severities[finding.level], self.clock.now()
-        await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
+        kind, now = ALARMS[finding.kind], self.clock.now()
+        severity = max(kind.severities[finding.level], exceptions.CRITICAL if kind.bars_release else 0)
+        while True:
+            try:
+                await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
+                return
+            except StorageError as error:  # what was found is not found again: it is kept until it is recorded
+                log.error("exception of batch %s not recorded yet: %s", batch_id, error)
+                await asyncio.sleep(RETRY_SECONDS)
 
     # Agents
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from config.load import parse
-from nodesets.errors import StorageError
+from config.schema import StatusBit
+from nodesets.errors import EntryExists, StorageError
 from nodesets.model import Cause, Frame, Phase, Verdict
 from opcua_server.pipeline import Pipeline
 from opcua_server.scenario import SECOND, SteppedClock
@@ -21,10 +22,14 @@ class Shown:
     """A sink that remembers."""
 
     def __init__(self):
-        self.rows, self.results, self.findings, self.cycles = [], [], [], []
+        self.rows, self.results, self.findings, self.cycles, self.told = [], [], [], [], []
 
     def show(self, frame, row, data_quality):
         self.rows.append(row)
+        self.told.append(("shown", row.source_time // SECOND))
+
+    def lost(self, frame, row):
+        self.told.append(("lost", row.source_time // SECOND))
 
     def cycle(self, stream, cycle):
         self.cycles.append((stream, cycle))
@@ -86,12 +91,27 @@ async def test_nothing_is_shown_before_it_is_committed(parts):
 
 
 async def test_a_frame_that_cannot_be_recorded_is_counted_and_never_shown(parts):
+    # Fault F04: neither is the one before it shown any longer, as if it were of now.
     pipeline, disk, shown = parts
     pipeline.take(frame(1))
     disk.waiting[0][1].set_exception(StorageError("disk full"))
+    pipeline.take(frame(2))
+    disk.waiting[1][1].set_result(None)
     await settle()
-    assert shown.rows == []
+    assert shown.told == [("lost", 1), ("shown", 2)]
     assert pipeline.counters.refused == 1
+
+
+async def test_an_older_frame_that_is_recorded_later_does_not_hide_that_a_newer_one_is_lost(parts):
+    # A full queue refuses at once what comes last, while what waits in it is recorded after that.
+    pipeline, disk, shown = parts
+    pipeline.take(frame(1))
+    pipeline.take(frame(2))
+    disk.waiting[1][1].set_exception(StorageError("1000 rows wait for the disk already"))
+    disk.waiting[0][1].set_result(None)
+    await settle()
+    assert shown.told == [("lost", 2)]
+    assert (pipeline.counters.recorded, pipeline.counters.refused) == (1, 1)
 
 
 async def test_the_same_measurement_polled_twice_is_recorded_once(parts):
@@ -119,13 +139,48 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
     assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active")]
 
 
-async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(parts):
-    pipeline, disk, shown = parts
+def play_a_cycle(pipeline, disk, flags=lambda second: 0) -> None:
     for second in range(25):
         phase = Phase.BASELINE if second < 5 else Phase.EXPOSURE if second < 15 else Phase.PURGE
-        pipeline.take(frame(second, phase=phase))
+        pipeline.take(frame(second, phase=phase, flags=flags(second)))
     for _, future in disk.waiting:
         future.set_result(None)
+
+
+async def test_a_cycle_is_simulated_if_any_of_its_rows_was(parts):
+    # Process rule 7: the row that ends a cycle is no longer of it, and a device may stop its replay just then.
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk, lambda second: StatusBit.SIMULATED if second < 15 else 0)
+    await settle()
+
+    async def record(result):
+        return result
+
+    task = asyncio.create_task(pipeline.store_results(record))
+    await pipeline.settled()
+    task.cancel()
+    assert [r.simulated for r in shown.results] == [True]
+
+
+async def test_a_result_that_is_refused_costs_that_result_alone(parts):
+    # A device without a clock of its own that begins at the same time after each power-up gives a result's id twice.
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk)
+    await settle()
+
+    async def refuse(_):
+        raise EntryExists("result EN01.Stream01.14 was recorded with other values")
+
+    task = asyncio.create_task(pipeline.store_results(refuse))
+    await pipeline.settled()
+    assert not task.done()
+    task.cancel()
+    assert (shown.results, pipeline.counters.refused) == ([], 1)
+
+
+async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(parts):
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk)
     await settle()
 
     async def record(result):
