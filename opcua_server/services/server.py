@@ -127,7 +127,9 @@ class UaServer:
             none=none,
             texts=self._texts,
         )
-        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
+        self._diagnostics = Diagnostics(
+            self._sessions, self._subscriptions, self._write_node, self._watched, self._clock
+        )
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -274,6 +276,9 @@ class UaServer:
 
     def _cell(self, node_id: Any) -> Any:
         return self.aspace[node_id].attributes[ua.AttributeIds.Value]
+
+    def _watched(self, node_id: Any) -> bool:
+        return bool(self._cell(node_id).datachange_callbacks)
 
     def _put(self, node_id: Any, data: Any) -> None:
         _show(self._cell(node_id), data)
