@@ -492,7 +492,7 @@ class Plant(Model):
     alarms: dict[str, Alarm] = {}
     """Alarms that are not to be as alarms.md says, by kind."""
     playground: bool = False
-    """Nodes for conformance tools below Objects/Playground, writable by all; only with server.host on loopback."""
+    """Nodes for conformance tools below Objects/Playground, open to everybody; only with server.host on loopback."""
 
     @model_validator(mode="after")
     def _open_on_loopback_only(self) -> Self:

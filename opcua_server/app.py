@@ -54,6 +54,7 @@ from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types, realise
 
@@ -235,6 +236,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         agents = await stack.enter_async_context(Worker())
         server = _server(records)
         await server.init()
+        server.translate(TRANSLATIONS)
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
         tree = space(plant)
         realise(server.aspace, tree.instances, tree.references)

@@ -10,6 +10,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.model import Caller
+from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
@@ -79,7 +80,7 @@ class Attributes:
         """DataValue of a ReadValueId as this caller may see it, whole. Raises Fault."""
         self.check(item)
         node_id, attribute = item.NodeId, item.AttributeId
-        if attribute == VALUE:
+        if attribute == VALUE and self._space.node_class(node_id) == ua.NodeClass.Variable:
             self.check_readable(caller, node_id)
             if (refresh := self._computed.get(node_id)) is not None:
                 refresh()
@@ -91,7 +92,13 @@ class Attributes:
             return _data(self._executable_at_all(node_id), ua.VariantType.Boolean)
         elif attribute == ua.AttributeIds.UserExecutable:
             return _data(self._executable(caller, node_id), ua.VariantType.Boolean)
-        return self._space.storage.read_attribute_value(node_id, attribute)
+        return self._stored(node_id, attribute)
+
+    def _stored(self, node_id: Any, attribute: int) -> Any:
+        data = self._space.storage.read_attribute_value(node_id, attribute)
+        if attribute == ua.AttributeIds.DataTypeDefinition and data.Value.Value is None:
+            return ua.DataValue(definition(self._space, node_id) or NULL)
+        return data
 
     def check(self, item: Any) -> None:
         """Whether node and attribute of a ReadValueId are there, in the encoding it asks for. Raises Fault."""
@@ -102,6 +109,8 @@ class Attributes:
             present = ua.AttributeIds.AccessLevel in node.attributes
         else:
             present = item.AttributeId in node.attributes
+        if present and self._optional(node, item.AttributeId):
+            present = self._stored(item.NodeId, item.AttributeId).Value.Value is not None
         if not present:
             raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
         encoding = item.DataEncoding.Name
@@ -109,6 +118,12 @@ class Attributes:
             raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
         if encoding not in (None, "", DEFAULT_BINARY):
             raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
+
+    def _optional(self, node: Any, attribute: int) -> bool:
+        """DataTypeDefinition and the Value of a VariableType: without a value they are not there."""
+        if attribute == VALUE:
+            return ua.AttributeIds.AccessLevel not in node.attributes
+        return bool(attribute == ua.AttributeIds.DataTypeDefinition)
 
     def _structured(self, item: Any) -> bool:
         """A data encoding means something to structures alone (5.11.2.2)."""

@@ -5,17 +5,19 @@ switched off, all counts go back to zero and the nodes have no value.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
+from asyncua.ua.ua_binary import struct_to_binary
 
-from nodesets.model import Caller, Role, SecurityMode
+from nodesets.model import Caller, Role
 from nodesets.ports import Clock
 from opcua_server.services.attributes import Rights, Written
 from opcua_server.services.nodes import Access
 from opcua_server.services.sessions import Session, Sessions
 from opcua_server.services.status import NULL, from_ns
-from opcua_server.services.subscriptions import Subscription, Subscriptions
+from opcua_server.services.subscriptions import Subscriptions
 
 IDS = ua.ObjectIds
 T = ua.VariantType
@@ -30,11 +32,13 @@ SAMPLING = f"{ROOT}_SamplingIntervalDiagnosticsArray"
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN})
 USER_NAMES = {"password": "UserName", "certificate": "Certificate", "": "Anonymous"}
 ENCODING, TRANSPORT = "UA Binary", "opc.tcp"
+SECURITY_ENCODING = ua.NodeId(IDS.SessionSecurityDiagnosticsDataType_Encoding_DefaultBinary)
 BAD_NODE_ID_UNKNOWN = 0x80340000
 """What the nodes answer while switched off (6.3.3)."""
 
 Write = Callable[[Any, Any, int, int, int], None]
 Grant = Callable[[Any, Rights, Written | None], None]
+Watched = Callable[[Any], bool]
 Compute = Callable[[Any, Callable[[], None]], None]
 
 
@@ -48,9 +52,17 @@ def _administrators_only(caller: Caller) -> int:
 
 
 class Diagnostics:
-    """Fills the nodes by `write`, as `UaServer.write`."""
+    """Fills the nodes by `write`, as `UaServer.write`; `watched` says whether anybody subscribes to a node."""
 
-    def __init__(self, sessions: Sessions, subscriptions: Subscriptions, write: Write, clock: Clock) -> None:
+    def __init__(
+        self, sessions: Sessions, subscriptions: Subscriptions, write: Write, watched: Watched, clock: Clock
+    ) -> None:
+        self._watched = watched
+        self._arrays = {
+            SESSIONS: self._of_sessions,
+            SECURITY: self._of_security,
+            SUBSCRIPTIONS: self._of_subscriptions,
+        }
         self._sessions = sessions
         self._subscriptions = subscriptions
         self._write = write
@@ -64,19 +76,24 @@ class Diagnostics:
         compute(_id(SUMMARY), self._summary)
         for name in SUMMARY_FIELDS:
             compute(_id(f"{SUMMARY}_{name}"), self._summary)
-        compute(_id(SESSIONS), self._of_sessions)
-        compute(_id(SECURITY), self._of_security)
-        compute(_id(SUBSCRIPTIONS), self._of_subscriptions)
+        for name, refresh in self._arrays.items():
+            compute(_id(name), refresh)
         self._show(_id(SAMPLING), ua.Variant([], T.ExtensionObject, is_array=True))
         self._show(ENABLED, ua.Variant(self._enabled, T.Boolean))
-        self.tick()
+        self._refresh()
 
     def tick(self) -> None:
-        """Once a second."""
+        """Once a second: what somebody subscribes to."""
+        if any(self._watched(_id(f"{SUMMARY}{suffix}")) for suffix in ("", *(f"_{name}" for name in SUMMARY_FIELDS))):
+            self._summary()
+        for name, refresh in self._arrays.items():
+            if self._watched(_id(name)):
+                refresh()
+
+    def _refresh(self) -> None:
         self._summary()
-        self._of_sessions()
-        self._of_security()
-        self._of_subscriptions()
+        for refresh in self._arrays.values():
+            refresh()
 
     def _switch(self, enabled: bool) -> None:
         self._enabled = enabled
@@ -85,7 +102,7 @@ class Diagnostics:
             session.counts.clear()
         for subscription in self._subscriptions:
             subscription.counts = ua.SubscriptionDiagnosticsDataType()
-        self.tick()
+        self._refresh()
 
     def _show(self, node: Any, value: Any) -> None:
         now = self._clock.now()
@@ -129,7 +146,7 @@ class Diagnostics:
         self._array(SECURITY, map(_security, self._sessions))
 
     def _of_subscriptions(self) -> None:
-        self._array(SUBSCRIPTIONS, map(_subscription, self._subscriptions))
+        self._array(SUBSCRIPTIONS, (s.diagnostics() for s in self._subscriptions))
 
 
 def _id(name: str) -> Any:
@@ -164,24 +181,30 @@ def _counter(counted: tuple[int, int]) -> Any:
     return ua.ServiceCounterDataType(TotalCount=counted[0], ErrorCount=counted[1])
 
 
+@dataclass
+class SessionSecurity:
+    """SessionSecurityDiagnosticsDataType (Part 5 12.13); asyncua takes its `Encoding` for a mask of optional fields."""
+
+    SessionId: ua.NodeId = field(default_factory=ua.NodeId)
+    ClientUserIdOfSession: ua.String = ""
+    ClientUserIdHistory: list[ua.String] = field(default_factory=list)
+    AuthenticationMechanism: ua.String = ""
+    EncodingName: ua.String = ENCODING
+    TransportProtocol: ua.String = TRANSPORT
+    SecurityMode: ua.MessageSecurityMode = ua.MessageSecurityMode.Invalid
+    SecurityPolicyUri: ua.String = ""
+    ClientCertificate: ua.ByteString = None
+
+
 def _security(session: Session) -> Any:
-    """SessionSecurityDiagnosticsDataType (Part 5 12.13)."""
     caller = session.caller
-    policy = session.channel.policy
-    row = ua.SessionSecurityDiagnosticsDataType(
+    row = SessionSecurity(
         SessionId=session.id,
         ClientUserIdOfSession=caller.user if caller else "",
         ClientUserIdHistory=[caller.user] if caller else [],
         AuthenticationMechanism=USER_NAMES[caller.proof] if caller else "",
-        TransportProtocol=TRANSPORT,
-        SecurityMode=ua.MessageSecurityMode(int(caller.mode if caller else SecurityMode.NONE)),
-        SecurityPolicyUri=str(policy.URI),
-        ClientCertificate=session.certificate,
+        SecurityMode=ua.MessageSecurityMode(int(session.channel.policy.Mode)),
+        SecurityPolicyUri=str(session.channel.policy.URI),
+        ClientCertificate=session.certificate or None,
     )
-    row.Encoding = ENCODING  # asyncua takes the field for a structure's own encoding mask and leaves it out of init
-    return row
-
-
-def _subscription(subscription: Subscription) -> Any:
-    """SubscriptionDiagnosticsDataType (Part 5 12.15): what was counted, and how it stands now."""
-    return subscription.diagnostics()
+    return ua.ExtensionObject(TypeId=SECURITY_ENCODING, Body=struct_to_binary(row))

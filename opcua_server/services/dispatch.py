@@ -19,6 +19,7 @@ from opcua_server.services.attributes import Attributes
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
 from opcua_server.services.seams import UNREADABLE, Channel, ChannelError
 from opcua_server.services.sessions import Session, Sessions, Waiting
@@ -38,6 +39,21 @@ SECURITY_REFUSALS = frozenset(
     }
 )
 """Counted as requests rejected for security (Part 5 12.9)."""
+
+
+ENUMERATIONS = {
+    "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
+    "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
+    "BrowseDirection": ua.StatusCodes.BadBrowseDirectionInvalid,
+    "DataChangeTrigger": ua.StatusCodes.BadMonitoredItemFilterInvalid,
+    "FilterOperator": ua.StatusCodes.BadFilterOperatorInvalid,
+}
+"""What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
+
+
+def _undecodable(error: Exception) -> int:
+    """StatusCode for what the decoder raised; Python's enumerations name themselves at the end."""
+    return int(ENUMERATIONS.get(str(error).rpartition(" ")[2], ua.StatusCodes.BadDecodingError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +114,12 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        texts: Locales,
         none: bool,
     ) -> None:
         """`none`: sessions need no channel security."""
         self._none = none
+        self._texts = texts
         self._limits = limits
         self._clock = clock
         self._discovery = discovery
@@ -116,7 +134,7 @@ class Dispatcher:
         self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
 
     def _rows(self) -> Mapping[str, Service]:
-        most, view, subs = self._limits.operations, self._view, self._subscriptions
+        most, view, subs, texts = self._limits.operations, self._view, self._subscriptions, self._texts
         # fmt: off
         return {
             # 5.5 discovery
@@ -131,9 +149,10 @@ class Dispatcher:
                 Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
-                Results=view.browse(r.session, r.parameters)), "NodesToBrowse", most),
+                Results=texts.browsed(view.browse(r.session, r.parameters), r.session.locales)), "NodesToBrowse", most),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, lambda r: ua.BrowseNextResponse(
-                Parameters=ua.BrowseNextResult(Results=view.browse_next(r.session, r.parameters))),
+                Parameters=ua.BrowseNextResult(
+                    Results=texts.browsed(view.browse_next(r.session, r.parameters), r.session.locales))),
                 "ContinuationPoints", most),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
@@ -145,7 +164,8 @@ class Dispatcher:
                 "NodesToUnregister", most),
             # 5.11 attributes
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
-                Results=self._attributes.read(r.caller, r.parameters)), "NodesToRead", most),
+                Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
+                "NodesToRead", most),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
                 Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", most),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
@@ -234,7 +254,7 @@ class Dispatcher:
         try:
             parameters = struct_from_binary(service.parameters, start if whole else body)
         except UNREADABLE as error:
-            raise Fault(ua.StatusCodes.BadDecodingError) from error
+            raise Fault(_undecodable(error)) from error
         if service.operations:
             count = len(getattr(parameters, service.operations) or [])
             if count == 0:

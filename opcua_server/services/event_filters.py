@@ -36,7 +36,7 @@ BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
     "SourceName": lambda e: ua.Variant(e.source_name, ua.VariantType.String),
     "Time": lambda e: ua.Variant(from_ns(e.time), ua.VariantType.DateTime),
     "ReceiveTime": lambda e: ua.Variant(from_ns(e.received), ua.VariantType.DateTime),
-    "LocalTime": lambda e: ua.Variant(_local_time(e.time), ua.VariantType.ExtensionObject),
+    "LocalTime": lambda e: ua.Variant(local_time(e.time), ua.VariantType.ExtensionObject),
     "Message": lambda e: ua.Variant(ua.LocalizedText(e.message), ua.VariantType.LocalizedText),
     "Severity": lambda e: ua.Variant(e.severity, ua.VariantType.UInt16),
     "Retain": lambda e: ua.Variant(e.retain, ua.VariantType.Boolean) if e.condition is not None else NULL,
@@ -44,7 +44,8 @@ BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
 """What every event has (Part 5 6.4.2), and Retain of a condition."""
 
 
-def _local_time(ns: int) -> Any:
+def local_time(ns: int) -> Any:
+    """TimeZoneDataType of this machine's time zone then."""
     local = time.localtime(ns // 1_000_000_000)
     return ua.TimeZoneDataType(Offset=local.tm_gmtoff // 60, DaylightSavingInOffset=local.tm_isdst > 0)
 

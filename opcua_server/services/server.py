@@ -18,8 +18,10 @@ from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
+from opcua_server.services.prune import prune
 from opcua_server.services.seams import (
     POLICIES,
     Channel,
@@ -30,9 +32,10 @@ from opcua_server.services.seams import (
     policy_factories,
     silence,
 )
-from opcua_server.services.server_object import PRODUCT_URI, STATUS_NODES, ServerObject
+from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
+from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.values import Codes, Floats, Table
@@ -88,7 +91,8 @@ class UaServer:
         self.table = Table(self._clock.monotonic)
         self._methods = Methods(self.space)
         self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put)
-        self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits)
+        self._texts = Locales()
+        self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
@@ -124,8 +128,11 @@ class UaServer:
             subscriptions=self._subscriptions,
             history=self._history,
             none=none,
+            texts=self._texts,
         )
-        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
+        self._diagnostics = Diagnostics(
+            self._sessions, self._subscriptions, self._write_node, self._watched, self._clock
+        )
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -152,6 +159,8 @@ class UaServer:
         check_version()
         silence()
         await self.asyncua.init()
+        correct(self.aspace)
+        prune(self.space, map(ua.NodeId, NOT_OFFERED))
         await self._object.fill(self.limits)
         self._diagnostics.link(self._attributes.grant, self._attributes.compute)
         for node in STATUS_NODES:
@@ -288,12 +297,20 @@ class UaServer:
     def _cell(self, node_id: Any) -> Any:
         return self.aspace[node_id].attributes[ua.AttributeIds.Value]
 
+    def _watched(self, node_id: Any) -> bool:
+        return bool(self._cell(node_id).datachange_callbacks)
+
     def _put(self, node_id: Any, data: Any) -> None:
         _show(self._cell(node_id), data)
 
     def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
         """Let callers read or write a variable as `rights` says, in AccessLevel bits; without, nobody writes."""
         self._attributes.grant(node_id, rights, written)
+
+    def translate(self, texts: Texts) -> None:
+        """Show texts in the languages clients prefer: English text -> language -> translation."""
+        self._texts.add(texts)
+        self._object.locales(self._texts.known())
 
     def publish_event(self, event: Event) -> None:
         """Deliver to the subscribers of its source, of every notifier above it and of Server."""

@@ -128,8 +128,8 @@ class Session:
     history_points: dict[bytes, Any] = field(default_factory=dict)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
-    notices: deque[tuple[int, Any]] = field(default_factory=deque)
-    """Last messages of subscriptions it has no more, by their ids, until a Publish request takes them."""
+    notices: deque[tuple[int, Any]] = field(default_factory=lambda: deque(maxlen=100))
+    """Last messages of subscriptions it has no more, with their ids, until a Publish request takes them."""
 
     def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
         """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""

@@ -18,6 +18,7 @@ from opcua_server.services.attributes import Attributes, check_timestamps, parse
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
@@ -39,8 +40,10 @@ class Subscription:
         clock: Clock,
         limits: Limits,
         table: Table,
+        texts: Locales,
         expired: Callable[["Subscription"], None],
     ) -> None:
+        self._texts = texts
         self.id = number
         self.session: Session | None = session
         """None after its session was closed without it, until transferred or expired."""
@@ -227,12 +230,20 @@ class Subscription:
         self.counts.DataChangeNotificationsCount += len(values) + count
         self.counts.EventNotificationsCount += len(events)
         self.counts.NotificationsCount += len(values) + count + len(events)
+        if self.session is not None and self.session.locales:
+            self._translate(values, events, self.session.locales)
         data: list[Any] = [] if columns is None else [columns]
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
         if events:
             data.append(ua.EventNotificationList(Events=events))
         return data
+
+    def _translate(self, values: list[Any], events: list[Any], wanted: Sequence[str]) -> None:
+        for notification in values:
+            (notification.Value,) = self._texts.values([notification.Value], wanted)
+        for fields in events:
+            fields.EventFields = [self._texts.variant(field, wanted) for field in fields.EventFields]
 
     def _respond(self, waiting: Waiting, message: Any, *, more: bool) -> None:
         respond(waiting, self.id, message, sorted(self.kept), more=more)
@@ -264,7 +275,10 @@ def next_waiting(session: Session, clock: Clock) -> Waiting | None:
 class Subscriptions:
     """All subscriptions, and the event items by the notifier they listen to."""
 
-    def __init__(self, space: Space, attributes: Attributes, table: Table, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, space: Space, attributes: Attributes, table: Table, clock: Clock, limits: Limits, texts: Locales
+    ) -> None:
+        self._texts = texts
         self._space = space
         self._table = table
         self._attributes = attributes
@@ -293,7 +307,9 @@ class Subscriptions:
             len(session.subscriptions) >= self._limits.subscriptions_per_session
         ):
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
-        subscription = Subscription(self._next, session, self._clock, self._limits, self._table, self._expire)
+        subscription = Subscription(
+            self._next, session, self._clock, self._limits, self._table, self._texts, self._expire
+        )
         self._next += 1
         self.made += 1
         subscription.enabled = parameters.PublishingEnabled

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nodesets.model import Caller
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import ON_TIME
 from opcua_server.services.nodes import HAS_PROPERTY
 from opcua_server.services.seams import hold
@@ -192,7 +193,7 @@ class Bench:
         self.space = Space(AddressSpace())
         self.cells = {node: self._variable(node, kind) for kind in KINDS for node in (f"C{kind}", f"O{kind}")}
         attributes = Attributes(self.space, lambda *_: True, lambda *_: None)
-        self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits())
+        self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits(), Locales())
         self.channel = Channel()
         self.session = Session(
             id=ua.NodeId(1),
