@@ -79,11 +79,19 @@ class Publisher:
 
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed: its tags, vectors and states."""
+        self._nodes.write_many(self._values(frame, row, data_quality), row.source_time, row.received_time)
+
+    def lost(self, frame: Frame, row: Row) -> None:
+        """A frame's row was refused: all it would have shown is null until one is recorded again."""
+        lost = ((node, None, Quality.BAD_DATA_LOST) for node, _, _ in self._values(frame, row, math.nan))
+        self._nodes.write_many(lost, row.source_time, row.received_time)
+
+    def _values(self, frame: Frame, row: Row, data_quality: float) -> Iterator[Value]:
         to = self._devices[row.group]
         device = to.device
         quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
         values = ((quality,), self._tags(to, row), self._array(to, row), self._acquisition(device, frame, row))
-        self._nodes.write_many(chain(*values, self._state(device, frame)), row.source_time, row.received_time)
+        return chain(*values, self._state(device, frame))
 
     def _tags(self, to: _Device, row: Row) -> Iterator[Value]:
         for (node, kind), value, status in zip(to.tags, row.values.tolist(), row.status.tolist(), strict=True):

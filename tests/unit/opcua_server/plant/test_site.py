@@ -7,7 +7,7 @@ import pytest
 
 from analytics.features import Features
 from analytics.fingerprint import Judgement
-from compliance import models, recommendations
+from compliance import exceptions, models, recommendations
 from compliance.rows import change
 from compliance.tables import product_model
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
@@ -316,3 +316,28 @@ async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site)
     made.publisher.number("EN01.Stream01.Quality.Score", 80.0, 1)
     made.publisher.number("EN01.Stream01.Quality.Score", float("nan"), 2)
     assert shown.values["EN01.Stream01.Quality.Score"] == (None, 0x809B0000)
+
+
+async def test_what_was_not_recorded_leaves_no_value_shown_as_good(site):
+    # Fault F04: a tag that keeps its last value while the disk is full would be stale, and say that it is Good.
+    made, shown = site
+    device = made.plant.devices[0]
+    frame, recorded = row(device, made.plant, 10**9)
+    made.publisher.show(frame, recorded, 1.0)
+    before = dict(shown.values)
+    made.publisher.lost(*row(device, made.plant, 10**9 + 1))
+    assert {shown.values[node] for node in before} == {(None, 0x809D0000)}
+    made.publisher.show(*row(device, made.plant, 10**9 + 2), 1.0)
+    assert {status for _, status in shown.values.values()} == {0}
+
+
+async def test_the_gap_of_an_interrupted_batch_begins_with_the_last_recorded_frame(site):
+    made, _ = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    _, recorded = row(made.plant.devices[0], made.plant, 4 * 10**9)
+    await asyncio.wrap_future(made.writer.append([recorded]))
+    [opened] = await made.submit(lambda tx: exceptions.interrupted(tx, OPERATOR, 4 * 10**18 + 60 * 10**9))
+    assert opened.text.endswith("from 2096-10-02T07:06:40.000000000Z to 2096-10-02T07:07:40.000000000Z")
