@@ -7,7 +7,7 @@ import pytest
 
 from analytics.features import Features
 from analytics.fingerprint import Judgement
-from compliance import models, recommendations
+from compliance import exceptions, models, recommendations
 from compliance.rows import change
 from compliance.tables import product_model
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
@@ -329,3 +329,15 @@ async def test_what_was_not_recorded_leaves_no_value_shown_as_good(site):
     assert {shown.values[node] for node in before} == {(None, 0x809D0000)}
     made.publisher.show(*row(device, made.plant, 10**9 + 2), 1.0)
     assert {status for _, status in shown.values.values()} == {0}
+
+
+async def test_the_gap_of_an_interrupted_batch_begins_with_the_last_recorded_frame(site):
+    made, _ = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    _, recorded = row(made.plant.devices[0], made.plant, 4 * 10**9)
+    await asyncio.wrap_future(made.writer.append([recorded]))
+    [opened] = await made.submit(lambda tx: exceptions.interrupted(tx, OPERATOR, 4 * 10**18 + 60 * 10**9))
+    assert opened.text.endswith("from 2096-10-02T07:06:40.000000000Z to 2096-10-02T07:07:40.000000000Z")
