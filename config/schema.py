@@ -404,11 +404,66 @@ class Security(Model):
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
-    """Wrong passwords in a row before an account is locked."""
+    """Wrong passwords in a row before an account is locked; failing accounts before their source is."""
     lockout: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds a locked account stays locked."""
+    """Seconds it stays locked; twice as long with each further failure."""
     signature_expiry: Annotated[float, Field(gt=0)] = 120.0
     """Seconds a signature request waits for its signature."""
+
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Limits(Model):
+    """What one client may ask of the server; null: as hostile clients and small machines are best met."""
+
+    connections: Count | None = None
+    """TCP connections, null: 100."""
+    connections_per_address: Count | None = None
+    """Of one address without trusted certificate and without session, null: 10."""
+    connections_reserved: Annotated[int, Field(ge=0)] | None = None
+    """Of all connections, only for clients with a trusted certificate, null: 20."""
+    sessions: Count | None = None
+    """Sessions, null: 100."""
+    sessions_per_channel: Count | None = None
+    """Sessions on one secure channel, null: 10."""
+    hello: Seconds | None = None
+    """Seconds from the connection to its first message, null: 5."""
+    open: Seconds | None = None
+    """Seconds from the connection to its secure channel, null: 10."""
+    inactive: Seconds | None = None
+    """Seconds a connection may be without an activated session, null: 15."""
+    incomplete: Seconds | None = None
+    """Seconds a message may take from its first byte to its last, null: 10."""
+    message: Annotated[int, Field(ge=65_536, le=64 * 1024 * 1024)] | None = None
+    """Bytes of one request, null: 2 MiB."""
+    buffered: Annotated[int, Field(ge=1024 * 1024)] | None = None
+    """Bytes of all unanswered requests, null: 64 MiB."""
+    backlog: Annotated[int, Field(ge=1024 * 1024)] | None = None
+    """Bytes of unread responses after which a client is cut off, null: 16 MiB."""
+    string: Annotated[int, Field(ge=1024)] | None = None
+    """Bytes of one text, null: 65,536."""
+    array: Annotated[int, Field(ge=1024)] | None = None
+    """Elements of one array, null: 65,536."""
+    nodes: Count | None = None
+    """Nodes in one Read or Write, null: 1,000."""
+    browse_paths: Count | None = None
+    """Nodes or paths in one Browse, BrowseNext or TranslateBrowsePathsToNodeIds, null: 250."""
+    operations: Count | None = None
+    """Monitored items, registered nodes or subscriptions in one request, null: 10,000."""
+    method_calls: Count | None = None
+    """Method calls in one request, null: 50."""
+    history_nodes: Count | None = None
+    """Nodes in one HistoryRead, null: 100."""
+    history_page: Count | None = None
+    """Values of one node in one HistoryRead response, null: 10,000."""
+    subscriptions: Count | None = None
+    """Subscriptions of all sessions, null: 1,000."""
+    subscriptions_per_session: Count | None = None
+    """Subscriptions of one session, null: 100."""
+    items: Count | None = None
+    """Monitored items of one session, null: 100,000."""
 
 
 class Server(Model):
@@ -420,6 +475,8 @@ class Server(Model):
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
     """Name clients reach the server by, in endpoints and certificate; null: the machine's name."""
+    limits: Limits = Limits()
+    """What one client may ask of it."""
 
     @property
     def loopback(self) -> bool:

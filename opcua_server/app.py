@@ -55,6 +55,8 @@ from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
 from opcua_server.plant.translations import TRANSLATIONS
+from opcua_server.plant.watch import Watch
+from opcua_server.services.limits import Limits
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types, realise
 
@@ -67,6 +69,8 @@ HOUSEKEEPING_SECONDS = 0.5
 APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
+CERTIFICATE_SECONDS = 2.0
+MEMBERS_SECONDS = 1.0
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
 """Outcomes of a login whose attempt `compliance.users` has logged itself."""
@@ -260,6 +264,10 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
+        own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
+        watch = Watch(server, records.trust, own, partial(_log_renewal, records), records.clock)
+        records.accounts.on_locked = watch.locked
+
         name = f"site/{plant.site.id}"
         await records.log(
             SERVICE, "service.start", name, {"software": version("enose"), "python": sys.version.split()[0]}
@@ -278,6 +286,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        start(watch.run(CERTIFICATE_SECONDS), "certificates")
+        start(_show_members(records, server), "roles")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
@@ -287,6 +297,22 @@ async def _run(source: Source, emit: Callable[[Frame], None], seconds: float) ->
     """A driver that begins so much later."""
     await asyncio.sleep(seconds)
     await source.run(emit)
+
+
+async def _show_members(records: Records, server: UaServer) -> None:
+    """Keep the roles' Identities as the accounts are."""
+    shown = -1
+    while True:
+        if shown != records.accounts.version:
+            shown = records.accounts.version
+            accounts = [a for a in await records.accounts.listing() if not a.disabled]
+            server.show_members({role: [a.name for a in accounts if role in a.roles] for role in Role})
+        await asyncio.sleep(MEMBERS_SECONDS)
+
+
+async def _log_renewal(records: Records, identity: security.Identity) -> None:
+    ends = identity.certificate.not_valid_after_utc.isoformat()
+    await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
 
 
 @contextlib.asynccontextmanager
@@ -322,6 +348,7 @@ def _server(records: Records) -> UaServer:
         hostname=hostname(plant),
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
+        limits=Limits(**plant.server.limits.model_dump(exclude_none=True)),
         on_security=records.log_security,
         none=plant.security.none,
         anonymous=plant.security.anonymous,

@@ -9,14 +9,19 @@ from typing import Any
 
 from asyncua import ua
 
-from nodesets.model import Caller
+from nodesets.model import Caller, Role
 from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
+from opcua_server.services.roles import ADMINISTRATORS, Permissions
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
 
 VALUE = ua.AttributeIds.Value
 WRITES = int(Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
+PERMISSIONS = frozenset(
+    {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
+)
+"""Attributes every node has, worked out when they are asked for."""
 DEFAULT_BINARY = "Default Binary"
 
 
@@ -39,11 +44,18 @@ class Attributes:
     """
 
     def __init__(
-        self, space: Space, executable: Callable[[Caller, Any], bool], put: Callable[[Any, Any], None]
+        self,
+        space: Space,
+        executable: Callable[[Caller, Any], bool],
+        put: Callable[[Any, Any], None],
+        *,
+        secured: bool = True,
     ) -> None:
+        """`secured`: all sessions are signed and encrypted."""
         self._space = space
         self._executable = executable
         self._put = put
+        self._permissions = Permissions(space, self.user_access, executable, secured=secured)
         self._grants: dict[Any, Grant] = {}
         self._computed: dict[Any, Callable[[], None]] = {}
 
@@ -92,6 +104,8 @@ class Attributes:
             return _data(self._executable_at_all(node_id), ua.VariantType.Boolean)
         elif attribute == ua.AttributeIds.UserExecutable:
             return _data(self._executable(caller, node_id), ua.VariantType.Boolean)
+        elif attribute in PERMISSIONS:
+            return ua.DataValue(self._permission(caller, node_id, attribute))
         return self._stored(node_id, attribute)
 
     def _stored(self, node_id: Any, attribute: int) -> Any:
@@ -108,7 +122,7 @@ class Attributes:
         if item.AttributeId == ua.AttributeIds.AccessLevelEx:
             present = ua.AttributeIds.AccessLevel in node.attributes
         else:
-            present = item.AttributeId in node.attributes
+            present = item.AttributeId in node.attributes or item.AttributeId in PERMISSIONS
         if present and self._optional(node, item.AttributeId):
             present = self._stored(item.NodeId, item.AttributeId).Value.Value is not None
         if not present:
@@ -118,6 +132,16 @@ class Attributes:
             raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
         if encoding not in (None, "", DEFAULT_BINARY):
             raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
+
+    def _permission(self, caller: Caller, node_id: Any, attribute: int) -> Any:
+        """RolePermissions, UserRolePermissions and AccessRestrictions (Part 3 5.2.9 to 5.2.11)."""
+        if attribute == ua.AttributeIds.AccessRestrictions:
+            return self._permissions.restrictions()
+        if attribute == ua.AttributeIds.UserRolePermissions:
+            return self._permissions.of_roles(node_id, sorted(caller.roles))
+        if not caller.roles & ADMINISTRATORS:
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        return self._permissions.of_roles(node_id, list(Role))
 
     def _optional(self, node: Any, attribute: int) -> bool:
         """DataTypeDefinition and the Value of a VariableType: without a value they are not there."""

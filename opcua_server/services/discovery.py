@@ -29,7 +29,8 @@ class Discovery:
         self._application_uri = application_uri
         self._product_uri = product_uri
         self._name = name
-        self._certificate = certificate
+        self.certificate = certificate
+        """Ours, DER."""
         self._policies = policies
         self._none = none
         self._anonymous = anonymous
@@ -60,7 +61,7 @@ class Discovery:
         return ua.EndpointDescription(
             EndpointUrl=self._reachable(asked),
             Server=self._application(asked),
-            ServerCertificate=self._certificate,
+            ServerCertificate=self.certificate,
             SecurityMode=mode,
             SecurityPolicyUri=policy,
             UserIdentityTokens=self._tokens(policy),

@@ -11,21 +11,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncua import ua
+from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
 from opcua_server.services.attributes import Attributes
+from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
-from opcua_server.services.seams import UNREADABLE, Channel, ChannelError
+from opcua_server.services.seams import UNREADABLE
 from opcua_server.services.sessions import Session, Sessions, Waiting
 from opcua_server.services.status import Fault
 from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.view import View
+from opcua_server.services.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +124,7 @@ class Dispatcher:
         self._none = none
         self._texts = texts
         self._limits = limits
+        self._wire = Wire(limits)
         self._clock = clock
         self._discovery = discovery
         self._sessions = sessions
@@ -135,6 +139,7 @@ class Dispatcher:
 
     def _rows(self) -> Mapping[str, Service]:
         most, view, subs, texts = self._limits.operations, self._view, self._subscriptions, self._texts
+        nodes, paths = self._limits.nodes, self._limits.browse_paths
         # fmt: off
         return {
             # 5.5 discovery
@@ -149,14 +154,15 @@ class Dispatcher:
                 Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
-                Results=texts.browsed(view.browse(r.session, r.parameters), r.session.locales)), "NodesToBrowse", most),
+                Results=texts.browsed(view.browse(r.session, r.parameters), r.session.locales)),
+                "NodesToBrowse", paths),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, lambda r: ua.BrowseNextResponse(
                 Parameters=ua.BrowseNextResult(
                     Results=texts.browsed(view.browse_next(r.session, r.parameters), r.session.locales))),
-                "ContinuationPoints", most),
+                "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
-                Results=view.translate(r.parameters)), "BrowsePaths", most),
+                Results=view.translate(r.parameters)), "BrowsePaths", paths),
             "RegisterNodesRequest": Service(ua.RegisterNodesParameters, lambda r: ua.RegisterNodesResponse(
                 Parameters=ua.RegisterNodesResult(RegisteredNodeIds=r.parameters.NodesToRegister)),
                 "NodesToRegister", most),
@@ -165,9 +171,9 @@ class Dispatcher:
             # 5.11 attributes
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
-                "NodesToRead", most),
+                "NodesToRead", nodes),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", most),
+                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True),
             # 5.12 methods
@@ -216,14 +222,16 @@ class Dispatcher:
 
     # -- one request
 
-    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
-        """Answer a request: always a response or a ServiceFault. Raises ChannelError when it has no readable header."""
+    async def handle(self, channel: Channel, sequence: Any, body: bytes) -> None:
+        """Answer a request: always a response or a ServiceFault."""
         try:
-            start = body.copy()
-            type_id = nodeid_from_binary(body)
-            header = struct_from_binary(ua.RequestHeader, body)
-        except UNREADABLE as error:
-            raise ChannelError(ua.StatusCodes.BadDecodingError, f"no request header: {error}") from error
+            start = self._wire.header(body)
+            data = Buffer(body)
+            type_id = nodeid_from_binary(data)
+            header = struct_from_binary(ua.RequestHeader, data)
+        except (Fault, *UNREADABLE):
+            channel.fault(ua.RequestHeader(), sequence, ua.StatusCodes.BadDecodingError)
+            return
         service = self._table.get(type_id.Identifier) if type_id.NamespaceIndex == 0 else None
         try:
             request = self._admit(service, channel, header, sequence, body, start)
@@ -238,9 +246,9 @@ class Dispatcher:
         await self._answer(service, request)
 
     def _admit(
-        self, service: Service | None, channel: Channel, header: Any, sequence: Any, body: Any, start: Any
+        self, service: Service | None, channel: Channel, header: Any, sequence: Any, body: bytes, start: int
     ) -> Request:
-        """Everything that is checked before a handler runs. Raises Fault."""
+        """Everything that is checked before a handler runs; parameters begin at `start`. Raises Fault."""
         if service is None:
             raise Fault(ua.StatusCodes.BadServiceUnsupported)
         if service.secured and not (channel.secured or self._none):
@@ -250,9 +258,11 @@ class Dispatcher:
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if session is not None:
             session.count(service.name)
-        whole = service.parameters is ua.CloseSessionRequest
+        if service.parameters is ua.CloseSessionRequest:  # asyncua has no class for its parameters alone
+            start = 0
+        self._wire.check(service.parameters, body, start)
         try:
-            parameters = struct_from_binary(service.parameters, start if whole else body)
+            parameters = struct_from_binary(service.parameters, Buffer(body, start))
         except UNREADABLE as error:
             raise Fault(_undecodable(error)) from error
         if service.operations:

@@ -8,10 +8,12 @@ from typing import Any
 
 from asyncua import ua
 
-from nodesets.model import Caller
+from nodesets.model import Caller, Role
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
+from opcua_server.services import roles
 from opcua_server.services.attributes import Attributes, Rights, Written
+from opcua_server.services.channel import Channel
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
@@ -22,22 +24,14 @@ from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
 from opcua_server.services.prune import prune
-from opcua_server.services.seams import (
-    POLICIES,
-    Channel,
-    Listener,
-    check_version,
-    hold,
-    make_server,
-    policy_factories,
-    silence,
-)
+from opcua_server.services.seams import POLICIES, check_version, hold, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.transport import Listener
 from opcua_server.services.values import Codes, Floats, Table
 from opcua_server.services.view import View
 
@@ -80,17 +74,18 @@ class UaServer:
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
-        self._identity = identity
+        self.identity = identity
         self._trust = trust
         self._policies = tuple(policies)
+        self.policies = tuple(POLICIES[name].URI for name in policies)
         self._address = (host, port, hostname)
         self._on_security = on_security
-        self.asyncua = make_server(self.limits)
+        self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.space = Space(self.aspace)
         self.table = Table(self._clock.monotonic)
         self._methods = Methods(self.space)
-        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put)
+        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put, secured=not none)
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
@@ -106,7 +101,6 @@ class UaServer:
             anonymous=anonymous,
         )
         self._sessions = Sessions(
-            identity=identity,
             trust=trust,
             identities=identities,
             application_uri=application_uri,
@@ -133,6 +127,7 @@ class UaServer:
         self._diagnostics = Diagnostics(
             self._sessions, self._subscriptions, self._write_node, self._watched, self._clock
         )
+        self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -160,8 +155,11 @@ class UaServer:
         silence()
         await self.asyncua.init()
         correct(self.aspace)
-        prune(self.space, map(ua.NodeId, NOT_OFFERED))
+        prune(self.space, [*map(ua.NodeId, NOT_OFFERED), *roles.changes(self.space)])
         await self._object.fill(self.limits)
+        await self._roles.fill()
+        for node in self._roles.identities():
+            self._attributes.grant(node, roles.may_see_members)
         self._diagnostics.link(self._attributes.grant, self._attributes.compute)
         for node in STATUS_NODES:
             self._attributes.compute(ua.NodeId(node), self._object.tick)
@@ -178,8 +176,7 @@ class UaServer:
         await self.asyncua.iserver.start()
         self._object.start()
         host, port, _ = self._address
-        listener = Listener(self.asyncua.iserver, host, port, self)
-        listener.set_policies(policy_factories(self._policies, self._identity.certificate, self._identity.key))
+        listener = Listener(host, port, self)
         try:
             await listener.start()
         except OSError:
@@ -212,17 +209,24 @@ class UaServer:
             self._object.tick()
             self._diagnostics.tick()
             self._sessions.sweep()
+            if self._listener is not None:
+                self._listener.sweep()
+
+    def renew(self, identity: security.Identity) -> None:
+        """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
+        self.identity = identity
+        self._discovery.certificate = identity.der
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
         self._object.service_level(level)
 
-    # -- what the channels ask (seams.Services)
+    # -- what the connections ask (transport.Services)
 
     def check_certificate(self, certificate: bytes) -> None:
         self._trust.check(certificate)
 
-    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
+    async def handle(self, channel: Channel, sequence: Any, body: bytes) -> None:
         await self._dispatcher.handle(channel, sequence, body)
 
     def channel_closed(self, channel: Channel) -> None:
@@ -291,6 +295,10 @@ class UaServer:
             cell = self._cells[node] = self._cell(site(node))
         return cell
 
+    def _show_constant(self, node_id: Any, value: Any) -> None:
+        now = self._clock.now()
+        self._write_node(node_id, value, 0, now, now)
+
     def _write_node(self, node_id: Any, value: Any, code: int, source_time: int, server_time: int) -> None:
         _put(self._cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
 
@@ -323,6 +331,10 @@ class UaServer:
     def historize(self, node: str, reader: History) -> None:
         """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
         self._history.historize(site(node), node, reader)
+
+    def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
+        """Show administrators who holds which role: names of accounts."""
+        self._roles.show(members)
 
     def sessions(self, user: str | None = None) -> list[Caller]:
         """Activated sessions, of one user or of all."""

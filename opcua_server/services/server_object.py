@@ -29,15 +29,17 @@ PROFILES = [
     )
 ]
 """What is met whole (Part 7). The Standard profile asks for registration with a discovery server, which is not made."""
-SERVICE_LIMITS = (
-    "MaxNodesPerRead",
-    "MaxNodesPerWrite",
-    "MaxNodesPerBrowse",
-    "MaxNodesPerRegisterNodes",
-    "MaxNodesPerTranslateBrowsePathsToNodeIds",
-    "MaxMonitoredItemsPerCall",
-)
-"""OperationLimits with one number in common."""
+SERVICE_LIMITS = {
+    "MaxNodesPerRead": "nodes",
+    "MaxNodesPerWrite": "nodes",
+    "MaxNodesPerBrowse": "browse_paths",
+    "MaxNodesPerTranslateBrowsePathsToNodeIds": "browse_paths",
+    "MaxNodesPerRegisterNodes": "operations",
+    "MaxMonitoredItemsPerCall": "operations",
+    "MaxNodesPerMethodCall": "method_calls",
+    "MaxNodesPerHistoryReadData": "history_nodes",
+}
+"""OperationLimits (Part 5 6.3.11) and where in `Limits` they stand."""
 NO_HISTORY_UPDATE = (
     "InsertDataCapability",
     "ReplaceDataCapability",
@@ -92,10 +94,7 @@ class ServerObject:
             self._set(node, value)
 
     def _constants(self, limits: Limits) -> Mapping[int, Any]:
-        operations = ua.Variant(limits.operations, T.UInt32)
-        per_call = dict.fromkeys(SERVICE_LIMITS, operations)
-        per_call["MaxNodesPerMethodCall"] = ua.Variant(limits.method_calls, T.UInt32)
-        per_call["MaxNodesPerHistoryReadData"] = ua.Variant(limits.history_nodes, T.UInt32)
+        per_call = {name: ua.Variant(getattr(limits, limit), T.UInt32) for name, limit in SERVICE_LIMITS.items()}
         prefix = "Server_ServerCapabilities_"
         capabilities = {
             "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
@@ -108,9 +107,9 @@ class ServerObject:
             "MaxBrowseContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
             "MaxQueryContinuationPoints": ua.Variant(0, T.UInt16),
             "MaxHistoryContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
-            "MaxArrayLength": ua.Variant(limits.message // 8, T.UInt32),
-            "MaxStringLength": ua.Variant(limits.message, T.UInt32),
-            "MaxByteStringLength": ua.Variant(limits.message, T.UInt32),
+            "MaxArrayLength": ua.Variant(limits.array, T.UInt32),
+            "MaxStringLength": ua.Variant(limits.string, T.UInt32),
+            "MaxByteStringLength": ua.Variant(limits.string, T.UInt32),
             "MaxSessions": ua.Variant(limits.sessions, T.UInt32),
             "MaxSubscriptions": ua.Variant(limits.subscriptions, T.UInt32),
             "MaxMonitoredItems": ua.Variant(limits.items * limits.sessions, T.UInt32),

@@ -23,8 +23,8 @@ from nodesets.errors import CertificateRefused, EnoseError
 from nodesets.model import Caller, Role, SecurityMode
 from nodesets.ports import Clock
 from opcua_server import security
+from opcua_server.services.channel import Channel
 from opcua_server.services.limits import Limits
-from opcua_server.services.seams import Channel
 from opcua_server.services.status import Fault
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,6 @@ class Sessions:
     def __init__(
         self,
         *,
-        identity: security.Identity,
         trust: security.TrustStore,
         identities: Identities,
         application_uri: str,
@@ -191,8 +190,6 @@ class Sessions:
         """`token_policy`: URI that protects user tokens on a channel without security."""
         self._token_policy = token_policy
         self._anonymous = anonymous
-        self._identity = identity
-        self._der = identity.der
         self._trust = trust
         self._identities = identities
         self._application_uri = application_uri
@@ -270,25 +267,27 @@ class Sessions:
             AuthenticationToken=ua.NodeId(session.token, 0, ua.NodeIdType.ByteString),
             RevisedSessionTimeout=session.timeout * 1000,
             ServerNonce=session.nonce,
-            ServerCertificate=self._der,
+            ServerCertificate=channel.identity.der,
             ServerEndpoints=endpoints,
             ServerSignature=ua.SignatureData(Algorithm=algorithm, Signature=signature),
             MaxRequestMessageSize=self._limits.message,
         )
 
     def _make_room(self, channel: Channel) -> None:
-        """Room for one more; a session whose connection is gone gives way, longest silent first.
+        """Room for one more; a session never activated or whose connection is gone gives way, longest silent first.
 
         So a client that crashes again and again does not lock everybody out for the length of its time-outs.
         """
-        if len(self.on_channel(channel)) >= self._limits.sessions_per_channel:
-            raise Fault(ua.StatusCodes.BadTooManySessions)
-        if len(self._by_token) < self._limits.sessions:
+        own = self.on_channel(channel)
+        if len(own) >= self._limits.sessions_per_channel:
+            candidates = [s for s in own if s.caller is None]
+        elif len(self._by_token) >= self._limits.sessions:
+            candidates = [s for s in self if s.caller is None] or [s for s in self if s.channel.closed]
+        else:
             return
-        orphans = [s for s in self if s.channel.closed]
-        if not orphans:
+        if not candidates:
             raise Fault(ua.StatusCodes.BadTooManySessions)
-        self.close(min(orphans, key=lambda s: s.touched), False)
+        self.close(min(candidates, key=lambda s: s.touched), False)
 
     def _check_application(self, channel: Channel, parameters: Any, application_uri: str) -> None:
         if not channel.secured:  # no certificate to hold the client to (5.7.2.2)
@@ -347,7 +346,7 @@ class Sessions:
             caller = self._peer(channel, session.application_uri)
             self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": "session of another client"})
             raise Fault(ua.StatusCodes.BadSecurityChecksFailed)
-        if not channel.verify(self._der + session.nonce, parameters.ClientSignature.Signature):
+        if not channel.verify(channel.identity.der + session.nonce, parameters.ClientSignature.Signature):
             raise Fault(ua.StatusCodes.BadApplicationSignatureInvalid)
 
     async def _identify(self, session: Session, channel: Channel, parameters: Any) -> tuple[str, Account]:
@@ -392,7 +391,7 @@ class Sessions:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
             digest = hashes.SHA256() if expected == OAEP_SHA256 else hashes.SHA1()  # noqa: S303 - as the policy says
-            plain = _decrypt(self._identity.key, secret, digest)
+            plain = _decrypt(channel.identity.key, secret, digest)
             length = int.from_bytes(plain[:4], "little")
             body, nonce = plain[4 : 4 + length - NONCE_LENGTH], plain[4 + length - NONCE_LENGTH : 4 + length]
             if length < NONCE_LENGTH or not secrets.compare_digest(nonce, session.nonce):
@@ -416,7 +415,7 @@ class Sessions:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32) if expected == SIGN_PSS else padding.PKCS1v15()
         try:
-            key.verify(signature.Signature or b"", self._der + session.nonce, scheme, hashes.SHA256())
+            key.verify(signature.Signature or b"", channel.identity.der + session.nonce, scheme, hashes.SHA256())
         except InvalidSignature as error:
             raise Fault(ua.StatusCodes.BadUserSignatureInvalid) from error
         return certificate.fingerprint(hashes.SHA256()).hex()

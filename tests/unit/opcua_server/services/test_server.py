@@ -40,7 +40,7 @@ async def test_capabilities_are_answered(raw: Raw) -> None:
     # A null with Good is what clients got (information-model.md G8).
     prefix = "Server_ServerCapabilities_"
     expected = {
-        f"{prefix}OperationLimits_MaxNodesPerRead": Limits().operations,
+        f"{prefix}OperationLimits_MaxNodesPerRead": Limits().nodes,
         f"{prefix}OperationLimits_MaxNodesPerMethodCall": Limits().method_calls,
         f"{prefix}OperationLimits_MaxNodesPerHistoryReadData": Limits().history_nodes,
         f"{prefix}MaxBrowseContinuationPoints": Limits().continuation_points,
