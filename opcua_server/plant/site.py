@@ -121,7 +121,10 @@ class Site:
     # Results and findings
 
     async def record_result(self, result: Result) -> Result:
-        """Record a cycle's result: the GMP record with its batch, and the numbers as history."""
+        """Record a cycle's result: the GMP record with its batch, then the numbers as history.
+
+        Raises StorageError when one of them is not recorded: the same result may then be given again.
+        """
         line = self.line_of(result.stream)
         now = self.clock.now()
         undecided = result.verdict is Verdict.NOT_DECIDABLE
@@ -134,9 +137,8 @@ class Site:
             values=np.array(numbers),
             status=np.array(status, np.uint32),
         )
-        recorded = self.writer.append([row])
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
-        await asyncio.wrap_future(recorded)
+        await asyncio.wrap_future(self.writer.append([row]))
         if line:  # a line that cannot be shown now must not keep back a result that is recorded, and its alarms
             self.start_job(self.refresh_line(line.id), f"showing {line.id}")
         if stored.verdict is Verdict.NOT_OK:

@@ -7,7 +7,7 @@ import pytest
 
 from analytics.features import Features
 from analytics.fingerprint import Judgement
-from compliance import exceptions, models, recommendations
+from compliance import exceptions, models, recommendations, results
 from compliance.rows import change
 from compliance.tables import product_model
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
@@ -341,3 +341,24 @@ async def test_the_gap_of_an_interrupted_batch_begins_with_the_last_recorded_fra
     await asyncio.wrap_future(made.writer.append([recorded]))
     [opened] = await made.submit(lambda tx: exceptions.interrupted(tx, OPERATOR, 4 * 10**18 + 60 * 10**9))
     assert opened.text.endswith("from 2096-10-02T07:06:40.000000000Z to 2096-10-02T07:07:40.000000000Z")
+
+
+async def test_a_result_given_again_after_a_refusal_is_recorded_once(site, monkeypatch):
+    # The record was taken and its numbers were not: only these are still to be recorded.
+    made, _ = site
+    await made.refresh_all()
+    append = made.writer.append
+
+    def full(_rows):
+        monkeypatch.setattr(made.writer, "append", append)
+        refused = Future()
+        refused.set_exception(StorageError("database or disk is full"))
+        return refused
+
+    monkeypatch.setattr(made.writer, "append", full)
+    with pytest.raises(StorageError):
+        await made.record_result(result(verdict=Verdict.OK))
+    stored = await made.record_result(result(verdict=Verdict.OK))
+    assert await made.submit(lambda tx: results.of_stream(tx, "EN01.Stream01")) == (stored,)
+    history = await made.reader.read_raw("EN01.Stream01.Quality.Score", None, None, 10)
+    assert history.values.tolist() == [33.0]
