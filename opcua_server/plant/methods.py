@@ -109,7 +109,7 @@ async def evaluate_batch(site: Site, caller: Caller, line: str, batch_id: str, o
 
 
 async def get_batch_summary(site: Site, caller: Caller, line: str, batch_id: str) -> Outputs:  # noqa: ARG001
-    summary = await site.submit(lambda tx: batches.summary(tx, _on(tx, line, batch_id)))
+    summary = await site.reader.read(lambda tx: batches.summary(tx, _on(tx, line, batch_id)))
     return (json.dumps(summary),)
 
 
@@ -226,7 +226,7 @@ async def cancel_signature(site: Site, caller: Caller, _: str, request_id: str) 
 
 
 async def verify_signature(site: Site, _caller: Caller, _: str, signature_id: str, digest: str) -> Outputs:
-    found = await site.submit(lambda tx: signatures.verify(tx, signature_id, digest))
+    found = await site.reader.read(lambda tx: signatures.verify(tx, signature_id, digest))
     return found.valid, found.printed_name, str(found.meaning), events.date(found.signed)
 
 

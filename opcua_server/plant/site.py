@@ -1,6 +1,7 @@
 """The plant at work: what method handlers act on, and how the records they change come to be shown.
 
-Every refresh reads the records anew and publishes what stands there: nothing is shown that is not recorded.
+Every refresh reads the records anew and publishes what stands there: nothing is shown that is not recorded. It reads
+beside the writer, in a thread: a reading begun after a commit sees it.
 """
 
 import asyncio
@@ -84,6 +85,7 @@ class Site:
     """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
@@ -114,6 +116,10 @@ class Site:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _turn(self, shown: str) -> asyncio.Lock:
+        """To read and show one after the other: what was read first is not shown last."""
+        return self._turns.setdefault(shown, asyncio.Lock())
 
     def line_of(self, stream: str) -> Line | None:
         return self.plant.line_of(stream)
@@ -207,21 +213,22 @@ class Site:
         )
 
     async def refresh_recommendations(self) -> None:
-        now = self.clock.now()
-        slots = await self.submit(lambda tx: recommendations.newest(tx, now, RECOMMENDATION_SLOTS))
-        for i in range(RECOMMENDATION_SLOTS):
-            values = _advice_fields(slots[i] if i < len(slots) else None)
-            self.publisher.write(f"ENose.Agents.R{i + 1:02}", values, now)
-        waiting = sum(a.state is recommendations.State.PROPOSED for a in slots)
-        self.publisher.write(
-            "ENose.Agents",
-            {
-                "Enabled": events.boolean(True),
-                "Mode": events.number(AgentMode.ADVISE, ua.VariantType.Int32),
-                "ActiveCount": events.number(waiting),
-            },
-            now,
-        )
+        async with self._turn("recommendations"):
+            now = self.clock.now()
+            slots = await self.reader.read(lambda tx: recommendations.newest(tx, now, RECOMMENDATION_SLOTS))
+            for i in range(RECOMMENDATION_SLOTS):
+                values = _advice_fields(slots[i] if i < len(slots) else None)
+                self.publisher.write(f"ENose.Agents.R{i + 1:02}", values, now)
+            waiting = sum(a.state is recommendations.State.PROPOSED for a in slots)
+            self.publisher.write(
+                "ENose.Agents",
+                {
+                    "Enabled": events.boolean(True),
+                    "Mode": events.number(AgentMode.ADVISE, ua.VariantType.Int32),
+                    "ActiveCount": events.number(waiting),
+                },
+                now,
+            )
 
     # Records
 
@@ -231,7 +238,7 @@ class Site:
             self.publisher.condition_nodes(condition)
         for device in self.plant.devices:
             stream = f"{device.id}.{device.streams[0].id}"
-            for result in reversed(await self.submit(partial(results.of_stream, stream=stream))):
+            for result in reversed(await self.reader.read(partial(results.of_stream, stream=stream))):
                 self.publisher.ring(result)
         for line in self.plant.lines:
             await self.refresh_line(line.id)
@@ -242,15 +249,14 @@ class Site:
 
     async def refresh_line(self, line: str, user: str = "") -> None:
         """Show the batches of a line, and say what changed since they were last shown."""
-        now = self.clock.now()
-        recent = await self.submit(lambda tx: batches.recent(tx, line, BATCH_SLOTS))
-        raised: tuple[BatchException, ...] = ()
-        if recent:
-            self.current[line] = recent[0]
-            raised = await self.submit(lambda tx: exceptions.of_batch(tx, recent[0].batch_id))
-        self._show_slots(line, recent, raised, now)
-        for shown in recent:
-            self._announce(line, shown, user, now)
+        async with self._turn(line):
+            recent, raised = await self.reader.read(lambda tx: _slots(tx, line))
+            now = self.clock.now()
+            if recent:
+                self.current[line] = recent[0]
+            self._show_slots(line, recent, raised, now)
+            for shown in recent:
+                self._announce(line, shown, user, now)
 
     def _show_slots(
         self,
@@ -294,36 +300,41 @@ class Site:
 
     async def refresh_models(self) -> None:
         """Have each stream compared with the model its line's batch pinned, else its product's approved one."""
-        approved = await self.submit(
-            lambda tx: {p.id: m for p in self.plant.products if (m := models.approved(tx, p.id))}
-        )
-        loaded = {product: await self._load(record.model_id, record.digest) for product, record in approved.items()}
-        for device in self.plant.devices:
-            stream = f"{device.id}.{device.streams[0].id}"
-            line = self.line_of(stream)
-            batch = self.current.get(line.id) if line else None
-            model: ProductModel | None
-            if batch and batch.model_id and not batch.ended:
-                model_id, model = batch.model_id, await self._load(batch.model_id, batch.model_digest)
-            else:
-                product = batch.product if batch else next(iter(loaded), "")
-                model = loaded.get(product)
-                model_id = approved[product].model_id if model else ""
-            fingerprint = model.fingerprints.get(stream) if model else None
-            known = tuple(m.fingerprints[stream] for m in loaded.values() if stream in m.fingerprints)
-            self.use_model(stream, fingerprint, model_id if fingerprint else "", model.digest if model else "", known)
-            record = next((m for m in approved.values() if m.model_id == model_id), None)
-            self.publisher.model(
-                stream,
-                fingerprint,
-                {
-                    "ModelName": events.string(model.product if model else ""),
-                    "ModelVersion": events.string(model_id),
-                    "ModelDigest": events.string(model.digest if model else ""),
-                    "ApprovedBy": events.string(record.approved_by if record else ""),
-                    "EffectiveFrom": events.moment(record.approved if record else 0),
-                },
+        async with self._turn("models"):
+            approved = await self.reader.read(
+                lambda tx: {p.id: m for p in self.plant.products if (m := models.approved(tx, p.id))}
             )
+            loaded = {product: await self._load(record.model_id, record.digest) for product, record in approved.items()}
+            for device in self.plant.devices:
+                await self._use_model(f"{device.id}.{device.streams[0].id}", approved, loaded)
+
+    async def _use_model(
+        self, stream: str, approved: Mapping[str, ModelRecord], loaded: Mapping[str, ProductModel]
+    ) -> None:
+        line = self.line_of(stream)
+        batch = self.current.get(line.id) if line else None
+        model: ProductModel | None
+        if batch and batch.model_id and not batch.ended:
+            model_id, model = batch.model_id, await self._load(batch.model_id, batch.model_digest)
+        else:
+            product = batch.product if batch else next(iter(loaded), "")
+            model = loaded.get(product)
+            model_id = approved[product].model_id if model else ""
+        fingerprint = model.fingerprints.get(stream) if model else None
+        known = tuple(m.fingerprints[stream] for m in loaded.values() if stream in m.fingerprints)
+        self.use_model(stream, fingerprint, model_id if fingerprint else "", model.digest if model else "", known)
+        record = next((m for m in approved.values() if m.model_id == model_id), None)
+        self.publisher.model(
+            stream,
+            fingerprint,
+            {
+                "ModelName": events.string(model.product if model else ""),
+                "ModelVersion": events.string(model_id),
+                "ModelDigest": events.string(model.digest if model else ""),
+                "ApprovedBy": events.string(record.approved_by if record else ""),
+                "EffectiveFrom": events.moment(record.approved if record else 0),
+            },
+        )
 
     async def score_limit(self, batch: Batch) -> float:
         """The strictest score limit of the model a batch pinned; NaN without one."""
@@ -334,7 +345,7 @@ class Site:
 
     async def _load(self, model_id: str, digest: str) -> ProductModel:
         if model_id not in self._loaded:
-            data = await self.submit(lambda tx: models.load(tx, model_id))
+            data = await self.reader.read(lambda tx: models.load(tx, model_id))
             self._loaded[model_id] = ProductModel.from_bytes(data, digest)
         return self._loaded[model_id]
 
@@ -352,16 +363,23 @@ class Site:
         return found
 
     async def refresh_signatures(self) -> None:
-        now = self.clock.now()
-        waiting, last = await self.submit(lambda tx: (signatures.waiting(tx, now), signatures.newest(tx)))
-        self.publisher.write(
-            "ENose.Signatures",
-            {
-                "PendingCount": events.number(len(waiting)),
-                "LastSignatureId": events.string(last.signature_id if last else ""),
-            },
-            now,
-        )
+        async with self._turn("signatures"):
+            now = self.clock.now()
+            waiting, last = await self.reader.read(lambda tx: (signatures.waiting(tx, now), signatures.newest(tx)))
+            self.publisher.write(
+                "ENose.Signatures",
+                {
+                    "PendingCount": events.number(len(waiting)),
+                    "LastSignatureId": events.string(last.signature_id if last else ""),
+                },
+                now,
+            )
+
+
+def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...]]:
+    """The last batches of a line, and the exceptions of the newest."""
+    recent = batches.recent(tx, line, BATCH_SLOTS)
+    return recent, exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
 
 
 CONTEXT_FIELDS = (
