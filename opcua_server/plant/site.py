@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
+SHOW_SECONDS = 2.0
+"""Longest an answer waits until what it changed is shown."""
 
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
@@ -95,8 +97,8 @@ class Site:
         """
         return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
-    def start_job(self, job: Awaitable[object], what: str) -> None:
-        """Do something that no caller waits for; a failure is logged with what it was."""
+    def start_job(self, job: Awaitable[object], what: str) -> "asyncio.Task[None]":
+        """Do something whose failure is no caller's; it is logged with what it was."""
 
         async def run() -> None:
             await job
@@ -104,6 +106,14 @@ class Site:
         task = asyncio.create_task(run(), name=what)
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
+        return task
+
+    async def show(self, refresh: Callable[[], Awaitable[None]], what: str) -> None:
+        """Show what is recorded, as a job: it may fail, or last, without a word to who changed the record.
+
+        What cannot be read is tried again until it can.
+        """
+        await asyncio.wait([self.start_job(_until_stored(refresh, what), what)], timeout=SHOW_SECONDS)
 
     def _job_done(self, task: "asyncio.Task[None]") -> None:
         self._jobs.discard(task)
@@ -146,7 +156,8 @@ class Site:
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
         await asyncio.wrap_future(self.writer.append([row]))
         if line:  # a line that cannot be shown now must not keep back a result that is recorded, and its alarms
-            self.start_job(self.refresh_line(line.id), f"showing {line.id}")
+            showing = f"showing {line.id}"
+            self.start_job(_until_stored(partial(self.refresh_line, line.id), showing), showing)
         if stored.verdict is Verdict.NOT_OK:
             self.start_job(self._advise(stored), f"advice on {stored.result_id}")
         return stored
@@ -171,25 +182,21 @@ class Site:
         await self._raise_exceptions(watched, list(self._holding.values()))
 
     async def _raise_exceptions(self, line: Line, findings: Sequence[Finding]) -> None:
-        batch = self.current.get(line.id)
-        if batch is None or batch.execution not in (ExecutionState.RUNNING, ExecutionState.HELD):
-            return
         touching = [f for f in findings if any(s.startswith(f"{f.source}.") for s in line.streams)]
         for finding in touching:
-            await self._open_exception(batch.batch_id, finding)
+            await self._open_exception(line.id, finding)
         if touching:
-            await self.refresh_line(line.id)
+            await self.show(partial(self.refresh_line, line.id), f"showing {line.id}")
 
-    async def _open_exception(self, batch_id: str, finding: Finding) -> None:
+    async def _open_exception(self, line: str, finding: Finding) -> None:
         kind, now = ALARMS[finding.kind], self.clock.now()
         severity = max(kind.severities[finding.level], exceptions.CRITICAL if kind.bars_release else 0)
-        while True:
-            try:
-                await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
-                return
-            except StorageError as error:  # what was found is not found again: it is kept until it is recorded
-                log.error("exception of batch %s not recorded yet: %s", batch_id, error)
-                await asyncio.sleep(RETRY_SECONDS)
+
+        async def record() -> None:
+            await self.submit(lambda tx: exceptions.of_line(tx, SERVICE, now, line, finding, severity))
+
+        # what was found is not found again: it is kept until it is recorded
+        await _until_stored(record, f"exception on line {line}")
 
     # Agents
 
@@ -206,7 +213,7 @@ class Site:
     async def _publish(self, advice: Recommendation) -> None:
         now = self.clock.now()
         published = await self.submit(lambda tx: recommendations.publish(tx, SERVICE, now, advice))
-        await self.refresh_recommendations()
+        await self.show(self.refresh_recommendations, "showing recommendations")
         r = published.recommendation
         self.publisher.happened(
             events.recommendation_published(r.subject, r.recommendation_id, r.text, r.priority, now)
@@ -380,6 +387,17 @@ def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException,
     """The last batches of a line, and the exceptions of the newest."""
     recent = batches.recent(tx, line, BATCH_SLOTS)
     return recent, exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
+
+
+async def _until_stored(attempt: Callable[[], Awaitable[None]], what: str) -> None:
+    """Try until the storage does not refuse."""
+    while True:
+        try:
+            await attempt()
+            return
+        except StorageError as error:
+            log.error("%s waits for the storage: %s", what, error)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 CONTEXT_FIELDS = (
