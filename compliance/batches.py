@@ -382,7 +382,7 @@ def reject(
     """Quarantine, UnderReview, AwaitingSignature -> Rejected; Released -> Recalled with the code RECALL.
 
     Takes a rejection signature of the batch. Raises NotFound, OutOfRange for the code, InvalidArgument without a
-    comment, InvalidState, and as `signatures.matching`.
+    comment, InvalidState, NoMatch for a recall that was signed before the release, and as `signatures.matching`.
     """
     event = Event.RECALL if reason_code == ReasonCode.RECALL else Event.REJECT
     return _dispose(tx, caller, now, batch_id, event, Meaning.REJECTION, reason_code, comment, signature_id)
@@ -538,6 +538,8 @@ def _dispose(
     row = fetch(tx, batch, batch_id)
     after = disposition_after(DispositionState(row.disposition), event)
     signed = signatures.matching(tx, signature_id, "batch", batch_id, meaning)
+    if event is Event.RECALL and signed.signed <= row.released:
+        raise NoMatch(f"the recall of batch {batch_id} was signed before its release")
     spent = signatures.spend(tx, caller, now, signed, f"batch.{event}")
     change(tx, batch, batch_id, disposition=after)
     logged = entry(
