@@ -27,6 +27,7 @@ from compliance.signatures import Meaning, Signature
 from compliance.states import CLOSED, ENDED, Event, disposition_after, execution_path
 from compliance.tables import batch, evaluation, result
 from compliance.users import person
+from historian.schema import audit_entry
 from nodesets.errors import (
     AccessDenied,
     EntryExists,
@@ -481,6 +482,14 @@ def recent(tx: Connection, line: str, limit: int = 10) -> tuple[Batch, ...]:
     """The line's last batches, newest first: the ring B01..B10."""
     query = select(batch.c.batch_id).where(batch.c.line == line).order_by(batch.c.created.desc()).limit(limit)
     return tuple(get(tx, batch_id) for batch_id in tx.execute(query).scalars())
+
+
+def changed_by(tx: Connection, batch_id: str) -> str:
+    """Who moved the batch last, as the log has it; empty for a batch there is none of."""
+    query = select(audit_entry.c.actor).where(
+        audit_entry.c.object == _name(batch_id), audit_entry.c.action.startswith("batch.")
+    )
+    return tx.execute(query.order_by(audit_entry.c.seq.desc()).limit(1)).scalar() or ""
 
 
 # --- inner parts -----------------------------------------------------------------------------------------------------

@@ -44,7 +44,6 @@ async def create_batch(
 ) -> Outputs:  # fmt: skip
     made = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.create(
             tx, caller, now, line, batch_id, product, recipe, lot, quantity, on_behalf_of=on_behalf_of
@@ -57,7 +56,6 @@ async def create_batch(
 async def start_batch(site: Site, caller: Caller, line: str, batch_id: str, on_behalf_of: str = "") -> Outputs:
     started = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.start(tx, caller, now, _on(tx, line, batch_id), site.pins, on_behalf_of=on_behalf_of),
     )
@@ -69,7 +67,6 @@ async def start_batch(site: Site, caller: Caller, line: str, batch_id: str, on_b
 async def complete_batch(site: Site, caller: Caller, line: str, batch_id: str, on_behalf_of: str = "") -> Outputs:
     return await _end(
         site,
-        caller,
         line,
         lambda tx, now: batches.complete(tx, caller, now, _on(tx, line, batch_id), on_behalf_of=on_behalf_of),
     )
@@ -83,7 +80,6 @@ def _with_reason(operation: Callable[..., Batch]) -> Handler:
     ) -> Outputs:
         return await _end(
             site,
-            caller,
             line,
             lambda tx, now: operation(tx, caller, now, _on(tx, line, batch_id), reason, on_behalf_of=on_behalf_of),
         )
@@ -91,9 +87,9 @@ def _with_reason(operation: Callable[..., Batch]) -> Handler:
     return handler
 
 
-async def _end(site: Site, caller: Caller, line: str, operation: Callable[[Any, int], Batch]) -> Outputs:
+async def _end(site: Site, line: str, operation: Callable[[Any, int], Batch]) -> Outputs:
     """A step of execution; when it ends the batch, the agents are asked about it."""
-    batch = await _batch(site, caller, line, operation)
+    batch = await _batch(site, line, operation)
     if batch.ended:
         await site.show(site.refresh_models, "showing models")
         site.start_job(site.ask_agents(batch.batch_id), f"advice on batch {batch.batch_id}")
@@ -103,7 +99,6 @@ async def _end(site: Site, caller: Caller, line: str, operation: Callable[[Any, 
 async def evaluate_batch(site: Site, caller: Caller, line: str, batch_id: str, on_behalf_of: str = "") -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.evaluate(tx, caller, now, _on(tx, line, batch_id), on_behalf_of=on_behalf_of),
     )
@@ -125,7 +120,7 @@ async def disposition_exception(
             tx, caller, site.clock.now(), _on(tx, line, batch_id), exception_id, disposition, comment, signature_id
         )
     )
-    await site.show(partial(site.refresh_line, line, caller.user), f"showing {line}")
+    await site.show(partial(site.refresh_line, line), f"showing {line}")
     return (left,)
 
 
@@ -138,7 +133,7 @@ async def request_release(
             tx, caller, site.clock.now(), _on(tx, line, batch_id), comment, expiry=expiry, on_behalf_of=on_behalf_of
         )
     )
-    await site.show(partial(site.refresh_line, line, caller.user), f"showing {line}")
+    await site.show(partial(site.refresh_line, line), f"showing {line}")
     await site.show(site.refresh_signatures, "showing signatures")
     return request.request_id, request.digest, request.manifest
 
@@ -148,7 +143,6 @@ async def release_batch(
 ) -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.release(tx, caller, now, _on(tx, line, batch_id), signature_id, comment),
         alone=True,
@@ -161,7 +155,6 @@ async def reject_batch(
 ) -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.reject(tx, caller, now, _on(tx, line, batch_id), code, comment, signature_id),
     )
@@ -173,18 +166,15 @@ async def quarantine_batch(
 ) -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.quarantine(tx, caller, now, _on(tx, line, batch_id), code, comment, signature_id),
     )
     return (int(batch.disposition),)
 
 
-async def _batch(
-    site: Site, caller: Caller, line: str, operation: Callable[[Any, int], Batch], *, alone: bool = False
-) -> Batch:
+async def _batch(site: Site, line: str, operation: Callable[[Any, int], Batch], *, alone: bool = False) -> Batch:
     batch = await site.submit(lambda tx: operation(tx, site.clock.now()), alone=alone)
-    await site.show(partial(site.refresh_line, line, caller.user), f"showing {line}")
+    await site.show(partial(site.refresh_line, line), f"showing {line}")
     return batch
 
 

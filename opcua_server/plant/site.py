@@ -254,16 +254,16 @@ class Site:
         await self.refresh_recommendations()
         self.start_job(self.check_log(), "verification of the audit log")
 
-    async def refresh_line(self, line: str, user: str = "") -> None:
+    async def refresh_line(self, line: str) -> None:
         """Show the batches of a line, and say what changed since they were last shown."""
         async with self._turn(line):
-            recent, raised = await self.reader.read(lambda tx: _slots(tx, line))
+            recent, raised, actors = await self.reader.read(lambda tx: _slots(tx, line))
             now = self.clock.now()
             if recent:
                 self.current[line] = recent[0]
             self._show_slots(line, recent, raised, now)
-            for shown in recent:
-                self._announce(line, shown, user, now)
+            for shown, actor in zip(recent, actors, strict=True):
+                self._announce(line, shown, actor, now)
 
     def _show_slots(
         self,
@@ -300,9 +300,7 @@ class Site:
             for old, new in ((before.execution, batch.execution), (before.disposition, batch.disposition)):
                 if old != new:
                     self.publisher.happened(
-                        events.batch_state_changed(
-                            line, batch.batch_id, user or SERVICE.user, state_name(old), state_name(new), now
-                        )
+                        events.batch_state_changed(line, batch.batch_id, user, state_name(old), state_name(new), now)
                     )
 
     async def refresh_models(self) -> None:
@@ -383,10 +381,11 @@ class Site:
             )
 
 
-def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...]]:
-    """The last batches of a line, and the exceptions of the newest."""
+def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...]]:
+    """The last batches of a line, the exceptions of the newest, and who moved each of them last."""
     recent = batches.recent(tx, line, BATCH_SLOTS)
-    return recent, exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
+    raised = exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
+    return recent, raised, tuple(batches.changed_by(tx, b.batch_id) for b in recent)
 
 
 async def _until_stored(attempt: Callable[[], Awaitable[None]], what: str) -> None:

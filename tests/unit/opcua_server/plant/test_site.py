@@ -7,7 +7,7 @@ import pytest
 
 from analytics.features import Features
 from analytics.fingerprint import Judgement
-from compliance import exceptions, models, recommendations, results
+from compliance import batches, exceptions, models, recommendations, results
 from compliance.rows import change
 from compliance.tables import product_model
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
@@ -384,3 +384,16 @@ async def test_showing_does_not_take_the_writer_s_time(site, monkeypatch):
     summary = await methods.get_batch_summary(made, OPERATOR, "L01", "B1")
     assert '"batch_id": "B1"' in summary[0]
     assert shown["L01.Batch.BatchId"] == "B1"
+
+
+async def test_a_change_of_state_names_who_made_it_whoever_shows_it_first(site):
+    # The refresh that follows a result may come between a user's commit and the answer to him.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await made.submit(lambda tx: batches.start(tx, OPERATOR, made.clock.now(), "B1", made.pins))
+    await made.record_result(result(verdict=Verdict.OK))
+    await asyncio.gather(*made._jobs)
+    [started] = [e for e in shown.events if e.fields.get("NewState")]
+    assert started.fields["ClientUserId"].Value == "olga"
