@@ -5,7 +5,6 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 
 import ipaddress
 from enum import IntFlag
-from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -280,11 +279,6 @@ class Device(Model):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
         return self
-
-    @cached_property
-    def heated(self) -> tuple[int, ...]:
-        """Positions of the channels whose heater temperature is measured."""
-        return tuple(i for i, c in enumerate(self.channels) if c.heater)
 
     def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
         """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""

@@ -44,7 +44,7 @@ from nodesets.errors import (
 )
 from nodesets.model import Caller, Frame, Role
 from nodesets.ports import Clock, Source, SystemClock
-from opcua_server import admin, learning, security
+from opcua_server import admin, learning, logs, security
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline
 from opcua_server.plant import conformance, methods
@@ -213,7 +213,7 @@ def _groups(plant: Plant) -> dict[str, list[str]]:
 
 def serve(plant: Plant, data_dir: Path, ready: Callable[[str], None] = lambda _: None) -> None:
     """Run until SIGINT or SIGTERM; `ready(endpoint)` is told once clients can connect. Raises ConfigurationError."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.start()
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # the driver tells of each change once
     for chatty in ("asyncua", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
