@@ -257,6 +257,9 @@ class Device(Model):
     """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
     """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
+    simulated: bool = False
+    """Its results are marked simulated whatever its status bit says: for a replay whose map has none. Those of the
+    driver simulator always are."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=4096)]
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
