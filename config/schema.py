@@ -45,6 +45,10 @@ REGISTERS: dict[str, int] = {
 """16-bit registers a value of each type takes (a string takes `length`)."""
 
 
+MODBUS_CHANNELS = 64
+"""What one poll of two requests can read."""
+
+
 class StatusBit(IntFlag):
     """Bits of the device's status register."""
 
@@ -253,7 +257,10 @@ class Device(Model):
     """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
     """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
+    simulated: bool = False
+    """Its results are marked simulated whatever its status bit says: for a replay whose map has none. Those of the
+    driver simulator always are."""
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=4096)]
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
     """What it measures beside the array."""
@@ -266,6 +273,8 @@ class Device(Model):
             raise ValueError(f"timeout {self.timeout:g} s is longer than the period {self.period:g} s")
         if (self.driver == "simulator") != (self.scenario is not None):
             raise ValueError("a scenario belongs to the driver `simulator`, and to no other")
+        if self.driver == "modbus" and len(self.channels) > MODBUS_CHANNELS:
+            raise ValueError(f"{len(self.channels)} channels; a Modbus device has at most {MODBUS_CHANNELS}")
         for what, names in (
             ("channel", [c.id for c in self.channels]),
             ("environment quantity", [str(e.quantity) for e in self.environment]),

@@ -182,10 +182,13 @@ def users_add(
     role: Annotated[list[Role], typer.Option("--role", "-r", help="May be given several times.")],
     full_name: Annotated[str, typer.Option(help="As printed on signed records; default: the name.")] = "",
     service: Annotated[bool, typer.Option(help="An account of a machine: may call, can never sign.")] = False,
+    must_change: Annotated[
+        bool, typer.Option("--must-change", help="The password was not typed by its owner, who must change it first.")
+    ] = False,
     config: Config = CONFIG,
     data_dir: DataDir = DATA,
 ) -> None:
-    """Add an account; the password is read from standard input."""
+    """Add an account; its owner types the password (standard input), or changes it first with --must-change."""
     password = _password(f"password of {name}")
     command(
         config,
@@ -195,6 +198,7 @@ def users_add(
         roles=[str(r) for r in role],
         printed_name=full_name or name,
         service=service,
+        must_change=must_change,
         password=password,
     )
     out.print(f"added {name}")

@@ -30,6 +30,9 @@ class Sink(Protocol):
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed."""
 
+    def lost(self, frame: Frame, row: Row) -> None:
+        """A frame's row was refused: what it measured is not known, and what was shown before is old."""
+
     def cycle(self, stream: str, cycle: Features) -> None:
         """An exposure has ended: its baseline and normalised response."""
 
@@ -52,6 +55,22 @@ class _Watch:
     last: validation.Validated
     flags: int = 0
     """Every `StatusBit` the device showed during baseline and exposure of this cycle."""
+    simulated: bool = False
+    """Whatever its status bits say."""
+    refused: int = 0
+    """Number of the newest frame that could not be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A frame on its way to the disk."""
+
+    number: int
+    watch: _Watch
+    frame: Frame
+    row: Row
+    data_quality: float
+    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,11 @@ DOUBTS = {
 """Conditions of the instrument under which the product is not judged (process rule 3)."""
 
 
+RETRY_SECONDS = 1.0
+RESULTS = 10_000
+"""Results that may wait for the disk."""
+
+
 class Pipeline:
     """Carries frames of all devices of a plant.
 
@@ -96,7 +120,7 @@ class Pipeline:
         self._recorder, self._sink, self._clock = recorder, sink, clock
         self.counters = Counters()
         self._models: dict[str, _Model] = {}
-        self._results: asyncio.Queue[_Judged] = asyncio.Queue()
+        self._results: asyncio.Queue[_Judged] = asyncio.Queue(RESULTS)
         self._watches = {d.id: _watch(plant, d) for d in plant.devices}
 
     def take(self, frame: Frame) -> None:
@@ -111,19 +135,12 @@ class Pipeline:
             self.counters.repeated += 1
             return
         row = _row(frame, validated)
-        started = self._clock.monotonic()
+        taken = _Taken(self.counters.received, watch, frame, row, validated.data_quality, self._clock.monotonic())
         recorded = asyncio.wrap_future(self._recorder.append([row]))
-        recorded.add_done_callback(lambda done: self._recorded(done, watch, frame, row, validated, started))
+        recorded.add_done_callback(lambda done: self._recorded(done, taken))
 
-    def _recorded(
-        self,
-        done: "asyncio.Future[None]",
-        watch: _Watch,
-        frame: Frame,
-        row: Row,
-        validated: validation.Validated,
-        started: float,
-    ) -> None:
+    def _recorded(self, done: "asyncio.Future[None]", taken: _Taken) -> None:
+        watch, frame, row = taken.watch, taken.frame, taken.row
         if done.cancelled():
             return
         if error := done.exception():
@@ -131,10 +148,13 @@ class Pipeline:
                 raise error
             self.counters.refused += 1
             log.error("frame of %s at %d not recorded: %s", frame.device, frame.source_time, error)
+            watch.refused = max(watch.refused, taken.number)
+            self._sink.lost(frame, row)
             return
         self.counters.recorded += 1
-        self.counters.waits.append(self._clock.monotonic() - started)
-        self._sink.show(frame, row, validated.data_quality)
+        self.counters.waits.append(self._clock.monotonic() - taken.started)
+        if taken.number > watch.refused:  # a full queue refuses a frame before the older ones in it are recorded
+            self._sink.show(frame, row, taken.data_quality)
         n = len(frame.values)
         if frame.phase in (Phase.BASELINE, Phase.EXPOSURE):
             watch.flags |= frame.flags
@@ -173,9 +193,16 @@ class Pipeline:
             fingerprint=tuple(map(float, found.values)),
             model=model.model_id,
             model_digest=model.digest,
-            simulated=bool(watch.flags & StatusBit.SIMULATED),
+            simulated=watch.simulated or bool(watch.flags & StatusBit.SIMULATED),
         )
-        self._results.put_nowait(_Judged(result, judgement, model.product))
+        if self._results.full():
+            self._lose(result, f"{RESULTS} results wait for the disk already")
+        else:
+            self._results.put_nowait(_Judged(result, judgement, model.product))
+
+    def _lose(self, result: Result, why: object) -> None:
+        self.counters.refused += 1
+        log.error("result %s not recorded: %s", result.result_id, why)
 
     def use(
         self, stream: str, product: Fingerprint | None, model_id: str, digest: str, known: tuple[Fingerprint, ...]
@@ -186,22 +213,30 @@ class Pipeline:
     async def store_results(self, record: Callable[[Result], Awaitable[Result]]) -> None:
         """Record results in the order they came, show each once it is committed, and say what follows from it.
 
-        `record` stores a result and gives it back with the batch it belongs to. One that cannot be recorded is lost
+        `record` stores a result and gives it back with the batch it belongs to. While the storage refuses, it is asked
+        again and the next results wait: none is left out (process rule 12). A result that is itself refused is lost
         with its cycle: counted and logged, never shown.
         """
         while True:
             judged = await self._results.get()
             try:
-                stored = await record(judged.result)
+                stored = await self._persist(record, judged.result)
             except EnoseError as error:
-                self.counters.refused += 1
-                log.error("result %s not recorded: %s", judged.result.result_id, error)
+                self._lose(judged.result, error)
             else:
                 self.counters.results += 1
                 self._sink.result(stored, judged.judgement)
                 for finding in result_findings(stored, judged.judgement, judged.product):
                     self._sink.find(finding)
             self._results.task_done()
+
+    async def _persist(self, record: Callable[[Result], Awaitable[Result]], result: Result) -> Result:
+        while True:
+            try:
+                return await record(result)
+            except StorageError as error:
+                log.error("result %s not recorded yet: %s", result.result_id, error)
+                await self._clock.sleep_until(self._clock.monotonic() + RETRY_SECONDS)
 
     async def settled(self) -> None:
         """Return when every result so far is recorded and shown."""
@@ -257,6 +292,7 @@ def _watch(plant: Plant, device: Device) -> _Watch:
         assembler=CycleAssembler(period=device.period, baseline=stream.baseline, exposure=stream.exposure),
         channels=tuple(features.kind(c.id, c.technology) for c in device.channels),
         last=validation.waiting(len(columns)),
+        simulated=device.simulated or device.driver == "simulator",
     )
 
 

@@ -38,6 +38,7 @@ BAD_NODE_ID_UNKNOWN = 0x80340000
 
 Write = Callable[[Any, Any, int, int, int], None]
 Grant = Callable[[Any, Rights, Written | None], None]
+Watched = Callable[[Any], bool]
 Compute = Callable[[Any, Callable[[], None]], None]
 
 
@@ -51,9 +52,17 @@ def _administrators_only(caller: Caller) -> int:
 
 
 class Diagnostics:
-    """Fills the nodes by `write`, as `UaServer.write`."""
+    """Fills the nodes by `write`, as `UaServer.write`; `watched` says whether anybody subscribes to a node."""
 
-    def __init__(self, sessions: Sessions, subscriptions: Subscriptions, write: Write, clock: Clock) -> None:
+    def __init__(
+        self, sessions: Sessions, subscriptions: Subscriptions, write: Write, watched: Watched, clock: Clock
+    ) -> None:
+        self._watched = watched
+        self._arrays = {
+            SESSIONS: self._of_sessions,
+            SECURITY: self._of_security,
+            SUBSCRIPTIONS: self._of_subscriptions,
+        }
         self._sessions = sessions
         self._subscriptions = subscriptions
         self._write = write
@@ -67,19 +76,24 @@ class Diagnostics:
         compute(_id(SUMMARY), self._summary)
         for name in SUMMARY_FIELDS:
             compute(_id(f"{SUMMARY}_{name}"), self._summary)
-        compute(_id(SESSIONS), self._of_sessions)
-        compute(_id(SECURITY), self._of_security)
-        compute(_id(SUBSCRIPTIONS), self._of_subscriptions)
+        for name, refresh in self._arrays.items():
+            compute(_id(name), refresh)
         self._show(_id(SAMPLING), ua.Variant([], T.ExtensionObject, is_array=True))
         self._show(ENABLED, ua.Variant(self._enabled, T.Boolean))
-        self.tick()
+        self._refresh()
 
     def tick(self) -> None:
-        """Once a second."""
+        """Once a second: what somebody subscribes to."""
+        if any(self._watched(_id(f"{SUMMARY}{suffix}")) for suffix in ("", *(f"_{name}" for name in SUMMARY_FIELDS))):
+            self._summary()
+        for name, refresh in self._arrays.items():
+            if self._watched(_id(name)):
+                refresh()
+
+    def _refresh(self) -> None:
         self._summary()
-        self._of_sessions()
-        self._of_security()
-        self._of_subscriptions()
+        for refresh in self._arrays.values():
+            refresh()
 
     def _switch(self, enabled: bool) -> None:
         self._enabled = enabled
@@ -88,7 +102,7 @@ class Diagnostics:
             session.counts.clear()
         for subscription in self._subscriptions:
             subscription.counts = ua.SubscriptionDiagnosticsDataType()
-        self.tick()
+        self._refresh()
 
     def _show(self, node: Any, value: Any) -> None:
         now = self._clock.now()

@@ -9,12 +9,12 @@ import dataclasses
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from asyncua import ua
 
-from opcua_server.services.attributes import stamped, take
+from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import NUMBER_TYPES, Space
@@ -22,6 +22,9 @@ from opcua_server.services.status import NULL, OVERFLOW, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER = ua.DataChangeTrigger
+ON_TIME = 0.875
+"""Share of a sampling interval after which a sample counts as on time, the next one staying due when it was: a source
+of the same period has jitter, and what is held back for a millisecond comes a publishing interval late."""
 DATA_CHANGE_FILTER = ua.uaprotocol_auto.DataChangeFilter
 """What the decoder makes; `ua.DataChangeFilter` is a subclass of it for clients."""
 
@@ -181,13 +184,13 @@ class DataItem(Item):
         """A new DataValue of the attribute."""
         if self.mode == DISABLED:
             return
-        if self.interval == 0.0:
+        if self.interval == 0.0 and self._pending is None:
             self._take(value)
             return
         now = self._monotonic()
         self.flush(now)
         if now >= self._due:
-            self._due = now + self.interval
+            self._due = max(self._due + self.interval, now + ON_TIME * self.interval)
             self._take(value)
         else:
             self._pending = value
@@ -199,11 +202,23 @@ class DataItem(Item):
             self._due += self.interval
             self._take(value)
 
+    def resample(self, interval: float) -> None:
+        """Another sampling interval, of which the first is over no later than one begun now."""
+        self.interval = interval
+        self._due = min(self._due, self._monotonic() + ON_TIME * interval)
+
     def start(self, value: Any) -> None:
         """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2)."""
         self._last = self._pending = None
-        self._due = 0.0
+        self._due = -math.inf
         self.sample(value)
+
+    def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:
+        """Go on where another left off: DataValues last reported (or None), held back (or None) and queued."""
+        self._last, self._pending, self._due = last, pending, due
+        self.queue.extend(queue)
+        if self.queue:
+            self.ready(self)
 
     def _take(self, value: Any) -> None:
         if self.target.IndexRange:
@@ -211,7 +226,7 @@ class DataItem(Item):
         if not self.filter.differs(self._last, value):
             return
         self._last = value
-        if self.put(stamped(value, self.stamps)) and self.queue_size > 1:
+        if self.put(value) and self.queue_size > 1:
             self._flag_overflow()
 
     def _flag_overflow(self) -> None:

@@ -12,7 +12,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.common.connection import MessageChunk
@@ -110,3 +110,19 @@ def make_server() -> Any:
     iserver = InternalServer()
     iserver.disabled_clock = True
     return Server(iserver=iserver)
+
+
+class Row(Protocol):
+    """Where a value is that asyncua's storage does not hold itself."""
+
+    def read(self, node_id: Any, attribute: Any) -> Any:
+        """DataValue of a node."""
+
+    def put(self, row: int, data: Any) -> None:
+        """A new DataValue of a row."""
+
+
+def hold(cell: Any, table: Row, row: int) -> None:
+    """Have a value cell of asyncua's storage read from and written to a row of a table."""
+    cell.value, cell.value_callback = None, table.read
+    cell.value_setter = lambda _node, _attribute, data: table.put(row, data)

@@ -24,7 +24,7 @@ from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, site
 from opcua_server.services.prune import prune
-from opcua_server.services.seams import POLICIES, check_version, make_server, silence
+from opcua_server.services.seams import POLICIES, check_version, hold, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
@@ -32,6 +32,7 @@ from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.transport import Listener
+from opcua_server.services.values import Codes, Floats, Table
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
@@ -82,10 +83,11 @@ class UaServer:
         self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.space = Space(self.aspace)
+        self.table = Table(self._clock.monotonic)
         self._methods = Methods(self.space)
         self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put, secured=not none)
         self._texts = Locales()
-        self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits, self._texts)
+        self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
@@ -122,7 +124,9 @@ class UaServer:
             none=none,
             texts=self._texts,
         )
-        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self._clock)
+        self._diagnostics = Diagnostics(
+            self._sessions, self._subscriptions, self._write_node, self._watched, self._clock
+        )
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
@@ -255,6 +259,23 @@ class UaServer:
         """
         self._methods.link(method_id, handler, allowed, refused)
 
+    def columns(self, nodes: Sequence[str]) -> slice:
+        """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
+
+        The slice is what `write_row` takes. Raises LookupError without such a node, ValueError for other types.
+        """
+        ids = [site(node) for node in nodes]
+        cells = [self._cell(node_id) for node_id in ids]
+        types = [self.space.attribute(node_id, ua.AttributeIds.DataType) for node_id in ids]
+        rows = self.table.add(ids, [self.space.built_in(t) for t in types], self._clock.now())
+        for cell, row in zip(cells, range(rows.start, rows.stop), strict=True):
+            hold(cell, self.table, row)
+        return rows
+
+    def write_row(self, rows: slice, values: Floats, codes: Codes, source_time: int, server_time: int) -> None:
+        """Show values of the rows of one `columns`, NaN for null; times ns UTC."""
+        self.table.write_row(rows, values, codes, source_time, server_time)
+
     def write(self, node: str, value: Any, code: int, source_time: int, server_time: int) -> None:
         """Show a value: `node` is its string id in ns=3, `value` a Variant or None for null, times ns UTC.
 
@@ -283,6 +304,9 @@ class UaServer:
 
     def _cell(self, node_id: Any) -> Any:
         return self.aspace[node_id].attributes[ua.AttributeIds.Value]
+
+    def _watched(self, node_id: Any) -> bool:
+        return bool(self._cell(node_id).datachange_callbacks)
 
     def _put(self, node_id: Any, data: Any) -> None:
         _show(self._cell(node_id), data)
@@ -333,7 +357,9 @@ def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -
 
 
 def _show(cell: Any, data: Any) -> None:
-    cell.value = data
-    cell.value_callback = None
+    if cell.value_setter is not None:
+        cell.value_setter(None, ua.AttributeIds.Value, data)
+    else:
+        cell.value, cell.value_callback = data, None
     for item in list(cell.datachange_callbacks.values()):
         item.sample(data)

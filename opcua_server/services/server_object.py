@@ -120,7 +120,7 @@ class ServerObject:
         found = {f"{prefix}{name}": value for name, value in capabilities.items()}
         found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
         found |= {
-            "Server_Auditing": ua.Variant(True, T.Boolean),
+            "Server_Auditing": ua.Variant(False, T.Boolean),
             "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
             "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
             "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),

@@ -14,7 +14,8 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services.attributes import Attributes, check_timestamps, parse_range
+from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
@@ -22,6 +23,7 @@ from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING,
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
+from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
 SUBSCRIBE_TO_EVENTS = 1
@@ -37,6 +39,7 @@ class Subscription:
         session: Session,
         clock: Clock,
         limits: Limits,
+        table: Table,
         texts: Locales,
         expired: Callable[["Subscription"], None],
     ) -> None:
@@ -46,6 +49,8 @@ class Subscription:
         """None after its session was closed without it, until transferred or expired."""
         self.owner = session.owner
         self.items: dict[int, Item] = {}
+        self.columns = Columns(table)
+        """Items on rows of the value table; all others are in `items`."""
         self.links: dict[int, set[int]] = {}
         """Ids of the items each triggering item reports with it (5.13.1.6)."""
         self.counts = ua.SubscriptionDiagnosticsDataType()
@@ -71,6 +76,8 @@ class Subscription:
         self._quiet = 0
         """Cycles until a keep-alive is due; the first message is due after the first cycle."""
         self._alive = 0
+        self._due = 0.0
+        """When the present cycle ends, `loop.time()`."""
         self._timer: asyncio.TimerHandle | None = None
 
     def revise(self, parameters: Any) -> None:
@@ -84,11 +91,15 @@ class Subscription:
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
         self._alive = self.lifetime
+        self._due = asyncio.get_running_loop().time()
         self._schedule()
 
     def _schedule(self) -> None:
+        """The next cycle: an interval after this one was due, so that late ones do not add up."""
         self.stop()
-        self._timer = asyncio.get_running_loop().call_later(self.interval / 1000, self._cycle)
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due + self.interval / 1000, loop.time())
+        self._timer = loop.call_at(self._due, self._cycle)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -101,7 +112,7 @@ class Subscription:
 
     def diagnostics(self) -> Any:
         """What was counted, and how it stands now."""
-        items = self.items.values()
+        modes = [*self.columns.modes(), *(item.mode for item in self.items.values())]
         return dataclasses.replace(
             self.counts,
             SessionId=self.session.id if self.session is not None else ua.NodeId(),
@@ -115,8 +126,8 @@ class Subscription:
             CurrentKeepAliveCount=max(self._quiet, 0),
             CurrentLifetimeCount=self.lifetime - self._alive,
             UnacknowledgedMessageCount=len(self.kept),
-            MonitoredItemCount=len(items),
-            DisabledMonitoredItemCount=sum(item.mode == DISABLED for item in items),
+            MonitoredItemCount=len(modes),
+            DisabledMonitoredItemCount=modes.count(DISABLED),
             NextSequenceNumber=self._sequence,
         )
 
@@ -155,12 +166,13 @@ class Subscription:
 
     def _flush(self) -> None:
         now = self._clock.monotonic()
+        self.columns.flush(now)
         for item in self.items.values():
             if isinstance(item, DataItem):
                 item.flush(now)
 
     def _pending(self) -> bool:
-        return any(item.queue for item in self._ready.values())
+        return any(item.queue for item in self._ready.values()) or self.columns.ready()
 
     def deliver(self) -> None:
         """Send what is due while Publish requests are there; `late` when they run out."""
@@ -208,17 +220,19 @@ class Subscription:
                 entry = item.queue.popleft()
                 if isinstance(item, EventItem):
                     events.append(ua.EventFieldList(ClientHandle=item.client_handle, EventFields=entry))
-                else:
-                    values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=entry))
+                elif isinstance(item, DataItem):
+                    value = stamped(entry, item.stamps)
+                    values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=value))
             if item.queue:
                 break
             self.forget(item)
-        self.counts.DataChangeNotificationsCount += len(values)
+        columns, count = self.columns.collect(room - len(values) - len(events))
+        self.counts.DataChangeNotificationsCount += len(values) + count
         self.counts.EventNotificationsCount += len(events)
-        self.counts.NotificationsCount += len(values) + len(events)
+        self.counts.NotificationsCount += len(values) + count + len(events)
         if self.session is not None and self.session.locales:
             self._translate(values, events, self.session.locales)
-        data: list[Any] = []
+        data: list[Any] = [] if columns is None else [columns]
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
         if events:
@@ -261,9 +275,12 @@ def next_waiting(session: Session, clock: Clock) -> Waiting | None:
 class Subscriptions:
     """All subscriptions, and the event items by the notifier they listen to."""
 
-    def __init__(self, space: Space, attributes: Attributes, clock: Clock, limits: Limits, texts: Locales) -> None:
+    def __init__(
+        self, space: Space, attributes: Attributes, table: Table, clock: Clock, limits: Limits, texts: Locales
+    ) -> None:
         self._texts = texts
         self._space = space
+        self._table = table
         self._attributes = attributes
         self._clock = clock
         self._limits = limits
@@ -274,6 +291,8 @@ class Subscriptions:
         self._next_item = 1
         self._handles: dict[int, int] = {}
         """Callback handle in the storage of each data item."""
+        self._rows: dict[int, int] = {}
+        """Row of each data item that is by itself though its value is a column."""
         self.listeners: dict[Any, dict[int, EventItem]] = {}
         """Event items by notifier."""
 
@@ -288,7 +307,9 @@ class Subscriptions:
             len(session.subscriptions) >= self._limits.subscriptions_per_session
         ):
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
-        subscription = Subscription(self._next, session, self._clock, self._limits, self._texts, self._expire)
+        subscription = Subscription(
+            self._next, session, self._clock, self._limits, self._table, self._texts, self._expire
+        )
         self._next += 1
         self.made += 1
         subscription.enabled = parameters.PublishingEnabled
@@ -349,6 +370,7 @@ class Subscriptions:
         del self._all[subscription.id]
         if subscription.session is not None:
             del subscription.session.subscriptions[subscription.id]
+        subscription.columns.close()
         for item in list(subscription.items.values()):
             self._drop(subscription, item)
 
@@ -422,6 +444,7 @@ class Subscriptions:
         return ua.TransferResult(AvailableSequenceNumbers=available)
 
     def _resend(self, session: Session, subscription: Subscription) -> None:
+        subscription.columns.resend()
         for item in subscription.items.values():
             if isinstance(item, DataItem) and item.mode == REPORTING and not item.queue:
                 item.start(self._current(session, item.target))
@@ -468,27 +491,42 @@ class Subscriptions:
         """CreateMonitoredItems (5.13.2)."""
         subscription = self._own(session, parameters.SubscriptionId)
         check_timestamps(parameters.TimestampsToReturn)
-        room = self._limits.items - sum(len(s.items) for s in session.subscriptions.values())
-        results = []
+        room = self._limits.items - sum(len(s.items) + len(s.columns) for s in session.subscriptions.values())
+        results, columns = [], list[Wanted]()
         for request in parameters.ItemsToCreate:
             try:
                 if room <= 0:
                     raise Fault(ua.StatusCodes.BadTooManyMonitoredItems)
-                results.append(self._create_item(session, subscription, request, parameters.TimestampsToReturn))
+                results.append(
+                    self._create_item(session, subscription, request, parameters.TimestampsToReturn, columns)
+                )
                 room -= 1
             except Fault as fault:
                 refused = ua.MonitoredItemCreateResult(StatusCode=status(fault.status))
                 refused.FilterResult = _filter_result(fault)
                 results.append(refused)
+        subscription.columns.add(columns)
         return results
 
-    def _create_item(self, session: Session, subscription: Subscription, request: Any, stamps: Any) -> Any:
+    def _create_item(
+        self, session: Session, subscription: Subscription, request: Any, stamps: Any, columns: list[Wanted]
+    ) -> Any:
+        """An item, in `columns` when it goes there."""
         target = request.ItemToMonitor
         if target.IndexRange:
             parse_range(target.IndexRange)
         if not isinstance(request.MonitoringMode, ua.MonitoringMode):
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
         self._attributes.check(target)
+        if (row := self._row(session, target)) is not None:
+            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
+            self._next_item += 1
+            columns.append(wanted)
+            return ua.MonitoredItemCreateResult(
+                MonitoredItemId=wanted.id,
+                RevisedSamplingInterval=wanted.interval * 1000,
+                RevisedQueueSize=wanted.queue_size,
+            )
         first = self._current(session, target)
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
@@ -510,14 +548,58 @@ class Subscriptions:
             FilterResult=filter_result,
         )
 
+    def _row(self, session: Session, target: Any) -> int | None:
+        """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
+        if target.AttributeId != ua.AttributeIds.Value or target.IndexRange:
+            return None
+        row = self._table.row(target.NodeId)
+        if row is not None:
+            try:
+                self._attributes.check_readable(session.user, target.NodeId)
+            except Fault:
+                return None
+        return row
+
+    def _watch(self, item: DataItem) -> None:
+        target = item.target
+        row = self._table.row(target.NodeId) if target.AttributeId == ua.AttributeIds.Value else None
+        if row is not None:
+            self._table.watch(row, item)
+            self._rows[item.id] = row
+        else:
+            _, handle = self._space.storage.add_datachange_callback(target.NodeId, target.AttributeId, item)
+            self._handles[item.id] = handle
+
+    def _unwatch(self, item: DataItem) -> None:
+        """One that was created unreadable is watched nowhere."""
+        if item.id in self._rows:
+            self._table.unwatch(self._rows.pop(item.id), item)
+        elif item.id in self._handles:
+            self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
+
+    def _wanted(
+        self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
+    ) -> Wanted:
+        """MonitoringParameters of an item on a row. Raises Fault."""
+        wanted = request.RequestedParameters
+        return Wanted(
+            id=number,
+            row=row,
+            client_handle=wanted.ClientHandle,
+            mode=mode,
+            stamps=stamps,
+            filter=data_filter(self._space, target, wanted.Filter),
+            interval=self._sampling(subscription, wanted.SamplingInterval) / 1000,
+            queue_size=min(max(wanted.QueueSize, 1), self._limits.queue),
+            discard_oldest=wanted.DiscardOldest,
+        )
+
     def _listen(self, item: Item, first: Any) -> None:
         if isinstance(item, EventItem):
             self.listeners.setdefault(item.target.NodeId, {})[item.id] = item
         elif isinstance(item, DataItem):
-            storage = self._space.storage
             if first.StatusCode.value not in UNREADABLE:
-                _, handle = storage.add_datachange_callback(item.target.NodeId, item.target.AttributeId, item)
-                self._handles[item.id] = handle
+                self._watch(item)
             item.start(first)
 
     def _configure(self, subscription: Subscription, item: Item, wanted: Any) -> Any:
@@ -533,7 +615,7 @@ class Subscriptions:
                 queue_size = self._limits.queue
         elif isinstance(item, DataItem):
             item.filter = data_filter(self._space, item.target, wanted.Filter)
-            item.interval = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)
         item.configure(wanted.ClientHandle, queue_size, wanted.DiscardOldest)
         return result
 
@@ -556,7 +638,9 @@ class Subscriptions:
 
     def _modify_item(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
         try:
-            item = _item(subscription, request.MonitoredItemId)
+            if request.MonitoredItemId in subscription.columns:
+                return self._modify_column(subscription, request, stamps)
+            item = self._item(subscription, request.MonitoredItemId)
             filter_result = self._configure(subscription, item, request.RequestedParameters)
         except Fault as fault:
             return ua.MonitoredItemModifyResult(StatusCode=status(fault.status), FilterResult=_filter_result(fault))
@@ -568,6 +652,16 @@ class Subscriptions:
             RevisedSamplingInterval=interval, RevisedQueueSize=item.queue_size, FilterResult=filter_result
         )
 
+    def _modify_column(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
+        columns, number = subscription.columns, request.MonitoredItemId
+        row = columns.row(number)
+        target = ua.ReadValueId(NodeId=self._table.nodes[row], AttributeId=ua.AttributeIds.Value)
+        wanted = self._wanted(subscription, number, row, target, request, stamps, columns.mode(number))
+        columns.modify(wanted)
+        return ua.MonitoredItemModifyResult(
+            RevisedSamplingInterval=wanted.interval * 1000, RevisedQueueSize=wanted.queue_size
+        )
+
     def set_mode(self, session: Session, parameters: Any) -> list[Any]:
         """SetMonitoringMode (5.13.4)."""
         subscription = self._own(session, parameters.SubscriptionId)
@@ -576,7 +670,10 @@ class Subscriptions:
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
 
         def switch(number: int) -> None:
-            item = _item(subscription, number)
+            if number in subscription.columns:
+                subscription.columns.set_mode(number, mode)
+                return
+            item = self._item(subscription, number)
             resumed = item.mode == DISABLED and mode != DISABLED
             item.set_mode(mode)
             if resumed and isinstance(item, DataItem):
@@ -594,7 +691,7 @@ class Subscriptions:
             raise Fault(ua.StatusCodes.BadNothingToDo)
         if len(add) + len(remove) > self._limits.operations:
             raise Fault(ua.StatusCodes.BadTooManyOperations)
-        trigger = _item(subscription, parameters.TriggeringItemId)
+        trigger = self._item(subscription, parameters.TriggeringItemId)
         links = subscription.links.setdefault(trigger.id, set())
 
         def unlink(number: int) -> None:
@@ -604,7 +701,7 @@ class Subscriptions:
 
         return ua.SetTriggeringResult(
             RemoveResults=[_status_of(unlink, number) for number in remove],
-            AddResults=[_status_of(lambda n: links.add(_item(subscription, n).id), number) for number in add],
+            AddResults=[_status_of(lambda n: links.add(self._item(subscription, n).id), number) for number in add],
         )
 
     def delete_items(self, session: Session, parameters: Any) -> list[Any]:
@@ -612,7 +709,10 @@ class Subscriptions:
         subscription = self._own(session, parameters.SubscriptionId)
 
         def drop(number: int) -> None:
-            self._drop(subscription, _item(subscription, number))
+            if number in subscription.columns:
+                subscription.columns.delete(number)
+                return
+            self._drop(subscription, self._item(subscription, number))
 
         return [_status_of(drop, number) for number in parameters.MonitoredItemIds]
 
@@ -625,8 +725,8 @@ class Subscriptions:
             del listening[item.id]
             if not listening:
                 del self.listeners[item.target.NodeId]
-        elif item.id in self._handles:
-            self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
+        elif isinstance(item, DataItem):
+            self._unwatch(item)
 
     def _current(self, session: Session, target: Any) -> Any:
         """What the session's user sees of the attribute now: Bad, for one he may not read (5.13.2.1)."""
@@ -634,6 +734,17 @@ class Subscriptions:
             return self._attributes.value(session.user, target)
         except Fault as fault:
             return ua.DataValue(NULL, status(fault.status))
+
+    def _item(self, subscription: Subscription, number: int) -> Item:
+        """An item by itself, taken out of the columns if need be. Raises Fault BadMonitoredItemIdInvalid."""
+        item = subscription.items.get(number)
+        if item is None and number in subscription.columns:
+            item = subscription.columns.release(number, subscription.ready)
+            subscription.items[number] = item
+            self._watch(item)
+        if item is None:
+            raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
+        return item
 
     # -- for methods
 
@@ -644,8 +755,10 @@ class Subscriptions:
 
     async def get_monitored_items(self, caller: Caller, _: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
         """GetMonitoredItems (Part 5 9.1): server and client handles."""
-        items = self._called_on(caller, arguments[0]).items
-        return list(items), [item.client_handle for item in items.values()]
+        subscription = self._called_on(caller, arguments[0])
+        handles = dict(subscription.columns.handles())
+        handles |= {number: item.client_handle for number, item in subscription.items.items()}
+        return list(handles), list(handles.values())
 
     async def resend_data(self, caller: Caller, _: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
         """ResendData (Part 5 9.2)."""
@@ -664,13 +777,6 @@ class Subscriptions:
 
 def _filter_result(fault: Fault) -> Any:
     return fault.filter_result if isinstance(fault, BadEventFilter) else ua.ExtensionObject()
-
-
-def _item(subscription: Subscription, number: int) -> Item:
-    item = subscription.items.get(number)
-    if item is None:
-        raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
-    return item
 
 
 def _status_of(act: Callable[[Any], None], argument: Any) -> Any:

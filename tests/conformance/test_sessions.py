@@ -204,6 +204,14 @@ async def test_every_standard_variable_of_the_server_can_be_read(plant: Plant, c
         assert [n for n in nulls if not n.startswith(roles)] == []
 
 
+async def test_each_namespace_is_described_once(plant: Plant, channel: str) -> None:
+    # Part 5 6.3.14
+    async with plant.session(channel) as talk:
+        described = (await talk.call(browse("i=11715"))).Results[0].References
+        namespaces = await value(talk, server("NamespaceArray"))
+        assert [r.BrowseName.Name for r in described] == [namespaces[0], *namespaces[2:]]
+
+
 async def test_limits_are_those_published(plant: Plant, channel: str) -> None:
     async with plant.session(channel) as talk:
         limit = await value(talk, server("ServerCapabilities_OperationLimits_MaxNodesPerRead"))

@@ -26,6 +26,8 @@ def change(trigger: Any = TRIGGER.StatusValue, kind: Any = DEADBAND.None_, value
 
 async def begun(talk: Conversation, path: str = VALUE, **further: Any) -> tuple[int, int]:
     """A subscription with one item whose initial value has been taken: their ids. Keep-alives are far away."""
+    if path == VALUE:
+        await set_value(talk, path, 0.0)
     number = (await talk.subscribe(RequestedMaxKeepAliveCount=1000)).SubscriptionId
     item = await talk.monitor(number, nid(path), **further)
     item.StatusCode.check()
@@ -161,6 +163,7 @@ async def test_filters_let_pass_what_they_say(
 ) -> None:
     # 7.22.2; the deadband is against the last reported value.
     path = "Analog.Double"
+    await set_value(talk, path, 0.0)
     number, _ = await begun(talk, path, Filter=wanted)
     for value in written:
         await set_value(talk, path, value)

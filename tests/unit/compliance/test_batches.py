@@ -305,6 +305,19 @@ class TestExceptions:
         now = batches.get(shift.tx, "B1")
         assert (now.open_exceptions, now.critical_exceptions) == (1, 1)
 
+    def test_a_batch_is_told_that_nothing_watched_it(self, shift: Shift) -> None:
+        # Every interruption is one of its own: QA accepts the one it knows, not all that follow.
+        shift.created()
+        assert exceptions.interrupted(shift.tx, SERVICE, shift.at()) == ()
+        batches.start(shift.tx, caller("op1"), shift.at(), "B1", PINS)
+        [first] = exceptions.interrupted(shift.tx, SERVICE, shift.at())
+        batches.hold(shift.tx, caller("op1"), shift.at(), "B1", "jam")
+        [second] = exceptions.interrupted(shift.tx, SERVICE, shift.at())
+        assert (first.exception_id, second.exception_id) == ("B1/X01", "B1/X02")
+        assert (first.kind, first.source, first.critical) == ("ServiceInterrupted", LINE, True)
+        batches.stop(shift.tx, caller("op1"), shift.at(), "B1", "jam")
+        assert exceptions.interrupted(shift.tx, SERVICE, shift.at()) == ()
+
     def test_another_failed_sensor_is_another_exception(self, shift: Shift) -> None:
         # What QA accepts is what the exception said: one sensor, not all that fail while it is open.
         shift.running()
@@ -371,7 +384,7 @@ class TestRelease:
     def test_a_batch_is_released_by_a_review_and_a_release_of_two_people(self, shift: Shift) -> None:
         released = shift.released()
         assert released.disposition is DispositionState.RELEASED
-        assert released.released_by == "REL1"
+        assert released.released_by == "REL1 Berg"
         assert released.release_id
 
     def test_the_record_a_signature_is_on_stays_as_it_was(self, shift: Shift) -> None:
@@ -495,9 +508,11 @@ class TestRelease:
         with pytest.raises(AccessDenied, match="created"):
             batches.release(shift.tx, caller("rel1"), shift.at(), "B1", shift.sign("rel1", request), "")
 
-    def test_whom_a_service_acted_for_does_not_release(self, shift: Shift) -> None:
+    @pytest.mark.parametrize("claimed", ["rel1", " REL1 ", "os:rel1", "Rel1  Berg", "\uff32\uff25\uff2c1 berg"])
+    def test_whom_a_service_acted_for_does_not_release(self, shift: Shift, claimed: str) -> None:
+        # The claim is free text of another system: the account or the name as printed, spaced and cased as it likes.
         shift.created()
-        batches.start(shift.tx, caller("mes1"), shift.at(), "B1", PINS, on_behalf_of="rel1")
+        batches.start(shift.tx, caller("mes1"), shift.at(), "B1", PINS, on_behalf_of=claimed)
         for _ in range(2):
             shift.sample()
         batches.complete(shift.tx, caller("op1"), shift.at(), "B1")
@@ -575,6 +590,14 @@ class TestReject:
         recalled = batches.reject(shift.tx, caller("qa1"), shift.at(), "B1", ReasonCode.RECALL, "odour", signature)
         assert recalled.disposition is DispositionState.RECALLED
         assert recalled.release_id  # what was done stays in the record
+
+    def test_a_rejection_signed_before_the_release_recalls_nothing(self, shift: Shift) -> None:
+        # What is signed is the batch as it was: nobody decided about one that is on the market.
+        request = shift.requested()
+        early = self.rejection(shift)
+        batches.release(shift.tx, caller("rel1"), shift.at(), "B1", shift.sign("rel1", request), "")
+        with pytest.raises(NoMatch, match="before its release"):
+            batches.reject(shift.tx, caller("qa1"), shift.at(), "B1", ReasonCode.RECALL, "odour", early)
 
     def test_only_a_released_batch_is_recalled(self, shift: Shift) -> None:
         shift.evaluated()

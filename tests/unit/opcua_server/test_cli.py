@@ -76,6 +76,12 @@ def test_an_account_lives_and_is_closed_on_the_command_line(data):
     enose("audit", "verify", "--data-dir", data)
 
 
+def test_an_account_whose_password_somebody_else_typed_must_change_it_first(data):
+    # R25: whoever knows another's password could sign as that person.
+    enose("users", "add", "anna", "--role", "QA", "--must-change", "--data-dir", data, given=PASSWORD + "\n")
+    assert "must change" in enose("users", "list", "--data-dir", data)
+
+
 def test_a_password_is_never_taken_from_the_arguments_nor_a_weak_one_from_anywhere(data):
     assert "No such option" in enose("users", "add", "x", "--role", "QA", "--password", "p", "--data-dir", data, code=2)
     enose("users", "add", "anna", "--role", "QA", "--data-dir", data, given="short\n", code=1)

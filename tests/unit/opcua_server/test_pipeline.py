@@ -22,10 +22,14 @@ class Shown:
     """A sink that remembers."""
 
     def __init__(self):
-        self.rows, self.results, self.findings, self.cycles = [], [], [], []
+        self.rows, self.results, self.findings, self.cycles, self.told = [], [], [], [], []
 
     def show(self, frame, row, data_quality):
         self.rows.append(row)
+        self.told.append(("shown", row.source_time // SECOND))
+
+    def lost(self, frame, row):
+        self.told.append(("lost", row.source_time // SECOND))
 
     def cycle(self, stream, cycle):
         self.cycles.append((stream, cycle))
@@ -87,12 +91,27 @@ async def test_nothing_is_shown_before_it_is_committed(parts):
 
 
 async def test_a_frame_that_cannot_be_recorded_is_counted_and_never_shown(parts):
+    # Fault F04: neither is the one before it shown any longer, as if it were of now.
     pipeline, disk, shown = parts
     pipeline.take(frame(1))
     disk.waiting[0][1].set_exception(StorageError("disk full"))
+    pipeline.take(frame(2))
+    disk.waiting[1][1].set_result(None)
     await settle()
-    assert shown.rows == []
+    assert shown.told == [("lost", 1), ("shown", 2)]
     assert pipeline.counters.refused == 1
+
+
+async def test_an_older_frame_that_is_recorded_later_does_not_hide_that_a_newer_one_is_lost(parts):
+    # A full queue refuses at once what comes last, while what waits in it is recorded after that.
+    pipeline, disk, shown = parts
+    pipeline.take(frame(1))
+    pipeline.take(frame(2))
+    disk.waiting[1][1].set_exception(StorageError("1000 rows wait for the disk already"))
+    disk.waiting[0][1].set_result(None)
+    await settle()
+    assert shown.told == [("lost", 2)]
+    assert (pipeline.counters.recorded, pipeline.counters.refused) == (1, 1)
 
 
 async def test_the_same_measurement_polled_twice_is_recorded_once(parts):
@@ -120,12 +139,13 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
     assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active")]
 
 
-def play_a_cycle(pipeline, disk, flags=lambda second: 0) -> None:
+def play_a_cycle(pipeline, disk, flags=lambda second: 0, begin=0) -> None:
     for second in range(25):
         phase = Phase.BASELINE if second < 5 else Phase.EXPOSURE if second < 15 else Phase.PURGE
-        pipeline.take(frame(second, phase=phase, flags=flags(second)))
+        pipeline.take(frame(begin + second, phase=phase, flags=flags(second)))
     for _, future in disk.waiting:
         future.set_result(None)
+    disk.waiting.clear()
 
 
 async def test_a_cycle_is_simulated_if_any_of_its_rows_was(parts):
@@ -178,3 +198,50 @@ async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(pa
     [(stream, cycle)] = shown.cycles
     assert stream == "EN01.Stream01"
     assert np.isfinite(cycle.values).all()
+
+
+async def test_a_result_waits_for_the_disk_and_keeps_its_place(parts, monkeypatch):
+    # Process rule 12, fault F04: a NotOK sample that was dropped would let its batch pass.
+    monkeypatch.setattr("opcua_server.pipeline.RETRY_SECONDS", 0.0)
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk)
+    play_a_cycle(pipeline, disk, begin=100)
+    await settle()
+    asked = []
+
+    async def full_at_first(result):
+        asked.append(result.result_id)
+        if len(asked) == 1:
+            raise StorageError("database or disk is full")
+        return result
+
+    task = asyncio.create_task(pipeline.store_results(full_at_first))
+    await pipeline.settled()
+    task.cancel()
+    first, second = f"EN01.Stream01.{14 * SECOND}", f"EN01.Stream01.{114 * SECOND}"
+    assert asked == [first, first, second]
+    assert [r.result_id for r in shown.results] == [first, second]
+    assert (pipeline.counters.results, pipeline.counters.refused) == (2, 0)
+
+
+async def test_more_results_than_may_wait_are_counted(parts, monkeypatch):
+    monkeypatch.setattr("opcua_server.pipeline.RESULTS", 1)
+    _, disk, shown = parts
+    pipeline = Pipeline(PLANT, disk, shown, SteppedClock())
+    play_a_cycle(pipeline, disk)
+    play_a_cycle(pipeline, disk, begin=100)
+    await settle()
+    assert pipeline.counters.refused == 1
+
+
+@pytest.mark.parametrize(("simulated", "driver"), [(False, "modbus"), (True, "modbus"), (True, "simulator")])
+async def test_a_device_that_is_declared_simulated_needs_no_status_bit(parts, simulated, driver):
+    # Process rule 7: a register map with `status: null` tells nothing, and a replay behind it must not be released.
+    _, disk, shown = parts
+    [device] = PLANT.devices
+    declared = {"simulated": simulated} if driver == "modbus" else {"driver": driver, "scenario": "coffee_a"}
+    plant = PLANT.model_copy(update={"devices": (device.model_copy(update=declared),)})
+    pipeline = Pipeline(plant, disk, shown, SteppedClock())
+    play_a_cycle(pipeline, disk)
+    await settle()
+    assert [judged.result.simulated for judged in pipeline._results._queue] == [simulated]
