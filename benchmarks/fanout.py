@@ -257,17 +257,22 @@ async def _filtered(server: Running, seconds: float) -> tuple[float, float, floa
 
 
 async def _idle(server: Running, rounds: int = 4) -> float:
-    """Bytes of memory an idle item takes: of so many that what their requests took for a moment does not matter."""
+    """Bytes of memory an idle item takes, without what a server just started grows by itself in the same time.
+
+    So many items that what their requests took for a moment does not matter.
+    """
     process = psutil.Process(server.pid)
     async with subscribers(server.endpoint, CLIENTS) as (clients, nodes):
         for client in clients:
             await client.subscribe(1000.0)
             await client.create(nodes, ua.MonitoringMode.Disabled, 1, 0.0)
-        before = process.memory_info().rss
+        before, begin = process.memory_info().rss, time.monotonic()
         for client in clients:
             for _ in range(rounds):
                 await client.create(nodes, ua.MonitoringMode.Disabled, 1, 0.0)
-        return float(process.memory_info().rss - before) / (CLIENTS * rounds * len(nodes))
+        made = process.memory_info().rss
+        await asyncio.sleep(time.monotonic() - begin)
+        return float(2 * made - before - process.memory_info().rss) / (CLIENTS * rounds * len(nodes))
 
 
 def idle(server: Running) -> Answer:
