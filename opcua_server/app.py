@@ -335,8 +335,8 @@ def application_uri(plant: Plant) -> str:
 
 
 def hostname(plant: Plant) -> str:
-    """The name clients reach the server by."""
-    return plant.server.hostname or socket.gethostname()
+    """The name clients reach the server by: the machine's own may not lead to a server that listens on loopback only."""
+    return plant.server.hostname or ("localhost" if plant.server.loopback else socket.gethostname())
 
 
 def _server(records: Records) -> UaServer:
