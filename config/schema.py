@@ -471,7 +471,7 @@ class Server(Model):
     port: Annotated[int, Field(ge=0, le=65535)] = 4840
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
-    """Name clients reach the server by, in endpoints and certificate; null: the machine's name, on loopback `localhost`."""
+    """Name of the server in endpoints and certificate; null: the machine's name, on loopback `localhost`."""
     limits: Limits = Limits()
     """What one client may ask of it."""
 

@@ -335,7 +335,7 @@ def application_uri(plant: Plant) -> str:
 
 
 def hostname(plant: Plant) -> str:
-    """The name clients reach the server by: the machine's own may not lead to a server that listens on loopback only."""
+    """The name clients reach the server by; the machine's own may not lead to one that listens on loopback."""
     return plant.server.hostname or ("localhost" if plant.server.loopback else socket.gethostname())
 
 
