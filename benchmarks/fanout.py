@@ -300,6 +300,7 @@ def filtered(server: Running, seconds: float) -> Iterator[Answer]:
 def line_plant(devices: int = 100, channels: int = 32) -> dict[str, Any]:
     array = [{"id": f"S{i:02d}", "range": [0, 500]} for i in range(1, channels + 1)]
     each = {"driver": "simulator", "scenario": "waves", "period": 0.1, "timeout": 0.1, "channels": array}
+    each["streams"] = [{"baseline": 5, "exposure": 10, "purge": 5}]
     return {
         "site": {"id": "Line", "demo": True},
         "security": {"none": True, "anonymous": True},
