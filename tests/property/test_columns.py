@@ -478,10 +478,10 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
     items=[(KINDS[0], Parameters(interval=100.0), REPORTING)],
     per_message=3,
 )
-@example(  # a shorter interval asked for, and a sample exactly when the first of them is over
+@example(  # an interval asked for where there was none begins with the last sample that was taken
     steps=[
         ("frame", 0.0, [(None, 0)] * len(KINDS)),
-        ("modify", 0, Parameters(interval=100.0, trigger=TRIGGER.StatusValueTimestamp)),
+        ("modify", 0, Parameters(interval=100.0, trigger=TRIGGER.StatusValueTimestamp, discard_oldest=False)),
         ("frame", 0.0, [(None, 0)] * len(KINDS)),
         ("frame", 0.0875, [(None, 0)] * len(KINDS)),
     ],
