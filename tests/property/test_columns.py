@@ -481,6 +481,7 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
 @example(  # an interval asked for where there was none begins with the last sample that was taken
     steps=[
         ("frame", 0.0, [(None, 0)] * len(KINDS)),
+        ("frame", 0.0, [(None, 0)] * len(KINDS)),
         ("modify", 0, Parameters(interval=100.0, trigger=TRIGGER.StatusValueTimestamp, discard_oldest=False)),
         ("frame", 0.0, [(None, 0)] * len(KINDS)),
         ("frame", 0.0875, [(None, 0)] * len(KINDS)),
