@@ -7,6 +7,7 @@ tests/unit/opcua_server/services/test_wire.py, H42 in tests/fault/test_modbus.py
 """
 
 import asyncio
+import contextlib
 import secrets
 import sqlite3
 import struct
@@ -719,7 +720,8 @@ async def test_h38_calls_of_a_client_that_leaves_are_bounded(bench: Target) -> N
             call = ua.CallMethodRequest(ObjectId=nid("EN01.MethodSet"), MethodId=nid("EN01.MethodSet.GetConfiguration"))
             for _ in range(many(100, 10_000)):
                 raw.write(ua.CallRequest(Parameters=ua.CallParameters(MethodsToCall=[call] * LIMITS.method_calls)))
-            await raw.writer.drain()
+            with contextlib.suppress(ConnectionError):  # cut off, as one that does not read its answers
+                await raw.writer.drain()
 
 
 async def test_h38_a_flood_of_condition_refreshes_is_bounded(raw: Raw) -> None:
