@@ -53,7 +53,7 @@ from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
 from opcua_server.services.server import UaServer
-from opcua_server.services.storage import load_types, realise
+from opcua_server.services.storage import load_types
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         await server.init()
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
         tree = space(plant)
-        realise(server.aspace, tree.instances, tree.references)
+        server.replace(tree.instances, tree.references)
         for node in recorded(plant):
             server.historize(node, records.reader)
 

@@ -45,11 +45,8 @@ class Attributes:
     def value(self, caller: Caller, item: Any) -> Any:
         """DataValue of a ReadValueId as this caller may see it, whole. Raises Fault."""
         node_id, attribute = item.NodeId, item.AttributeId
-        node = self._space.storage.get(node_id)
-        if node is None:
-            raise Fault(ua.StatusCodes.BadNodeIdUnknown)
-        if attribute not in node.attributes:
-            raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
+        if not self._space.has(node_id, attribute):
+            raise Fault(self._missing(node_id))
         if item.DataEncoding.Name and attribute != VALUE:
             raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
         if item.DataEncoding.Name not in (None, "", DEFAULT_BINARY):
@@ -63,7 +60,11 @@ class Attributes:
             return ua.DataValue(ua.Variant(self._executable_at_all(node_id), ua.VariantType.Boolean))
         if attribute == ua.AttributeIds.UserExecutable:
             return ua.DataValue(ua.Variant(self._executable(caller, node_id), ua.VariantType.Boolean))
-        return self._space.storage.read_attribute_value(node_id, attribute)
+        return self._space.read(node_id, attribute)
+
+    def _missing(self, node_id: Any) -> int:
+        known = node_id in self._space
+        return int(ua.StatusCodes.BadAttributeIdInvalid if known else ua.StatusCodes.BadNodeIdUnknown)
 
     def _access(self, node_id: Any) -> int:
         return int(self._space.attribute(node_id, ua.AttributeIds.AccessLevel) or 0)
@@ -76,11 +77,8 @@ class Attributes:
         return [status(self._refusal(item)) for item in parameters.NodesToWrite]
 
     def _refusal(self, item: Any) -> Any:
-        node = self._space.storage.get(item.NodeId)
-        if node is None:
-            return ua.StatusCodes.BadNodeIdUnknown
-        if item.AttributeId not in node.attributes:
-            return ua.StatusCodes.BadAttributeIdInvalid
+        if not self._space.has(item.NodeId, item.AttributeId):
+            return self._missing(item.NodeId)
         if item.AttributeId == VALUE and self._access(item.NodeId) & Access.WRITE:
             return ua.StatusCodes.BadUserAccessDenied
         return ua.StatusCodes.BadNotWritable

@@ -43,8 +43,8 @@ class Events:
         found = {source, SERVER}
         waiting = [source]
         while waiting:
-            for r in self._space.references(waiting.pop()):
-                if not r.IsForward and r.NodeId not in found and self._upwards(r.ReferenceTypeId):
+            for r in self._space.references(waiting.pop(), False, self._upwards):
+                if r.NodeId not in found:
                     found.add(r.NodeId)
                     waiting.append(r.NodeId)
         return found

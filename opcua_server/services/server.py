@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,21 +15,24 @@ from opcua_server import security
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
-from opcua_server.services.events import Events
+from opcua_server.services.events import SERVER, Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
-from opcua_server.services.nodes import Event, site
+from opcua_server.services.nodes import Event, Instance, Reference, site
 from opcua_server.services.seams import Channel, Listener, check_version, make_server, policy_factories, silence
 from opcua_server.services.server_object import PRODUCT_URI, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.tree import Change
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
 
+MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
+MODEL_CHANGE_SEVERITY = 100
 FLOOD_WINDOW = 60.0
 """Seconds within which refusals of one kind and source are reported once, with their number the next time."""
 FLOOD_SOURCES = 1000
@@ -103,7 +107,6 @@ class UaServer:
             subscriptions=self._subscriptions,
             history=self._history,
         )
-        self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
         self._reported: dict[tuple[str, str], tuple[float, int]] = {}
@@ -206,6 +209,38 @@ class UaServer:
 
     # -- what the plant uses
 
+    def replace(self, instances: Iterable[Instance], references: Iterable[Reference]) -> Change:
+        """Make these the nodes by template, all at once; what stays keeps its values and its subscribers.
+
+        Of a running server clients are told by a GeneralModelChangeEvent (Part 3 9.32.2), and by BadNodeIdUnknown
+        those that watch what is gone. Handlers and readers of nodes that are gone go with them. Raises KeyError, and
+        changes nothing, for what does not fit together (`Tree.replace`).
+        """
+        change = self.space.replace(instances, references)
+        self._methods.forget_missing()
+        self._history.forget_missing()
+        if self._listener is not None and (verbs := change.verbs()):
+            changes = [
+                ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
+                for node, verb in verbs.items()
+            ]
+            self._events.publish(self._model_change(changes))
+        return change
+
+    def _model_change(self, changes: list[Any]) -> Event:
+        now = self._clock.now()
+        return Event(
+            event_id=secrets.token_bytes(16),
+            event_type=MODEL_CHANGE,
+            source=SERVER,
+            source_name="Server",
+            time=now,
+            received=now,
+            severity=MODEL_CHANGE_SEVERITY,
+            message="The address space has changed",
+            fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
+        )
+
     def link_method(self, method_id: Any, handler: Handler, allowed: Allowed, refused: Refused = untold) -> None:
         """Answer calls of a method, of a type's for all its instances. Raises LookupError without such a node.
 
@@ -219,25 +254,16 @@ class UaServer:
 
         A Bad value is shown as null (Part 4 7.11). Raises KeyError without such a node.
         """
-        _put(self._site_cell(node), value, code, from_ns(source_time), from_ns(server_time))
+        _put(self.space.cell(site(node)), value, code, from_ns(source_time), from_ns(server_time))
 
     def write_many(self, values: Iterable[tuple[str, Any, int]], source_time: int, server_time: int) -> None:
         """`write` of (node, value, code) with the same times."""
         source, server = from_ns(source_time), from_ns(server_time)
         for node, value, code in values:
-            _put(self._site_cell(node), value, code, source, server)
-
-    def _site_cell(self, node: str) -> Any:
-        cell = self._cells.get(node)
-        if cell is None:
-            cell = self._cells[node] = self._cell(site(node))
-        return cell
+            _put(self.space.cell(site(node)), value, code, source, server)
 
     def _write_node(self, node_id: Any, value: Any, code: int, source_time: int, server_time: int) -> None:
-        _put(self._cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
-
-    def _cell(self, node_id: Any) -> Any:
-        return self.aspace[node_id].attributes[ua.AttributeIds.Value]
+        _put(self.space.cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
 
     def publish_event(self, event: Event) -> None:
         """Deliver to the subscribers of its source, of every notifier above it and of Server."""

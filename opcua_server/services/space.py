@@ -1,42 +1,107 @@
-"""Questions to asyncua's node storage that several services ask."""
+"""The one door through which services see nodes: asyncua's storage and the tree of templates as one address space."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from asyncua import ua
 
+from opcua_server.services.nodes import Instance, Reference
+from opcua_server.services.tree import HAS_TYPE_DEFINITION, Change, Kinds, Tree
+
 HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
-HAS_TYPE_DEFINITION = ua.NodeId(ua.ObjectIds.HasTypeDefinition)
 HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
+HIERARCHICAL = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
 ENUMERATION = ua.NodeId(ua.ObjectIds.Enumeration)
+VALUE = ua.AttributeIds.Value
 NUMBER_TYPES = frozenset(range(2, 12))
 """Built-in types SByte to Double (Part 6 table 1)."""
 MAX_DEPTH = 64
 """Longest chain of supertypes believed."""
 
 
+def _any(_: Any) -> bool:
+    return True
+
+
 class Space:
-    """View on an asyncua AddressSpace; owns nothing but a cache of type relations, which never change once loaded."""
+    """Stored nodes and nodes by template, and a cache of type relations, which never change once loaded."""
 
     def __init__(self, storage: Any) -> None:
+        """`storage`: asyncua's AddressSpace."""
         self.storage = storage
+        self.tree = Tree(storage)
         self._supertypes: dict[Any, tuple[Any, ...]] = {}
 
-    def __contains__(self, node_id: Any) -> bool:
-        return node_id in self.storage
+    def replace(self, instances: Iterable[Instance], references: Iterable[Reference]) -> Change:
+        """Make these the nodes by template, as `Tree.replace`."""
+        return self.tree.replace(instances, references)
 
-    def references(self, node_id: Any) -> list[Any]:
-        """ReferenceDescriptions of a node, both directions; empty for an unknown one."""
+    # -- nodes
+
+    def __contains__(self, node_id: Any) -> bool:
+        return node_id in self.storage or node_id in self.tree
+
+    def has(self, node_id: Any, attribute: int) -> bool:
+        """Whether there is such a node and it has such an attribute."""
         node = self.storage.get(node_id)
-        return [] if node is None else node.references
+        return self.tree.has(node_id, attribute) if node is None else attribute in node.attributes
+
+    def read(self, node_id: Any, attribute: int) -> Any:
+        """DataValue of an attribute; BadNodeIdUnknown or BadAttributeIdInvalid when there is none."""
+        found = self.tree.read(node_id, attribute)
+        if found is not None:
+            return found
+        if node_id in self.tree:
+            return ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadAttributeIdInvalid))
+        return self.storage.read_attribute_value(node_id, attribute)
 
     def attribute(self, node_id: Any, attribute: int) -> Any:
         """Value of an attribute, None when there is none."""
-        value = self.storage.read_attribute_value(node_id, attribute).Value
+        value = self.read(node_id, attribute).Value
         return None if value is None else value.Value
 
     def node_class(self, node_id: Any) -> int:
         return int(self.attribute(node_id, ua.AttributeIds.NodeClass) or 0)
+
+    # -- values
+
+    def cell(self, node_id: Any, attribute: int = VALUE) -> Any:
+        """Where an attribute is written and watched. Raises KeyError without such a node or attribute."""
+        cell = self.tree.cell(node_id, attribute)
+        return self.storage[node_id].attributes[attribute] if cell is None else cell
+
+    def watch(self, node_id: Any, attribute: int, key: int, item: Any) -> None:
+        """Have `item.sample` called with each new DataValue."""
+        self.cell(node_id, attribute).datachange_callbacks[key] = item
+
+    def unwatch(self, node_id: Any, attribute: int, key: int) -> None:
+        node = self.storage.get(node_id)
+        if node is None:
+            self.tree.unwatch(node_id, attribute, key)
+        else:
+            node.attributes[attribute].datachange_callbacks.pop(key, None)
+
+    # -- references
+
+    def references(self, node_id: Any, forward: bool | None = None, kinds: Kinds = _any) -> Iterator[Any]:
+        """ReferenceDescriptions of a node, always in the same order, made one by one; none for an unknown one.
+
+        `forward`: one direction, None both; `kinds`: which types of reference, subtypes are the caller's business.
+        """
+        node = self.storage.get(node_id)
+        stored = (
+            r
+            for r in (node.references if node is not None else ())
+            if forward in (None, r.IsForward) and kinds(r.ReferenceTypeId)
+        )
+        return chain(stored, self.tree.references(node_id, forward, kinds))
+
+    def of_type(self, wanted: Any, subtypes: bool = True) -> Kinds:
+        """Whether a type of reference is `wanted` or, with `subtypes`, one of its subtypes; null: any."""
+        if wanted.is_null():
+            return _any
+        return lambda kind: kind == wanted or (subtypes and self.is_subtype(kind, wanted))
 
     def supertypes(self, type_id: Any) -> tuple[Any, ...]:
         """The type itself, then its supertypes upwards."""
@@ -50,10 +115,7 @@ class Space:
     def _climb(self, type_id: Any) -> Iterator[Any]:
         for _ in range(MAX_DEPTH):
             yield type_id
-            parent = next(
-                (r.NodeId for r in self.references(type_id) if not r.IsForward and r.ReferenceTypeId == HAS_SUBTYPE),
-                None,
-            )
+            parent = next((r.NodeId for r in self.references(type_id, False, HAS_SUBTYPE.__eq__)), None)
             if parent is None:
                 return
             type_id = parent
@@ -63,10 +125,7 @@ class Space:
         return base in self.supertypes(type_id)
 
     def type_definition(self, node_id: Any) -> Any | None:
-        return next(
-            (r.NodeId for r in self.references(node_id) if r.IsForward and r.ReferenceTypeId == HAS_TYPE_DEFINITION),
-            None,
-        )
+        return next((r.NodeId for r in self.references(node_id, True, HAS_TYPE_DEFINITION.__eq__)), None)
 
     def built_in(self, data_type: Any) -> int:
         """Built-in type a DataType is encoded as (Part 6 5.1.2); 24, any Variant, for abstract ones."""
@@ -79,15 +138,12 @@ class Space:
 
     def property(self, node_id: Any, name: str) -> Any:
         """Value of a property by browse name, None when there is none."""
-        for r in self.references(node_id):
-            if r.IsForward and r.ReferenceTypeId == HAS_PROPERTY and r.BrowseName.Name == name:
-                return self.attribute(r.NodeId, ua.AttributeIds.Value)
+        for r in self.references(node_id, True, HAS_PROPERTY.__eq__):
+            if r.BrowseName.Name == name:
+                return self.attribute(r.NodeId, VALUE)
         return None
 
     def component(self, node_id: Any, name: str) -> Any | None:
         """A node's child by browse name, over any hierarchical reference."""
-        hierarchical = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
-        for r in self.references(node_id):
-            if r.IsForward and r.BrowseName.Name == name and self.is_subtype(r.ReferenceTypeId, hierarchical):
-                return r.NodeId
-        return None
+        children = self.references(node_id, True, self.of_type(HIERARCHICAL))
+        return next((r.NodeId for r in children if r.BrowseName.Name == name), None)

@@ -200,8 +200,6 @@ class Subscriptions:
         self._all: dict[int, Subscription] = {}
         self._next = 1
         self._next_item = 1
-        self._handles: dict[int, int] = {}
-        """Callback handle in the storage of each data item."""
         self.listeners: dict[Any, dict[int, EventItem]] = {}
         """Event items by notifier."""
 
@@ -413,9 +411,7 @@ class Subscriptions:
         if isinstance(item, EventItem):
             self.listeners.setdefault(item.target.NodeId, {})[item.id] = item
         elif isinstance(item, DataItem):
-            storage = self._space.storage
-            _, handle = storage.add_datachange_callback(item.target.NodeId, item.target.AttributeId, item)
-            self._handles[item.id] = handle
+            self._space.watch(item.target.NodeId, item.target.AttributeId, item.id, item)
             item.start(first)
 
     def _configure(self, subscription: Subscription, item: Item, wanted: Any) -> Any:
@@ -504,10 +500,10 @@ class Subscriptions:
             if not listening:
                 del self.listeners[item.target.NodeId]
         else:
-            self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
+            self._space.unwatch(item.target.NodeId, item.target.AttributeId, item.id)
 
     def _current(self, target: Any) -> Any:
-        return self._space.storage.read_attribute_value(target.NodeId, target.AttributeId)
+        return self._space.read(target.NodeId, target.AttributeId)
 
     # -- for ConditionRefresh and GetMonitoredItems
 

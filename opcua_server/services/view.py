@@ -1,8 +1,9 @@
 """View service set (Part 4 5.9): Browse, BrowseNext, TranslateBrowsePathsToNodeIds, RegisterNodes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from asyncua import ua
@@ -22,9 +23,11 @@ MASK = ua.BrowseResultMask
 class _Rest:
     """What a continuation point stands for."""
 
-    references: list[Any]
+    references: Iterator[Any]
     mask: int
     page: int
+    ahead: tuple[Any, ...] = ()
+    """Taken from the iterator already, to see that there is more."""
 
 
 class View:
@@ -49,24 +52,18 @@ class View:
         kind = description.ReferenceTypeId
         if not kind.is_null() and self._space.node_class(kind) != ua.NodeClass.ReferenceType:
             raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid)
-        found = [r for r in self._space.references(description.NodeId) if self._suits(description, r)]
+        forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
+        kinds = self._space.of_type(kind, description.IncludeSubtypes)
+        found = self._space.references(description.NodeId, forward, kinds)
+        if classes := description.NodeClassMask:
+            found = (r for r in found if r.NodeClass & classes)
         return self._page(session, _Rest(found, description.ResultMask, page))
 
-    def _suits(self, description: Any, reference: Any) -> bool:
-        direction = description.BrowseDirection
-        if direction != ua.BrowseDirection.Both and reference.IsForward != (direction == ua.BrowseDirection.Forward):
-            return False
-        if description.NodeClassMask and not description.NodeClassMask & reference.NodeClass:
-            return False
-        return self._of_type(reference.ReferenceTypeId, description.ReferenceTypeId, description.IncludeSubtypes)
-
-    def _of_type(self, kind: Any, wanted: Any, subtypes: bool) -> bool:
-        return wanted.is_null() or kind == wanted or bool(subtypes and self._space.is_subtype(kind, wanted))
-
     def _page(self, session: Session, rest: _Rest) -> Any:
-        result = ua.BrowseResult(References=[_masked(r, rest.mask) for r in rest.references[: rest.page]])
-        if len(rest.references) > rest.page:
-            further = _Rest(rest.references[rest.page :], rest.mask, rest.page)
+        page = [*rest.ahead, *islice(rest.references, rest.page - len(rest.ahead))]
+        result = ua.BrowseResult(References=[_masked(r, rest.mask) for r in page])
+        if following := next(rest.references, None):
+            further = replace(rest, ahead=(following,))
             result.ContinuationPoint = session.keep(session.browse_points, further, self._limits.continuation_points)
         return result
 
@@ -112,13 +109,9 @@ class View:
         return list(nodes)
 
     def _step(self, node: Any, element: Any) -> list[Any]:
-        return [
-            r.NodeId
-            for r in self._space.references(node)
-            if r.BrowseName == element.TargetName
-            and r.IsForward != element.IsInverse
-            and self._of_type(r.ReferenceTypeId, element.ReferenceTypeId, element.IncludeSubtypes)
-        ]
+        kinds = self._space.of_type(element.ReferenceTypeId, element.IncludeSubtypes)
+        references = self._space.references(node, not element.IsInverse, kinds)
+        return [r.NodeId for r in references if r.BrowseName == element.TargetName]
 
 
 def _result(answer: Callable[[], Any]) -> Any:

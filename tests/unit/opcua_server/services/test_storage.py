@@ -14,7 +14,8 @@ from config.load import DEMO, load
 from nodesets.methods import METHODS
 from opcua_server.plant.space import Space, nodes, space
 from opcua_server.services.nodes import Instance, Member, NodeClass, Reference, Template, site
-from opcua_server.services.storage import load_types, realise
+from opcua_server.services.storage import load_types
+from tests.stored import realise
 
 A = ua.AttributeIds
 OBJECTS = ua.NodeId(ua.ObjectIds.ObjectsFolder)
