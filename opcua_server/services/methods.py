@@ -18,6 +18,7 @@ from nodesets.errors import EnoseError, InvalidArgument
 from nodesets.model import Caller
 from opcua_server.services.space import NUMBER_TYPES, Space
 from opcua_server.services.status import Fault, status
+from opcua_server.services.tree import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ Refused = Callable[[Caller, Any, int], Awaitable[None]]
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
 HAS_OPTIONAL_INPUT = ua.NodeId(131)
 """HasOptionalInputArgumentDescription (Part 3 7.25): it names an argument a call may leave out."""
+OPTIONAL_INPUTS = Wanted(forward=True, kinds=HAS_OPTIONAL_INPUT.__eq__)
 INTEGERS = {
     ua.VariantType.SByte: (-(2**7), 2**7 - 1),
     ua.VariantType.Byte: (0, 2**8 - 1),
@@ -134,12 +136,15 @@ class Methods:
         return (object_id, *(self._space.supertypes(kind) if kind is not None else ()))
 
     def _has(self, owner: Any, method_id: Any) -> bool:
-        components = self._space.references(owner, True, self._space.of_type(HAS_COMPONENT))
+        components = self._space.references(owner, self._components(forward=True))
         return any(r.NodeId == method_id for r in components)
 
     def _owner(self, method_id: Any) -> Any | None:
-        owners = self._space.references(method_id, False, self._space.of_type(HAS_COMPONENT))
+        owners = self._space.references(method_id, self._components(forward=False))
         return next((r.NodeId for r in owners), None)
+
+    def _components(self, *, forward: bool) -> Wanted:
+        return Wanted(forward=forward, kinds=self._space.of_type(HAS_COMPONENT))
 
     def _inherited(self, object_id: Any | None, method_id: Any) -> Link | None:
         """Handler of the type's method of the same name, for an instance's own copy of it."""
@@ -147,7 +152,7 @@ class Methods:
             return None
         name = self._space.attribute(method_id, ua.AttributeIds.BrowseName)
         for owner in self._owners(object_id):
-            for r in self._space.references(owner, True):
+            for r in self._space.references(owner, Wanted(forward=True)):
                 if r.BrowseName == name and r.NodeId in self._links:
                     return self._links[r.NodeId]
         return None
@@ -173,7 +178,7 @@ class Methods:
 
     def _optional(self, method_id: Any) -> int:
         """How many of the last arguments may be left out (Part 3 5.7.3)."""
-        return sum(1 for _ in self._space.references(method_id, True, HAS_OPTIONAL_INPUT.__eq__))
+        return sum(1 for _ in self._space.references(method_id, OPTIONAL_INPUTS))
 
     def _outputs(self, method_id: Any, outputs: Sequence[Any]) -> list[Any]:
         declared = self._space.property(method_id, "OutputArguments") or []

@@ -1,27 +1,27 @@
 """The one door through which services see nodes: asyncua's storage and the tree of templates as one address space."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Any
 
 from asyncua import ua
 
 from opcua_server.services.nodes import Instance, Reference
-from opcua_server.services.tree import HAS_TYPE_DEFINITION, Change, Kinds, Tree
+from opcua_server.services.tree import EVERYTHING, HAS_TYPE_DEFINITION, Change, Tree, Wanted
 
 HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
 HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
 HIERARCHICAL = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
 ENUMERATION = ua.NodeId(ua.ObjectIds.Enumeration)
+UP_TO_SUPERTYPE = Wanted(forward=False, kinds=HAS_SUBTYPE.__eq__)
+TO_TYPE = Wanted(forward=True, kinds=HAS_TYPE_DEFINITION.__eq__)
+TO_PROPERTIES = Wanted(forward=True, kinds=HAS_PROPERTY.__eq__)
 VALUE = ua.AttributeIds.Value
 NUMBER_TYPES = frozenset(range(2, 12))
 """Built-in types SByte to Double (Part 6 table 1)."""
 MAX_DEPTH = 64
 """Longest chain of supertypes believed."""
-
-
-def _any(_: Any) -> bool:
-    return True
 
 
 class Space:
@@ -32,6 +32,7 @@ class Space:
         self.storage = storage
         self.tree = Tree(storage)
         self._supertypes: dict[Any, tuple[Any, ...]] = {}
+        self._kinds: dict[tuple[Any, bool], Callable[[Any], bool]] = {}
 
     def replace(self, instances: Iterable[Instance], references: Iterable[Reference]) -> Change:
         """Make these the nodes by template, as `Tree.replace`."""
@@ -40,7 +41,7 @@ class Space:
     # -- nodes
 
     def __contains__(self, node_id: Any) -> bool:
-        return node_id in self.storage or node_id in self.tree
+        return node_id in self.tree or node_id in self.storage
 
     def has(self, node_id: Any, attribute: int) -> bool:
         """Whether there is such a node and it has such an attribute."""
@@ -84,24 +85,35 @@ class Space:
 
     # -- references
 
-    def references(self, node_id: Any, forward: bool | None = None, kinds: Kinds = _any) -> Iterator[Any]:
-        """ReferenceDescriptions of a node, always in the same order, made one by one; none for an unknown one.
-
-        `forward`: one direction, None both; `kinds`: which types of reference, subtypes are the caller's business.
-        """
-        node = self.storage.get(node_id)
+    def references(self, node_id: Any, wanted: Wanted = EVERYTHING) -> Iterator[Any]:
+        """ReferenceDescriptions of a node, always in the same order, made one by one; none for an unknown one."""
+        node = self.storage.get(node_id) if node_id not in self.tree else None
+        if node is None:
+            return self.tree.references(node_id, wanted)
         stored = (
             r
-            for r in (node.references if node is not None else ())
-            if forward in (None, r.IsForward) and kinds(r.ReferenceTypeId)
+            for r in node.references
+            if wanted.forward in (None, r.IsForward)
+            and r.NodeClass & wanted.classes
+            and wanted.kinds(r.ReferenceTypeId)
         )
-        return chain(stored, self.tree.references(node_id, forward, kinds))
+        return chain(stored, self.tree.references(node_id, wanted))
 
-    def of_type(self, wanted: Any, subtypes: bool = True) -> Kinds:
-        """Whether a type of reference is `wanted` or, with `subtypes`, one of its subtypes; null: any."""
+    def of_type(self, wanted: Any, subtypes: bool = True) -> Callable[[Any], bool]:
+        """Whether a type of reference is `wanted` or, with `subtypes`, one of its subtypes; null: any.
+
+        Raises KeyError when `wanted` is not a type of references.
+        """
         if wanted.is_null():
-            return _any
-        return lambda kind: kind == wanted or (subtypes and self.is_subtype(kind, wanted))
+            return EVERYTHING.kinds
+        found = self._kinds.get((wanted, subtypes))
+        if found is None:
+            if self.node_class(wanted) != ua.NodeClass.ReferenceType:
+                raise KeyError(f"{wanted.to_string()} is not a type of references")
+            found = self._kinds[wanted, subtypes] = cache(
+                lambda k: k == wanted or (subtypes and self.is_subtype(k, wanted))
+            )
+        return found
 
     def supertypes(self, type_id: Any) -> tuple[Any, ...]:
         """The type itself, then its supertypes upwards."""
@@ -115,7 +127,7 @@ class Space:
     def _climb(self, type_id: Any) -> Iterator[Any]:
         for _ in range(MAX_DEPTH):
             yield type_id
-            parent = next((r.NodeId for r in self.references(type_id, False, HAS_SUBTYPE.__eq__)), None)
+            parent = next((r.NodeId for r in self.references(type_id, UP_TO_SUPERTYPE)), None)
             if parent is None:
                 return
             type_id = parent
@@ -125,7 +137,7 @@ class Space:
         return base in self.supertypes(type_id)
 
     def type_definition(self, node_id: Any) -> Any | None:
-        return next((r.NodeId for r in self.references(node_id, True, HAS_TYPE_DEFINITION.__eq__)), None)
+        return next((r.NodeId for r in self.references(node_id, TO_TYPE)), None)
 
     def built_in(self, data_type: Any) -> int:
         """Built-in type a DataType is encoded as (Part 6 5.1.2); 24, any Variant, for abstract ones."""
@@ -138,12 +150,12 @@ class Space:
 
     def property(self, node_id: Any, name: str) -> Any:
         """Value of a property by browse name, None when there is none."""
-        for r in self.references(node_id, True, HAS_PROPERTY.__eq__):
+        for r in self.references(node_id, TO_PROPERTIES):
             if r.BrowseName.Name == name:
                 return self.attribute(r.NodeId, VALUE)
         return None
 
     def component(self, node_id: Any, name: str) -> Any | None:
         """A node's child by browse name, over any hierarchical reference."""
-        children = self.references(node_id, True, self.of_type(HIERARCHICAL))
+        children = self.references(node_id, Wanted(forward=True, kinds=self.of_type(HIERARCHICAL)))
         return next((r.NodeId for r in children if r.BrowseName.Name == name), None)

@@ -11,6 +11,7 @@ A tree is replaced as a whole: questions that began before (a Browse with pages 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,9 +25,6 @@ PROPERTY_TYPE = ua.NodeId(ua.ObjectIds.PropertyType)
 ARGUMENT = ua.NodeId(ua.ObjectIds.Argument)
 A = ua.AttributeIds
 T = ua.VariantType
-
-Kinds = Callable[[Any], bool]
-"""Which types of reference are asked for."""
 
 NODE_ADDED, NODE_DELETED, REFERENCE_ADDED, REFERENCE_DELETED = 1, 2, 4, 8
 """Verbs of a model change (Part 5 12.16)."""
@@ -48,6 +46,33 @@ class Cell:
         self.value = value
         for item in list(self.datachange_callbacks.values()):
             item.sample(value)
+
+
+def _any(_: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which references are asked for."""
+
+    forward: bool | None = None
+    """One direction; None: both."""
+    kinds: Callable[[Any], bool] = _any
+    """Of which types; subtypes are the caller's business."""
+    classes: int = 0xFF
+    """Mask of the NodeClasses to lead to."""
+
+    def part(self, part: "_Part") -> bool:
+        """Whether the reference from above to a member is wanted; its direction is not asked again."""
+        return bool(part.node_class & self.classes) and self.kinds(part.member.reference)
+
+    def of(self, reference: Any) -> tuple[Any, ...]:
+        """The reference, if it leads to a class that is wanted."""
+        return (reference,) if reference.NodeClass & self.classes else ()
+
+
+EVERYTHING = Wanted()
 
 
 class _Part:
@@ -178,7 +203,7 @@ class _State:
         self.made = datetime.now(UTC)
         self.unset = ua.DataValue(NULL, status(ua.StatusCodes.BadWaitingForInitialData), self.made, self.made)
         self.branches: dict[str, _Branch] = {}
-        self.hung: dict[Any, list[_Branch]] = {}
+        self.hung: dict[Key, list[_Branch]] = {}
         """Instances by the node they hang under."""
         self._kinds: dict[int, _Kind] = {}
         self._of_kind: dict[_Kind, list[_Branch]] = {}
@@ -209,7 +234,7 @@ class _State:
         self._order.append(branch)
         self.branches[instance.prefix] = branch
         self._of_kind.setdefault(kind, []).append(branch)
-        self.hung.setdefault(instance.parent, []).append(branch)
+        self.hung.setdefault(_key(instance.parent), []).append(branch)
 
     def _check(self) -> None:
         """Every id once, and everything that is named is there. Raises KeyError."""
@@ -225,12 +250,12 @@ class _State:
             if node_id.NamespaceIndex == SITE_NS and self.find(node_id) is not None:
                 raise KeyError(f"{node_id.to_string()} is there already")
         named = {*self.hung, *(t for kind in self._of_kind for t in kind.of_type)}
-        for node_id in named:
-            self._must_be_there(node_id)
+        for key in named:
+            self._must_be_there(key)
 
-    def _must_be_there(self, node_id: Any) -> None:
-        if not self.knows(_key(node_id)):
-            raise KeyError(f"{node_id.to_string()} is not there")
+    def _must_be_there(self, key: Key) -> None:
+        if not self.knows(key):
+            raise KeyError(f"{_node_id(key).to_string()} is not there")
 
     def _numbered(self, references: Iterable[Reference]) -> list[tuple[int, int, int]]:
         types: dict[Any, int] = {}
@@ -241,7 +266,7 @@ class _State:
             if found is not None:
                 return found[0].first + found[1].number
             if node_id not in stored:
-                self._must_be_there(node_id)
+                self._must_be_there(_key(node_id))
                 stored[node_id] = -1 - len(stored)
             return stored[node_id]
 
@@ -311,50 +336,48 @@ class _State:
 
     # -- references
 
-    def references(self, node_id: Any, forward: bool | None, kinds: Kinds) -> Iterator[Any]:
+    def references(self, node_id: Any, wanted: Wanted) -> Iterator[Any]:
         """ReferenceDescriptions of a node, in the tree or not, that touch the tree; made one by one."""
         node = self.find(node_id)
         if node is not None:
-            yield from self._own(*node, forward, kinds)
-        if forward is not False:
-            for branch in self.hung.get(node_id, ()):
+            yield from self._own(*node, wanted)
+        if wanted.forward is not False:
+            for branch in self.hung.get(_key(node_id), ()):
                 root = branch.kind.parts[0]
-                if kinds(root.member.reference):
+                if wanted.part(root):
                     yield branch.describe(root, root.member.reference, True)
-        if forward is not True and node is None and kinds(HAS_TYPE_DEFINITION):
-            yield from self._instances(node_id)
-        yield from self._linked(node_id, node, forward, kinds)
+        if node is None and wanted.forward is not True and wanted.kinds(HAS_TYPE_DEFINITION):
+            yield from self._instances(node_id, wanted)
+        yield from self._linked(node_id, node, wanted)
 
-    def _own(self, branch: _Branch, part: _Part, forward: bool | None, kinds: Kinds) -> Iterator[Any]:
-        if forward is not True and kinds(part.member.reference):
-            if part.parent is not None:
-                yield branch.describe(part.parent, part.member.reference, False)
-            else:
-                yield self.describe(branch.instance.parent, part.member.reference, False)
-        if forward is False:
+    def _own(self, branch: _Branch, part: _Part, wanted: Wanted) -> Iterator[Any]:
+        kind = part.member.reference
+        if wanted.forward is not True and wanted.kinds(kind):
+            if part.parent is None:
+                yield from wanted.of(self.describe(branch.instance.parent, kind, False))
+            elif part.parent.node_class & wanted.classes:
+                yield branch.describe(part.parent, kind, False)
+        if wanted.forward is False:
             return
-        if part.member.type_definition is not None and kinds(HAS_TYPE_DEFINITION):
-            yield self.describe(part.member.type_definition, HAS_TYPE_DEFINITION, True)
+        if part.member.type_definition is not None and wanted.kinds(HAS_TYPE_DEFINITION):
+            yield from wanted.of(self.describe(part.member.type_definition, HAS_TYPE_DEFINITION, True))
         for child in part.children:
-            if kinds(child.member.reference):
+            if wanted.part(child):
                 yield branch.describe(child, child.member.reference, True)
 
-    def _instances(self, type_id: Any) -> Iterator[Any]:
+    def _instances(self, type_id: Any, wanted: Wanted) -> Iterator[Any]:
         for kind, branches in self._of_kind.items():
-            parts = kind.of_type.get(type_id)
-            if parts is not None:
-                for branch in branches:
-                    for part in parts:
-                        yield branch.describe(part, HAS_TYPE_DEFINITION, False)
+            parts = [p for p in kind.of_type.get(type_id, ()) if p.node_class & wanted.classes]
+            for branch in branches if parts else ():
+                for part in parts:
+                    yield branch.describe(part, HAS_TYPE_DEFINITION, False)
 
-    def _linked(self, node_id: Any, node: Node | None, forward: bool | None, kinds: Kinds) -> Iterator[Any]:
-        number = node[0].first + node[1].number if node is not None else self._stored_numbers.get(node_id)
-        if number is None:
-            return
-        for type_, ahead, other in self.links.of(number):
+    def _linked(self, node_id: Any, node: Node | None, wanted: Wanted) -> Iterator[Any]:
+        number = self._stored_numbers.get(node_id) if node is None else node[0].first + node[1].number
+        for type_, forward, other in self.links.of(number) if number is not None else ():
             kind = self.types[type_]
-            if forward in (None, ahead) and kinds(kind):
-                yield self.describe(self.id(other), kind, ahead)
+            if wanted.forward in (None, forward) and wanted.kinds(kind):
+                yield from wanted.of(self.describe(self.id(other), kind, forward))
 
     def describe(self, node_id: Any, kind: Any, forward: bool) -> Any:
         """A reference to a node that is there."""
@@ -444,12 +467,12 @@ class Tree:
             return None
         return cell.value if cell is not None else self._state.read(node, attribute)
 
-    def references(self, node_id: Any, forward: bool | None, kinds: Kinds) -> Iterator[Any]:
+    def references(self, node_id: Any, wanted: Wanted = EVERYTHING) -> Iterator[Any]:
         """ReferenceDescriptions between a node, of the tree or of the storage, and the tree, made one by one.
 
-        `forward`: one direction, None both. An iteration under way is not disturbed by a replacement.
+        An iteration under way is not disturbed by a replacement.
         """
-        return self._state.references(node_id, forward, kinds)
+        return self._state.references(node_id, wanted)
 
     def cell(self, node_id: Any, attribute: int = A.Value) -> Cell | None:
         """Where an attribute's value is written and watched; None without such a node or attribute."""

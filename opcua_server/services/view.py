@@ -12,6 +12,7 @@ from opcua_server.services.limits import Limits
 from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.status import Fault, status
+from opcua_server.services.tree import EVERYTHING, Wanted
 
 NO_INDEX = 0xFFFFFFFF
 """RemainingPathIndex of a path followed to its end."""
@@ -49,14 +50,13 @@ class View:
         direction = description.BrowseDirection
         if direction not in (ua.BrowseDirection.Forward, ua.BrowseDirection.Inverse, ua.BrowseDirection.Both):
             raise Fault(ua.StatusCodes.BadBrowseDirectionInvalid)
-        kind = description.ReferenceTypeId
-        if not kind.is_null() and self._space.node_class(kind) != ua.NodeClass.ReferenceType:
-            raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid)
+        try:
+            kinds = self._space.of_type(description.ReferenceTypeId, description.IncludeSubtypes)
+        except KeyError as error:
+            raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid) from error
         forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
-        kinds = self._space.of_type(kind, description.IncludeSubtypes)
-        found = self._space.references(description.NodeId, forward, kinds)
-        if classes := description.NodeClassMask:
-            found = (r for r in found if r.NodeClass & classes)
+        wanted = Wanted(forward=forward, kinds=kinds, classes=description.NodeClassMask or EVERYTHING.classes)
+        found = self._space.references(description.NodeId, wanted)
         return self._page(session, _Rest(found, description.ResultMask, page))
 
     def _page(self, session: Session, rest: _Rest) -> Any:
@@ -109,8 +109,11 @@ class View:
         return list(nodes)
 
     def _step(self, node: Any, element: Any) -> list[Any]:
-        kinds = self._space.of_type(element.ReferenceTypeId, element.IncludeSubtypes)
-        references = self._space.references(node, not element.IsInverse, kinds)
+        try:
+            kinds = self._space.of_type(element.ReferenceTypeId, element.IncludeSubtypes)
+        except KeyError:
+            return []
+        references = self._space.references(node, Wanted(forward=not element.IsInverse, kinds=kinds))
         return [r.NodeId for r in references if r.BrowseName == element.TargetName]
 
 
@@ -123,6 +126,8 @@ def _result(answer: Callable[[], Any]) -> Any:
 
 def _masked(reference: Any, mask: int) -> Any:
     """Only the fields the client asked for (7.7, BrowseResultMask)."""
+    if mask & MASK.All == MASK.All:
+        return reference
     result = ua.ReferenceDescription(NodeId=reference.NodeId)
     if mask & MASK.ReferenceTypeId:
         result.ReferenceTypeId = reference.ReferenceTypeId
