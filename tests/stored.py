@@ -74,7 +74,7 @@ class _Writer:
         template = instance.template
         shapes = self._shapes.get(id(template))
         if shapes is None:
-            shapes = self._shapes[id(template)] = tuple(map(_shape, _with_arguments(template.members)))
+            shapes = self._shapes[id(template)] = tuple(map(_shape, with_arguments(template.members)))
         if unknown := {*instance.values, *instance.descriptions, *instance.lengths} - {s.path for s in shapes}:
             raise KeyError(f"{instance.prefix}: {template.name} has no {', '.join(sorted(unknown))}")
         made: dict[str, NodeData] = {}
@@ -154,7 +154,7 @@ def _description(type_: ua.NodeId, forward: bool, node: NodeData) -> ua.Referenc
     )
 
 
-def _with_arguments(members: Iterable[Member]) -> Iterator[Member]:
+def with_arguments(members: Iterable[Member]) -> Iterator[Member]:
     """The members, and the properties that hold methods' arguments (Part 3 5.7.1)."""
     for member in members:
         yield member

@@ -111,11 +111,8 @@ class Dispatcher:
             "ActivateSessionRequest": Service(ua.ActivateSessionParameters, self._activate_session, session=False),
             "CloseSessionRequest": Service(ua.CloseSessionRequest, self._close_session, session=False),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
-                Results=view.browse(r.session, r.parameters)), "NodesToBrowse", most),
-            "BrowseNextRequest": Service(ua.BrowseNextParameters, lambda r: ua.BrowseNextResponse(
-                Parameters=ua.BrowseNextResult(Results=view.browse_next(r.session, r.parameters))),
-                "ContinuationPoints", most),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", most),
+            "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", most),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
                 Results=view.translate(r.parameters)), "BrowsePaths", most),
@@ -274,6 +271,13 @@ class Dispatcher:
     def _close_session(self, request: Request) -> Response:
         self._sessions.close_by_request(request.channel, request.header, request.parameters.DeleteSubscriptions)
         return ua.CloseSessionResponse()
+
+    async def _browse(self, request: Request) -> Response:
+        return ua.BrowseResponse(Results=await self._view.browse(request.session, request.parameters))
+
+    async def _browse_next(self, request: Request) -> Response:
+        results = await self._view.browse_next(request.session, request.parameters)
+        return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=results))
 
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)

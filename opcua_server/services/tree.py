@@ -629,7 +629,7 @@ class Change:
         old, new = self._old, self._new
         prefixes = old.branches.keys() | new.branches.keys()
         changed = [p for p in prefixes if not _alike(old.branches.get(p), new.branches.get(p))]
-        before, after = _above(old, new, changed), _above(new, old, changed)
+        before, after = _above(old, changed), _above(new, changed)
         verbs: dict[Key, int] = {}
         for nodes, other, verb in ((before, new, NODE_DELETED), (after, old, NODE_ADDED)):
             for node, (parent, _) in nodes.items():
@@ -655,11 +655,11 @@ def _alike(one: _Branch | None, other: _Branch | None) -> bool:
     return same_kind and one.instance.parent == other.instance.parent
 
 
-def _above(state: _State, other: _State, prefixes: Iterable[str]) -> dict[Key, tuple[Key, Any]]:
-    """What is above each node of some instances, and the type of the reference; of those `other` lacks, the roots."""
+def _above(state: _State, prefixes: Iterable[str]) -> dict[Key, tuple[Key, Any]]:
+    """What is above each node of some instances, and the type of the reference."""
     found: dict[Key, tuple[Key, Any]] = {}
     for branch in (state.branches[p] for p in prefixes if p in state.branches):
-        for part in branch.kind.parts if branch.prefix in other.branches else branch.kind.parts[:1]:
+        for part in branch.kind.parts:
             parent = _key(branch.instance.parent) if part.parent is None else branch.prefix + part.parent.suffix
             found[branch.prefix + part.suffix] = parent, part.member.reference
     return found
