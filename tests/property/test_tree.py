@@ -25,7 +25,7 @@ from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.storage import load_types
 from opcua_server.services.view import View
-from tests.stored import with_arguments, realise
+from tests.stored import realise, with_arguments
 
 IDS = ua.ObjectIds
 OBJECTS = ua.NodeId(IDS.ObjectsFolder)
