@@ -15,7 +15,8 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY . .
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
+    && pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+    && pip uninstall --yes setuptools
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="enose" \

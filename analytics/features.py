@@ -80,9 +80,14 @@ class Features:
         return np.array([not r for r in self.reasons])
 
 
+def is_ratio(technology: str) -> bool:
+    """Whether channels of this technology have a normalised response R/R0."""
+    return technology in RATIO_TECHNOLOGIES
+
+
 def kind(channel_id: str, technology: str) -> ChannelKind:
     """How a channel of this technology (`config.schema.Channel.technology`) is compared with its baseline."""
-    return ChannelKind(id=channel_id, ratio=technology in RATIO_TECHNOLOGIES)
+    return ChannelKind(id=channel_id, ratio=is_ratio(technology))
 
 
 def extract(cycle: Cycle, channels: Sequence[ChannelKind]) -> Features:

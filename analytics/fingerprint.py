@@ -70,6 +70,8 @@ class Judgement:
     spe: float = math.nan
     contributions: tuple[tuple[str, float], ...] = ()
     """(channel, share 0..1), largest first; the shares sum to 1."""
+    beyond: tuple[tuple[str, float], ...] = ()
+    """(feature, standard deviations from its mean) of those beyond their control limits, farthest first."""
     vector: tuple[float, ...] = ()
     """The features judged, in the order of `Fingerprint.features`."""
 
@@ -107,6 +109,8 @@ class Fingerprint:
     """Held-out distances of the good cycles, rising, shape (n,)."""
     limit: float
     """Distance above which a cycle is NotOK."""
+    sigma_limit: float
+    """Univariate control limit: standard deviations a single feature may lie from its mean, one for all features."""
     false_alarms: int
     """Held-out cycles that a limit from the other lots called NotOK."""
     level_low: Floats
@@ -135,6 +139,11 @@ class Fingerprint:
         """Score at p = alpha: below it a cycle is NotOK."""
         return score(self.alpha)
 
+    @property
+    def score_floor(self) -> float:
+        """Score of a cycle farther away than every held-out good one: n cycles can tell no less."""
+        return score(1 / (self.reference_count + 1))
+
     def judge(self, features: Features) -> Judgement:
         """Verdict on one cycle. NotDecidable, with the reason, for a cycle that is incomplete or not comparable."""
         reason = features.defect or self._unfit(features)
@@ -149,10 +158,11 @@ class Fingerprint:
         low, high = wilson(exceeded, n)
         ratio = distance / self.limit
         contributions = self._contributions(vector)
+        beyond = self._beyond(vector)
         bad = ratio > 1
         return Judgement(
             verdict=Verdict.NOT_OK if bad else Verdict.OK,
-            reason=_why(self.product, ratio, p, contributions) if bad else "",
+            reason=_why(self.product, ratio, p, contributions, beyond) if bad else "",
             score=score(p),
             uncertainty=(score(high) - score(low)) / 2,
             anomaly=ratio / (1 + ratio),
@@ -161,6 +171,7 @@ class Fingerprint:
             t2=t2,
             spe=spe,
             contributions=contributions,
+            beyond=beyond,
             vector=tuple(map(float, vector)),
         )
 
@@ -188,6 +199,11 @@ class Fingerprint:
             what = "level" if off[i] else "drift"
             return f"CARRY_OVER: baseline {what} of {self.channels[i]} is outside what {self.product} was learned with"
         return ""
+
+    def _beyond(self, vector: Floats) -> tuple[tuple[str, float], ...]:
+        z = (vector - self.mean) / self.scale
+        far = np.flatnonzero(np.abs(z) > self.sigma_limit)
+        return tuple((self.features[i], float(z[i])) for i in far[np.argsort(-np.abs(z[far]), kind="stable")])
 
     def _contributions(self, vector: Floats) -> tuple[tuple[str, float], ...]:
         """Share of each channel in the distances.
@@ -277,9 +293,16 @@ def combined(t2: Floats | float, spe: Floats | float, t2_limit: float, spe_limit
     return np.maximum(np.maximum(t2 / t2_limit, spe / spe_limit), NEAREST)
 
 
-def _why(product: str, ratio: float, p: float, contributions: Sequence[tuple[str, float]]) -> str:
+def _why(
+    product: str,
+    ratio: float,
+    p: float,
+    contributions: Sequence[tuple[str, float]],
+    beyond: Sequence[tuple[str, float]],
+) -> str:
     top = ", ".join(f"{c} {share:.0%}" for c, share in contributions[:3])
-    return f"{ratio:.2f} times the limit of {product}, p {p:.3g}; mostly {top}"
+    alone = ", ".join(f"{name} {sigmas:+.1f} sigma" for name, sigmas in beyond[:3])
+    return f"{ratio:.2f} times the limit of {product}, p {p:.3g}; mostly {top}" + (f"; {alone}" if alone else "")
 
 
 def _plain(value: object) -> object:

@@ -96,6 +96,7 @@ def learn(product: str, cycles: Sequence[Features], lots: Sequence[str], *, alph
         spe_parametric=spe_parametric(subspace.distances(x)[1], alpha),
         distances=np.sort(found.held_out),
         limit=found.limit,
+        sigma_limit=sigma_limit(x, lots, alpha),
         false_alarms=found.false_alarms,
         level_low=level.min(axis=0) - margin,
         level_high=level.max(axis=0) + margin,
@@ -116,6 +117,25 @@ def calibrate(x: Floats, lots: Sequence[str], alpha: float) -> Calibration:
     held_out = combined(t2, spe, t2_limit, spe_limit)
     false_alarms = _false_alarms(subspace, t2, spe, lot, alpha)
     return Calibration(subspace, t2_limit, spe_limit, held_out, largest(held_out, k), false_alarms)
+
+
+def sigma_limit(x: Floats, lots: Sequence[str], alpha: float) -> float:
+    """Standard deviations that the farthest feature of a good cycle may lie from its mean, at least one.
+
+    Learned for all features together from lots held out in turn: Shewhart's three sigmas hold for one normal feature.
+    """
+    lot = np.array(lots)
+    farthest = np.empty(len(x))
+    for name in np.unique(lot):
+        own = lot == name
+        mean, scale = moments(x[~own])
+        farthest[own] = np.abs((x[own] - mean) / scale).max(axis=1)
+    return max(largest(farthest, rank(alpha, len(x))), 1.0)
+
+
+def moments(x: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each feature, not below `RESOLUTION`."""
+    return x.mean(axis=0), np.sqrt(x.var(axis=0, ddof=1) + RESOLUTION**2)
 
 
 def _check(cycles: Sequence[Features], lots: Sequence[str]) -> None:
@@ -143,8 +163,7 @@ def fit(x: Floats, components: int | None = None) -> Subspace:
 
     The sign of a component is free; its largest entry is made positive, so that equal input gives equal output.
     """
-    mean = x.mean(axis=0)
-    scale = np.sqrt(x.var(axis=0, ddof=1) + RESOLUTION**2)
+    mean, scale = moments(x)
     _, singular, rows = np.linalg.svd((x - mean) / scale, full_matrices=False)
     variances = singular**2 / (len(x) - 1)
     if components is None:

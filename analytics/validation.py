@@ -58,8 +58,8 @@ class Validated:
     """Mean over the values of Good 1, Uncertain 0.5, Bad 0."""
     fresh: bool
     """False of a measurement that was seen before (same source time): there is nothing new to record."""
-    link_lost: bool
-    """No value has been communicated for more than `LINK_PATIENCE` polls."""
+    lost: str
+    """Why the device is lost, in words: nothing communicated, or the same old data, beyond patience. Empty: it is not."""
     failed: Mask
     """Values whose sensor has failed: BadSensorFailure, or stuck."""
 
@@ -72,7 +72,7 @@ def waiting(count: int) -> Validated:
         status=np.full(count, Quality.BAD_WAITING_FOR_INITIAL_DATA, np.uint32),
         data_quality=0.0,
         fresh=False,
-        link_lost=False,
+        lost="",
         failed=np.zeros(count, np.bool_),
     )
 
@@ -145,7 +145,7 @@ class Validator:
             status=status,
             data_quality=float(np.mean(np.where(bad, 0.0, np.where(status >= _UNCERTAIN, 0.5, 1.0)))),
             fresh=True,
-            link_lost=bool(lost.all()),
+            lost=_lost(lost, beyond),
             # what cannot be asked has the health it last had
             failed=np.where(answered, faulty | stuck, self._last.failed),
         )
@@ -178,6 +178,12 @@ class Validator:
         return stuck
 
 
+def _lost(silent: Mask, beyond: Mask) -> str:
+    if not beyond.all():
+        return ""
+    return "no communication" if silent.any() else "answers, but its heartbeat stands still: old data"
+
+
 def findings(
     device: str, columns: Sequence[Column], before: Validated, after: Validated, time: int
 ) -> tuple[Finding, ...]:
@@ -186,14 +192,14 @@ def findings(
     `SensorFailure` is found anew whenever the set of failed sensors changes, so that its text always names them all.
     """
     found = []
-    if after.link_lost != before.link_lost:
-        text = f"{device}: no communication" if after.link_lost else f"{device}: communicates again"
+    if after.lost != before.lost:
+        text = f"{device}: {after.lost}" if after.lost else f"{device}: communicates again"
         found.append(
             Finding(
                 kind="CommunicationLost",
                 source=device,
                 time=time,
-                level="Active" if after.link_lost else "",
+                level="Active" if after.lost else "",
                 text=text,
             )
         )

@@ -36,7 +36,7 @@ SPANS = ((50, 114), (600, 32))
 """Input registers (address, count) of one poll: head and channels, status of the channels (docs/registers.md)."""
 START_SECONDS = 5.0
 SETTLING_SECONDS = 5.0
-"""After start-up, which is a question of its own."""
+"""After start-up, which is a question of its own; at most as long as is watched."""
 COUNTERS = ("FramesReceived", "FramesRepeated", "FramesStored", "FramesLost", "ScheduleOverruns")
 LAGS = ("ScheduleLagMedian", "ScheduleLagP99")
 STATE = ua.NodeId(ua.ObjectIds.Server_ServerStatus_State)
@@ -141,7 +141,7 @@ def line(folder: Path, devices: int, period: float, seconds: float) -> Iterator[
     server = prepared(folder / "line", plant(modbus, devices, period))
     with device(modbus, *measuring), started(server) as to_session:
         process = psutil.Process(server.pid)
-        time.sleep(SETTLING_SECONDS)
+        time.sleep(min(SETTLING_SECONDS, seconds))
         since, first = diagnostics(server)
         begin, cpu = time.monotonic(), _cpu(process)
         peer = asyncio.run(bare_poll(modbus, devices, period, seconds))

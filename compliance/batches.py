@@ -335,8 +335,8 @@ def release(tx: Connection, caller: Caller, now: int, batch_id: str, signature_i
     """AwaitingSignature -> Released. The same signature again returns the same release (information model 1.6).
 
     Two people: the signer of the release reviewed, created, started and evaluated nothing of this batch (R14).
-    Raises NotFound; InvalidState; NoMatch for a signature that is not on this record as it is, or when the record is
-    not what was reviewed; AccessDenied for a signer who took part.
+    Raises NotFound; InvalidState; NoMatch for a signature that is not on this record as it is or was given before the
+    review (R12), or when the record is not what was reviewed; AccessDenied for a signer who took part.
     """
     texts.text("Comment", comment)
     row = fetch(tx, batch, batch_id)
@@ -348,6 +348,8 @@ def release(tx: Connection, caller: Caller, now: int, batch_id: str, signature_i
     review = signatures.get(tx, row.review_signature)
     if review.digest != signed.digest:
         raise NoMatch(f"batch {batch_id} changed after its review")
+    if signed.signed < review.signed:
+        raise NoMatch(f"the release of batch {batch_id} was signed before its review")
     _uninvolved(tx, row, review, signed)
     spent = signatures.spend(tx, caller, now, signed, "batch.release")
     release_id = signatures.new_id()

@@ -62,13 +62,17 @@ class BatchException:
 def from_finding(
     tx: Connection, caller: Caller, now: int, batch_id: str, finding: Finding, severity: int
 ) -> BatchException:
-    """Open an exception for a finding, never for an alarm's state. Raises as `open_`.
+    """Open an exception for a finding, never for an alarm's state; the same words while unsettled open no second.
 
-    Raises InvalidArgument for a finding that says something is over.
+    Raises as `open_`, and InvalidArgument for a finding that says something is over.
     """
     if not finding.level:
         raise InvalidArgument(f"{finding.kind} of {finding.source} is over: nothing to raise")
-    return open_(tx, caller, now, batch_id, finding.kind, finding.source, severity, finding.text)
+    _writable(tx, batch_id)
+    for x in of_batch(tx, batch_id):
+        if x.unsettled and (x.kind, x.source, x.text) == (finding.kind, finding.source, finding.text):
+            return x
+    return _add(tx, caller, now, batch_id, finding.kind, finding.source, severity, finding.text)
 
 
 def open_(
@@ -78,14 +82,19 @@ def open_(
 
     Raises NotFound, OutOfRange for a severity outside 1..1000, InvalidState for a batch whose record is closed.
     """
-    if not 1 <= severity <= 1000:
-        raise OutOfRange(f"severity {severity}: 1 to 1000")
     _writable(tx, batch_id)
-    known = of_batch(tx, batch_id)
-    for x in known:
+    for x in of_batch(tx, batch_id):
         if (x.kind, x.source) == (kind, source) and x.unsettled:
             return x
-    number = len(known) + 1
+    return _add(tx, caller, now, batch_id, kind, source, severity, text)
+
+
+def _add(
+    tx: Connection, caller: Caller, now: int, batch_id: str, kind: str, source: str, severity: int, text: str
+) -> BatchException:
+    if not 1 <= severity <= 1000:
+        raise OutOfRange(f"severity {severity}: 1 to 1000")
+    number = len(of_batch(tx, batch_id)) + 1
     exception_id = f"{batch_id}/X{number:02d}"
     add(
         tx,

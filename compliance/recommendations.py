@@ -106,11 +106,8 @@ def get(tx: Connection, key: str, now: int) -> Advice:
 
 def newest(tx: Connection, now: int, limit: int = 10) -> tuple[Advice, ...]:
     """What the slots show: open recommendations first, then the newest."""
-    query = (
-        select(recommendation)
-        .order_by((recommendation.c.state == State.PROPOSED).desc(), recommendation.c.created.desc())
-        .limit(limit)
-    )
+    still_open = (recommendation.c.state == State.PROPOSED) & (recommendation.c.expires > now)
+    query = select(recommendation).order_by(still_open.desc(), recommendation.c.created.desc()).limit(limit)
     return tuple(_advice(row, now) for row in tx.execute(query))
 
 

@@ -64,16 +64,19 @@ class Point(Model):
     address: Annotated[int, Field(ge=0, le=65535)]
     """0-based register address."""
     type: RegisterType = "float32"
+    """Type of the number; it takes 1 (16 bits), 2 (32) or 4 (64) registers, a string as many as `length` says."""
     table: Literal["input", "holding"] = "input"
+    """Input registers are read by function 4, holding registers by function 3."""
     scale: Annotated[float, AfterValidator(_not_zero)] = 1.0
-    """value = register * scale + offset."""
+    """Unit of the value per step of the register: value = register x scale + offset; not 0."""
     offset: float = 0.0
+    """Value of a register that is 0, in the unit of the value."""
     word_order: Literal["big", "little"] | None = None
-    """Overrides the map's."""
+    """Order of the registers of one number, big: most significant first; null: as the map says."""
     length: Annotated[int, Field(ge=1, le=64)] = 1
-    """Registers of a string."""
+    """Registers of a string; two characters each."""
     invalid: tuple[float, ...] = ()
-    """Register values that mean 'no value', compared in the register's own type."""
+    """Register values that mean 'no value', compared in the register's own type, before scale and offset."""
 
     @property
     def registers(self) -> int:
@@ -95,12 +98,17 @@ class Block(Model):
     """Equal points one after another: point i lies at address + i * stride."""
 
     address: Annotated[int, Field(ge=0, le=65535)]
+    """0-based address of the first point, among the input registers."""
     type: RegisterType = "float32"
+    """As of a point."""
     stride: Annotated[int, Field(ge=1)] | None = None
-    """Registers from one point to the next; default: the type's own size."""
+    """Registers from one point to the next; null: the type's own size."""
     scale: Annotated[float, AfterValidator(_not_zero)] = 1.0
+    """As of a point."""
     offset: float = 0.0
+    """As of a point."""
     invalid: tuple[float, ...] = ()
+    """As of a point."""
 
     def point(self, index: int) -> Point:
         stride = self.stride or REGISTERS[self.type]
@@ -117,18 +125,25 @@ class RegisterMap(Model):
     """A device model's Modbus map. The defaults are the e-nose device of this project (docs/registers.md)."""
 
     word_order: Literal["big", "little"] = "big"
+    """Order of the registers of one number, big: most significant first. Each register itself is big-endian."""
     vendor: Point | None = Point(address=0, type="string", length=16)
+    """Maker of the device, shown in its Identification; null: the device does not tell it."""
     model: Point | None = Point(address=16, type="string", length=16)
+    """Model, likewise."""
     serial: Point | None = Point(address=32, type="string", length=8)
+    """Serial number, likewise."""
     firmware: Point | None = Point(address=40, type="string", length=8)
+    """Version of its firmware, likewise."""
     status: Point | None = Point(address=50, type="uint16")
-    """Bits as `StatusBit`."""
+    """Bits: 1 simulated, 2 heater failure, 4 flow low, 8 calibrating, 16 local; null: none of these is known."""
     phase: Point | None = Point(address=51, type="uint16")
-    """0 idle, 1 baseline, 2 exposure, 3 purge."""
+    """Of the measuring cycle: 0 idle, 1 baseline, 2 exposure, 3 purge; null: no cycles, so no scores."""
     heartbeat: Point | None = Point(address=52, type="uint32")
+    """Counter that moves with each measurement; null: a device that repeats itself is not noticed by it."""
     device_time: Point | None = Point(address=54, type="uint64")
-    """When the values were measured, ns UTC since 1970."""
+    """When the values were measured, ns UTC since 1970; null: the time of reception counts."""
     cycle: Point | None = Point(address=58, type="uint32")
+    """Counter of measuring cycles; null: none."""
     environment: dict[str, Point] = {
         "Temperature": Point(address=60),
         "RelativeHumidity": Point(address=62),
@@ -136,21 +151,24 @@ class RegisterMap(Model):
         "SampleFlow": Point(address=66),
         "pH": Point(address=68),
     }
+    """Where the quantities beside the array lie, by the names a device's `environment` uses."""
     channels: Block = Block(address=100)
+    """The channels of the array, in the order of a device's `channels`, in each channel's own unit."""
     heaters: Block | None = Block(address=400)
+    """Heater temperatures in degrees Celsius, one a channel; null: none."""
     channel_status: Block | None = Block(address=600, type="uint16")
-    """Non-zero: the device itself reports this channel as failed."""
+    """One register a channel; not 0: the device itself reports this channel as failed. null: it does not report."""
     command: Point | None = Point(address=0, type="uint16", table="holding")
-    """1 start cycle, 2 stop, 3 zero, 4 span."""
+    """Written to command the device: 1 start cycle, 2 stop, 3 zero, 4 span; null: it takes no commands."""
     argument: Point | None = Point(address=2, type="float32", table="holding")
-    """Written before the command: concentration of the span gas."""
+    """Written before the command: concentration of the span gas, ppm; null: span takes none."""
 
 
 class Check(Model):
     """Limits beyond which validation doubts a value. The physical range is `range`."""
 
     max_rate: Annotated[float, Field(gt=0)] | None = None
-    """Largest believable change, unit per second."""
+    """Largest believable change, unit of the value per second; null switches the check off."""
     stuck_after: Annotated[float, Field(gt=0)] | None = 300.0
     """Seconds of bit-identical values after which a sensor counts as stuck; null switches the check off."""
 
@@ -159,29 +177,38 @@ class Channel(Check):
     """One element of the sensor array."""
 
     id: Name
+    """Part of NodeIds, e.g. `EN01.Array.S01.SensorValue`; never change it."""
     technology: Literal["MOS", "PID", "QCM", "EC", "NDIR", "CAP"] = "MOS"
+    """How it measures; a MOS resistance is compared with its baseline as a ratio, all others as a difference."""
     target_gas: str = ""
+    """What it is made for, as shown to people."""
     unit: UnitCode = "B49"
+    """Unit of its values, a code of the table below."""
     range: Range = (0.0, 10_000.0)
-    """EURange in the unit: sets the percent dead-band of a SCADA client, so as narrow as is true (process rule 18)."""
+    """Low and high, in the unit. A value outside is Uncertain. As narrow as is true: a SCADA client's percent dead-band
+    is a part of it."""
     register_point: Annotated[Point | None, Field(alias="register")] = None
-    """Where it lies; default: the map's block, by position."""
+    """Where it lies; null: in the map's block, by position."""
     heater: bool = False
-    """The map has a heater temperature for this channel."""
+    """Whether the map has a heater temperature for this channel."""
 
 
 class EnvironmentChannel(Check):
     """Temperature, humidity, pressure, flow or pH beside the array."""
 
     quantity: Literal["Temperature", "RelativeHumidity", "Pressure", "SampleFlow", "pH"]
+    """Which of them; part of NodeIds."""
     unit: UnitCode
+    """Unit of its values, a code of the table below."""
     range: Range
+    """Low and high, in the unit. A value outside is Uncertain."""
 
 
 class Stream(Model):
     """One sampling line of a device."""
 
     id: Name = "Stream01"
+    """Part of NodeIds, e.g. `EN01.Stream01.Quality.Score`; never change it."""
     baseline: Annotated[float, Field(gt=0)] = 60.0
     """Seconds of reference air before exposure."""
     exposure: Annotated[float, Field(gt=0)] = 120.0
@@ -204,12 +231,17 @@ class Device(Model):
     """One e-nose."""
 
     id: Name
+    """Part of every NodeId of the device; never change it."""
     title: str = ""
+    """As shown to people; empty: the id."""
     driver: Literal["modbus", "simulator"] = "modbus"
+    """How it is read (drivers.md)."""
     host: str = "127.0.0.1"
+    """Name or address of the device."""
     port: Annotated[int, Field(ge=1, le=65535)] = 502
+    """TCP port of the device."""
     unit: Annotated[int, Field(ge=0, le=255)] = 1
-    """Modbus unit id."""
+    """Modbus unit id behind this address."""
     period: Annotated[float, Field(ge=0.02, le=3600)] = 1.0
     """Seconds between polls."""
     timeout: Annotated[float, Field(gt=0)] = 0.5
@@ -217,13 +249,15 @@ class Device(Model):
     clock_tolerance: Annotated[float, Field(gt=0)] | None = 5.0
     """Seconds the device's clock may be off before received time is used instead; null trusts it blindly (a replay)."""
     registers: str = "enose"
-    """Name in `register_maps`; `enose` is built in."""
+    """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
-    """Simulator only: scenario file."""
+    """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
+    """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
+    """What it measures beside the array."""
     streams: Annotated[tuple[Stream, ...], Field(min_length=1, max_length=1)] = (Stream(),)
-    """One a device: a register map tells one phase and one cycle counter."""
+    """Its sampling line; one, because a register map tells one phase and one cycle counter."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -306,32 +340,39 @@ class Line(Model):
     """A production line and the sampling streams that watch it."""
 
     id: Name
+    """Part of NodeIds, e.g. `L01.BatchControl`; never change it."""
     title: str = ""
+    """As shown to people; empty: the id."""
     streams: Annotated[tuple[str, ...], Field(min_length=1)]
-    """`DEVICE.STREAM`, e.g. `EN01.Stream01`."""
+    """`DEVICE.STREAM`, e.g. `EN01.Stream01`; a stream watches at most one line."""
 
 
 class Product(Model):
     """What is made, and how its quality is decided."""
 
     id: Name
+    """ProductId of CreateBatch, and first part of its models' names; never change it."""
     title: str = ""
+    """As shown to people; empty: the id."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of good cycles a limit may call NotOK; needs n >= 1/alpha - 1 held-out good cycles (process rule 2)."""
     samples: Annotated[int, Field(ge=1)] = 1
-    """Cycles a batch needs before it can be evaluated."""
+    """Measuring cycles a batch needs before it can be evaluated."""
 
 
 class Alarm(Model):
-    """Overrides of one row of the alarm table (plant/alarms.py)."""
+    """What is different from the alarm's own settings (alarms.md); null: as there."""
 
     enabled: bool = True
+    """Whether it can be raised at the start; an Engineer may enable and disable it while the server runs."""
     severity: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """1 to 249 information, to 499 warning, to 749 high, from 750 critical; of every level of the alarm."""
     on_delay: Annotated[float, Field(ge=0)] | None = None
     """Seconds a finding must last before the alarm is active (ISA-18.2)."""
     off_delay: Annotated[float, Field(ge=0)] | None = None
+    """Seconds it must be over before the alarm is inactive."""
     gmp: bool | None = None
-    """A comment is required to acknowledge (process rule 18)."""
+    """Whether a comment is required to acknowledge."""
 
 
 Policy = Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
@@ -339,12 +380,14 @@ POLICIES: tuple[Policy, ...] = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes2
 
 
 class Security(Model):
+    """Who may connect, and how."""
+
     policies: Annotated[tuple[Policy, ...], Field(min_length=1)] = POLICIES
-    """Always with SignAndEncrypt."""
+    """Security policies offered, always with SignAndEncrypt."""
     certificate_users: dict[str, str] = {}
-    """SHA-256 thumbprint (hex) of a user certificate -> account name."""
+    """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
-    """Wrong passwords before an account is locked."""
+    """Wrong passwords in a row before an account is locked."""
     lockout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds a locked account stays locked."""
     signature_expiry: Annotated[float, Field(gt=0)] = 120.0
@@ -352,11 +395,14 @@ class Security(Model):
 
 
 class Server(Model):
+    """Where clients reach the server."""
+
     host: str = "127.0.0.1"
-    """Address to bind."""
+    """Address to listen on: as it comes, this machine only; 0.0.0.0: every network it is in."""
     port: Annotated[int, Field(ge=0, le=65535)] = 4840
+    """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
-    """Name clients reach the server by, in endpoints and certificate; default: the machine's name."""
+    """Name clients reach the server by, in endpoints and certificate; null: the machine's name."""
 
     @field_validator("hostname")
     @classmethod
@@ -367,19 +413,25 @@ class Server(Model):
 
 
 class Storage(Model):
+    """The database."""
+
     commit_ms: Annotated[float, Field(ge=0, le=1000)] = 10.0
-    """Longest a frame waits for the commit it goes into."""
+    """Longest a frame waits for the commit it goes into, ms."""
     queue: Annotated[int, Field(ge=100)] = 100_000
     """Frames that may wait for a slow disk before the newest are refused and counted."""
 
 
 class Site(Model):
+    """The plant as a whole."""
+
     id: Name = "Site"
+    """Part of the server's ApplicationUri and of records; never change it."""
     title: str = ""
+    """As shown to people; empty: the id."""
     demo: bool = False
-    """Results of simulated or replayed devices may be released; stands on every record as DemoMode."""
+    """Whether results of simulated or replayed devices may be released; stands on every record as DemoMode."""
     time_zone: str = "UTC"
-    """IANA name; local time of events and reports."""
+    """IANA name of the local time in events and reports, e.g. Europe/Berlin; records keep UTC."""
 
     @field_validator("time_zone")
     @classmethod
@@ -394,15 +446,26 @@ class Site(Model):
 
 
 class Plant(Model):
+    """What one YAML file holds."""
+
     site: Site = Site()
+    """The plant as a whole."""
     server: Server = Server()
+    """Where clients reach the server."""
     security: Security = Security()
+    """Who may connect, and how."""
     storage: Storage = Storage()
+    """The database."""
     register_maps: dict[Name, RegisterMap] = {}
+    """Register maps of other makers' devices, by name."""
     devices: Annotated[tuple[Device, ...], Field(min_length=1)]
+    """The e-noses."""
     lines: tuple[Line, ...] = ()
+    """Production lines and the streams that watch them; batches are made on lines."""
     products: tuple[Product, ...] = ()
+    """What is made."""
     alarms: dict[str, Alarm] = {}
+    """Alarms that are not to be as alarms.md says, by kind."""
 
     def registers(self, device: Device) -> RegisterMap:
         return self.register_maps.get(device.registers) or BUILT_IN_MAPS[device.registers]

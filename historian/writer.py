@@ -113,6 +113,7 @@ class Writer:
     ) -> None:
         self._engine = engine
         self._insert_frame = str(insert(frame).compile(engine))
+        self._insert_group = str(insert(commit_group).compile(engine))
         self._groups = {group: tuple(columns) for group, columns in groups.items()}
         self._clock = clock
         self._commit_seconds = commit_seconds
@@ -313,14 +314,8 @@ class Writer:
             digest.update(frames.canonical(record))
             records.append(record)
         tx.exec_driver_sql(self._insert_frame, records)
-        tx.execute(
-            insert(commit_group).values(
-                sequence=self._sequence + 1,
-                first_frame=self._last_frame + 1,
-                last_frame=self._last_frame + len(rows),
-                digest=digest.digest(),
-            )
-        )
+        group = (self._sequence + 1, self._last_frame + 1, self._last_frame + len(rows), digest.digest())
+        tx.exec_driver_sql(self._insert_group, group)
 
     def _attempt(self, tx: Connection, item: _Item) -> Any:
         """Run a piece of work in its own savepoint; its result, or what it failed with."""

@@ -38,6 +38,7 @@ from nodesets.errors import (
     DeviceError,
     EnoseError,
     InvalidArgument,
+    NoData,
     NotFound,
     StorageError,
 )
@@ -131,6 +132,8 @@ class Records:
         windows = [learning.window(lot) for lot in lots if learning.is_window(lot)]
         named = [lot for lot in lots if lot not in files and not learning.is_window(lot)]
         for made in await self.submit(lambda tx: [batches.get(tx, name) for name in named]):
+            if not made.started:
+                raise NoData(f"batch {made.batch_id} was never started")
             windows.append((made.batch_id, made.started, made.ended or self.clock.now()))
         model = await learning.in_worker(self.plant, product, files, phases, windows, self.database)
         now, metadata = self.clock.now(), {"streams": model.summary(), "lots": list(lots)}
@@ -178,10 +181,6 @@ def _not_logged(done: "Future[int]") -> None:
     """A security event that cannot be recorded is at least in the service's log."""
     if error := done.exception():
         log.error("security event not recorded: %s", error)
-
-
-def _versions(plant: Plant) -> dict[str, str]:
-    return {"software": version("enose"), "configuration": digest(plant), "python": sys.version.split()[0]}
 
 
 def _groups(plant: Plant) -> dict[str, list[str]]:
@@ -248,7 +247,12 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
-        await records.log(SERVICE, "service.start", f"site/{plant.site.id}", _versions(plant))
+        name = f"site/{plant.site.id}"
+        await records.log(
+            SERVICE, "service.start", name, {"software": version("enose"), "python": sys.version.split()[0]}
+        )
+        await records.log(SERVICE, "configuration.load", name, {"digest": digest(plant), "demo": plant.site.demo})
+        stack.push_async_callback(records.log, SERVICE, "service.stop", name, None)
         await site.refresh_all()
         await server.start()
         stack.push_async_callback(server.stop, SHUTDOWN_SECONDS)
@@ -485,6 +489,7 @@ def carry_out(plant: Plant, data_dir: Path, name: str, arguments: Arguments) -> 
 
 async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
     """(what, what is wrong with it or empty) of the tree, certificates, database and every device."""
+    logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # what a device did not answer is told below
     found = [("plant file", "")]
     for what, look in (("address space", lambda: space(plant)), ("certificates", lambda: _look(plant, data_dir))):
         try:

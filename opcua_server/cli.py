@@ -152,7 +152,10 @@ def tags(
     """Print the tag list: NodeId, type, unit, range, description. Needs no running server."""
     from opcua_server.plant.space import tags as tag_rows
 
-    rows = [dict(row) for row in tag_rows(plant_of(config))]
+    try:
+        rows = [dict(row) for row in tag_rows(plant_of(config))]
+    except EnoseError as error:
+        fail(error)
     if format is Format.json:
         json.dump(rows, sys.stdout, indent=1, ensure_ascii=False)
         print()

@@ -1,6 +1,7 @@
 """`enose demo`: the demo plant, its e-noses as processes of their own; accounts and a draft model at the first run."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ def run_demo(data_dir: Path, port: int) -> None:
     """Until Ctrl-C. Devices end after the server, so that it never sees them die. Raises ConfigurationError."""
     plant = load.load(load.DEMO)
     plant = plant.model_copy(update={"server": plant.server.model_copy(update={"port": port})})
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(0)
+    )  # also while the server does not run yet, take the devices along
     with contextlib.ExitStack() as stack:
         for device in plant.devices:
             stack.enter_context(e_nose(device))
@@ -73,9 +77,9 @@ def _first_run(plant: Plant, data_dir: Path) -> None:
         arguments = {"name": name, "roles": [role], "password": password, "printed_name": printed_name}
         app.carry_out(plant, data_dir, "users.add", {**arguments, "service": service, "must_change": False})
         table.add_row(name, printed_name, role, password)
+    console.print(table)  # before anything that takes long: what is interrupted now would leave accounts nobody can use
     lots = [f"{d.id}.{d.streams[0].id}={SCENARIOS[d.id]}@{lot}" for d in plant.devices for lot in range(LOTS)]
     lines = app.carry_out(plant, data_dir, "learn", {"product": PRODUCT, "lots": lots, "phases": []})
-    console.print(table)
     console.print(f"Learned {PRODUCT} from {LOTS} simulated lots:", *lines, sep="\n  ", highlight=False)  # type: ignore[misc]
 
 

@@ -17,7 +17,7 @@ from analytics.cycles import Cycle, CycleAssembler
 from analytics.features import Features
 from analytics.fingerprint import Fingerprint
 from config.schema import Column, Device, Plant, StatusBit
-from nodesets.errors import StorageError
+from nodesets.errors import EnoseError, StorageError
 from nodesets.model import Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
 
@@ -50,9 +50,8 @@ class _Watch:
     assembler: CycleAssembler
     channels: tuple[features.ChannelKind, ...]
     last: validation.Validated
-    simulated: bool = False
-    doubts: StatusBit = StatusBit(0)
-    """What the device said of itself during this cycle that leaves its measurement undecidable."""
+    flags: int = 0
+    """Every `StatusBit` the device showed during baseline and exposure of this cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,6 @@ class Pipeline:
         self.counters.received += 1
         before = watch.last
         validated = watch.last = watch.validator.validate(frame)
-        if frame.phase is not Phase.UNKNOWN:
-            watch.simulated = bool(frame.flags & StatusBit.SIMULATED)
         for finding in validation.findings(watch.device.id, watch.columns, before, validated, frame.received_time):
             self._sink.find(finding)
         if not validated.fresh:
@@ -140,12 +137,12 @@ class Pipeline:
         self._sink.show(frame, row, validated.data_quality)
         n = len(frame.values)
         if frame.phase in (Phase.BASELINE, Phase.EXPOSURE):
-            watch.doubts |= StatusBit(frame.flags)
+            watch.flags |= frame.flags
         cycle = watch.assembler.add(row.source_time, row.values[:n], row.status[:n], frame.phase, frame.cycle)
         if cycle is not None:
-            why = ", ".join(text for bit, text in DOUBTS.items() if bit in watch.doubts)
+            why = ", ".join(text for bit, text in DOUBTS.items() if bit & watch.flags)
             self._judge(watch, replace(cycle, defect=cycle.defect or why))
-            watch.doubts = StatusBit(0)
+            watch.flags = 0
 
     def _judge(self, watch: _Watch, cycle: Cycle) -> None:
         stream = f"{watch.device.id}.{watch.device.streams[0].id}"
@@ -176,7 +173,7 @@ class Pipeline:
             fingerprint=tuple(map(float, found.values)),
             model=model.model_id,
             model_digest=model.digest,
-            simulated=watch.simulated,
+            simulated=bool(watch.flags & StatusBit.SIMULATED),
         )
         self._results.put_nowait(_Judged(result, judgement, model.product))
 
@@ -196,7 +193,7 @@ class Pipeline:
             judged = await self._results.get()
             try:
                 stored = await record(judged.result)
-            except StorageError as error:
+            except EnoseError as error:
                 self.counters.refused += 1
                 log.error("result %s not recorded: %s", judged.result.result_id, error)
             else:
@@ -238,11 +235,12 @@ def result_findings(
         },
     )
     low = result.score < product.score_limit
+    lowest = result.score <= product.score_floor
     return anomaly, Finding(
         kind="QualityScoreLow",
         source=result.stream,
         time=result.stopped,
-        level=("LowLow" if far else "Low") if low else "",
+        level=("LowLow" if lowest else "Low") if low else "",
         value=result.score,
         limit=product.score_limit,
         text=f"{result.stream}: quality score {result.score:.1f} (limit {product.score_limit:.1f}){batch}",
@@ -269,8 +267,13 @@ def _row(frame: Frame, validated: validation.Validated) -> Row:
     status = Quality.GOOD if answered else Quality.BAD_NO_COMMUNICATION
     return Row(
         group=frame.device,
-        source_time=validated.time,
-        received_time=frame.received_time,
+        source_time=_shown(validated.time),
+        received_time=_shown(frame.received_time),
         values=np.concatenate([validated.values, acquisition]),
         status=np.concatenate([validated.status, np.array([status, status], np.uint32)]),
     )
+
+
+def _shown(time: int) -> int:
+    """The time to 1 us, as clients see it: what they ask the history for is then what was recorded."""
+    return time // 1000 * 1000

@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
@@ -38,7 +38,7 @@ def _environment() -> dict[str, str]:
 def device(port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     """An e-nose process that listens."""
     process = subprocess.Popen(
-        [*ENOSE, "device", "--port", str(port), *options], stdout=subprocess.PIPE, text=True, env=_environment()
+        [*ENOSE, "device", "--port", str(port), *options], stdout=subprocess.PIPE, text=True, env=environment()
     )
     try:
         assert process.stdout is not None
@@ -46,7 +46,7 @@ def device(port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Running:
         """Run a command of `enose` on this plant."""
         where = ["--config", str(self.config), "--data-dir", str(self.data)]
         return subprocess.run(
-            [*ENOSE, *arguments, *where], input=given, capture_output=True, text=True, check=check, env=_environment()
+            [*ENOSE, *arguments, *where], input=given, capture_output=True, text=True, check=check, env=environment()
         )
 
     def add_user(self, name: str, *roles: str, service: bool = False) -> None:
@@ -87,7 +87,7 @@ class Running:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=_environment(),
+                env=environment(),
             )
         assert self.process.stdout is not None
         self.endpoint = self.process.stdout.readline().strip()
@@ -106,13 +106,17 @@ class Running:
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(with_signal)
-        code = self.process.wait(START_SECONDS)
+        self.process.communicate(timeout=START_SECONDS)
+        code = self.process.returncode
         self.process = None
         return code
 
     @contextlib.asynccontextmanager
-    async def client(self, user: str) -> AsyncIterator[Client]:
-        """A session of asyncua's client over Basic256Sha256 SignAndEncrypt; its certificate is trusted."""
+    async def client(self, user: str | None) -> AsyncIterator[Client]:
+        """A session of asyncua's client over Basic256Sha256 SignAndEncrypt; its certificate is trusted.
+
+        None: anonymous.
+        """
         certificate_file, key_file = self.credentials()
         client = Client(self.endpoint, timeout=30)
         client.application_uri = CLIENT_URI
@@ -122,8 +126,9 @@ class Running:
             str(key_file),
             server_certificate=str(self.data / "pki" / "own" / "certs" / "enose.der"),
         )
-        client.set_user(user)
-        client.set_password(self.passwords[user])
+        if user is not None:
+            client.set_user(user)
+            client.set_password(self.passwords[user])
         async with client:
             yield client
 

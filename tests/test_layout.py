@@ -101,8 +101,32 @@ def test_decisions_are_numbered_without_a_gap() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def locked(name: str) -> dict[str, str]:
+    """Package -> version."""
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\$", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def test_the_image_holds_no_test_tools() -> None:
+    # Each tool in an image is one more thing to patch and one more thing for an intruder to use.
+    tools = {re.split("[>=<]", tool)[0].lower() for tool in PYPROJECT["project"]["optional-dependencies"]["test"]}
+    assert not tools & locked("requirements.lock").keys()
+    assert tools <= locked("requirements-test.lock").keys()
+    assert "requirements-test.lock" not in (ROOT / "Dockerfile").read_text()
+
+
+def test_tests_run_with_the_versions_that_ship() -> None:
+    assert locked("requirements.lock").items() <= locked("requirements-test.lock").items()
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-test.lock"])
+def test_every_locked_package_has_its_hashes_and_no_lock_names_an_index(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert len(re.findall(r"^\S+==\S+ \\\n    --hash=sha256:", text, re.MULTILINE)) == len(locked(name)) > 0
+    assert not re.search("^--", text, re.MULTILINE)  # a line with an option of pip
+
+
 def test_what_the_image_is_built_from_is_not_ignored() -> None:
     # .dockerignore lets through by name; a new package would be missing from the image without a word.
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(PYPROJECT["tool"]["importlinter"]["root_packages"]) <= kept
-    assert {"pyproject.toml", "requirements.lock", PYPROJECT["project"]["readme"]} <= kept
+    assert {"pyproject.toml", "requirements.lock", PYPROJECT["project"]["readme"], "NOTICE", "LICENSES"} <= kept

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analytics.learning import RESOLUTION, check_counts, largest, rank
+from analytics.learning import check_counts, moments, sigma_limit
 from nodesets.model import Floats
 
 
@@ -46,15 +46,5 @@ class Shewhart:
 def learn(x: Floats, lots: Sequence[str], alpha: float) -> Shewhart:
     """Chart of good cycles, shape (m, d), with a limit from lots held out in turn, of at least one sigma."""
     check_counts(lots, alpha)
-    lot = np.array(lots)
-    held_out = np.empty(len(x))
-    for name in np.unique(lot):
-        own = lot == name
-        mean, scale = _moments(x[~own])
-        held_out[own] = np.abs((x[own] - mean) / scale).max(axis=1)
-    mean, scale = _moments(x)
-    return Shewhart(mean, scale, max(largest(held_out, rank(alpha, len(x))), 1.0))
-
-
-def _moments(x: Floats) -> tuple[Floats, Floats]:
-    return x.mean(axis=0), np.sqrt(x.var(axis=0, ddof=1) + RESOLUTION**2)
+    mean, scale = moments(x)
+    return Shewhart(mean, scale, sigma_limit(x, lots, alpha))

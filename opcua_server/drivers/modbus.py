@@ -39,6 +39,7 @@ FROZEN_AFTER = (3, 3.0)
 """Periods and seconds, whichever is longer, after which a heartbeat that stands still means old data."""
 COMMANDS: Mapping[str, int] = {"start_cycle": 1, "stop": 2, "zero": 3, "span": 4}
 """Codes of the command register (docs/registers.md)."""
+_WITHOUT_VALUE = np.array([c in (Cause.NOT_A_NUMBER, Cause.SENTINEL, Cause.EXCEPTION) for c in Cause])
 
 
 class LinkError(Exception):
@@ -153,6 +154,10 @@ class Link:
         except ModbusException as error:
             self.close()
             raise LinkError(str(error)) from error
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Before Python 3.12 asyncio.wait_for, in which pymodbus waits, loses a cancellation that meets the answer.
+            raise asyncio.CancelledError
         if isinstance(answer, ExceptionResponse):
             raise Refused(answer.exception_code)
         return answer
@@ -426,14 +431,14 @@ class Reader:
         causes[sentinel] = Cause.SENTINEL
         causes[self._faulty[self._refused[self._span_of_status]]] = Cause.EXCEPTION
         causes[self._refused[self._span_of_column]] = Cause.EXCEPTION
-        values[np.isin(causes, (Cause.NOT_A_NUMBER, Cause.SENTINEL, Cause.EXCEPTION))] = np.nan
-        phase = self._number("phase")
-        refused = "device_time" in self._head and self._number("device_time") is None
+        values[_WITHOUT_VALUE[causes]] = np.nan
+        phase, device_time = self._number("phase"), self._number("device_time")
+        refused = "device_time" in self._head and device_time is None
         return Answer(
             received=due if refused else received,
             values=values,
             causes=causes,
-            device_time=self._number("device_time"),
+            device_time=device_time,
             heartbeat=self._number("heartbeat"),
             phase=Phase(phase) if phase in tuple(Phase) else Phase.UNKNOWN,
             cycle=self._number("cycle") or 0,

@@ -14,7 +14,7 @@ class Schedule:
     done: int = 0
     overruns: int = 0
     """Periods that had passed whole before their poll could begin."""
-    lag: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+    lag: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     """Seconds each of the last polls began after it was due."""
 
     @property

@@ -81,13 +81,22 @@ class AlarmKind:
     off_delay: float = 0.0
     gmp: bool = False
     """Acknowledged only with a comment (process rule 18)."""
+    bars_release: bool = False
+    """A batch in which it was found is not released until QA accepted that (fault F10), whatever the severity."""
 
 
 # A link that flaps each second must not become a flood (fault F13): it has to be down 2 s, and up 5 s.
 ALARMS: Mapping[str, AlarmKind] = {
     a.kind: a
     for a in (
-        AlarmKind(kind="CommunicationLost", scope="device", severities={"Active": 700}, on_delay=2.0, off_delay=5.0),
+        AlarmKind(
+            kind="CommunicationLost",
+            scope="device",
+            severities={"Active": 700},
+            on_delay=2.0,
+            off_delay=5.0,
+            bars_release=True,
+        ),
         AlarmKind(kind="SensorFailure", scope="device", severities={"Active": 700}, on_delay=2.0, off_delay=5.0),
         AlarmKind(kind="AnomalyDetected", scope="stream", severities={"High": 600, "HighHigh": 800}, gmp=True),
         AlarmKind(kind="QualityScoreLow", scope="stream", severities={"Low": 500, "LowLow": 800}, gmp=True),
@@ -111,6 +120,8 @@ class Condition:
     last_severity: int = 1
     event_id: bytes = b""
     """Of the newest notification; Acknowledge must name it."""
+    answered: bytes = b""
+    """The notification that was acknowledged last."""
     time: int = 0
     """When this state was entered, ns UTC."""
     active_since: int = 0
@@ -167,7 +178,7 @@ class Alarms:
         if node is None:
             return None
         condition = self._by_node[node]
-        if finding.level == condition.level:
+        if finding.level == condition.level and not _other_fault(condition, finding):
             self._pending.pop(node, None)
             return None
         since, pending = self._pending.get(node, (now, finding))
@@ -182,13 +193,15 @@ class Alarms:
 
     def acknowledge(self, node: str, event_id: bytes, comment: str, user: str, now: int) -> Condition:
         """Part 9 5.7.3. Raises EventIdUnknown, AlreadyAcknowledged, ConditionDisabled, InvalidArgument (no comment)."""
+        if event_id and event_id == self[node].answered:
+            raise AlreadyAcknowledged(f"{node}: this notification is acknowledged already")
         condition = self._addressed(node, event_id)
         after = TRANSITIONS[condition.state].get(Trigger.ACKNOWLEDGE)
         if after is None:
             raise AlreadyAcknowledged(f"{node} is acknowledged already")
         if condition.kind.gmp and not comment.strip():
             raise InvalidArgument(f"{node} is a GMP alarm: acknowledging it needs a comment")
-        return self._store(_commented(replace(condition, state=after, time=now), comment, user, now))
+        return self._store(_commented(replace(condition, state=after, time=now, answered=event_id), comment, user, now))
 
     def add_comment(self, node: str, event_id: bytes, comment: str, user: str, now: int) -> Condition:
         """Part 9 5.5.6. Raises EventIdUnknown, ConditionDisabled, InvalidArgument (empty comment)."""
@@ -215,9 +228,9 @@ class Alarms:
     def _settle(self, node: str, now: int) -> Condition | None:
         condition = self._by_node[node]
         since, finding = self._pending[node]
-        # A change of level is no news of the plant's state: only rising out of, or back to, normal is delayed.
+        # A change of level is no news of the plant's state: only a new fault, or the way back to normal, is delayed.
         delay = 0.0
-        if not condition.level:
+        if not condition.level or _other_fault(condition, finding):
             delay = condition.kind.on_delay
         elif not finding.level:
             delay = condition.kind.off_delay
@@ -245,6 +258,16 @@ class Alarms:
         condition = replace(condition, event_id=uuid.uuid4().bytes)
         self._by_node[condition.node] = condition
         return condition
+
+
+def _other_fault(condition: Condition, finding: Finding) -> bool:
+    """Whether something else is wrong with an alarmed device now, as one more failed sensor.
+
+    Of a device it is found only when that is so; of a stream with every cycle.
+    """
+    told = condition.finding
+    changed = told is not None and finding.text != told.text
+    return condition.kind.scope == "device" and bool(condition.level and finding.level) and changed
 
 
 def _commented(condition: Condition, comment: str, user: str, now: int) -> Condition:

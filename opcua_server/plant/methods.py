@@ -58,6 +58,7 @@ async def start_batch(site: Site, caller: Caller, line: str, batch_id: str, on_b
         line,
         lambda tx, now: batches.start(tx, caller, now, _on(tx, line, batch_id), site.pins, on_behalf_of=on_behalf_of),
     )
+    await site.raise_what_holds(line)
     await site.refresh_models()
     return (int(started.execution),)
 
@@ -235,6 +236,8 @@ async def verify_signature(site: Site, _caller: Caller, _: str, signature_id: st
 async def learn_product(site: Site, caller: Caller, _: str, product: str, lots: str, reason: str) -> Outputs:
     texts.reason("Reason", reason)
     named = [lot.strip() for lot in lots.split(";") if lot.strip()]
+    if files := [lot for lot in named if "=" in lot]:
+        raise InvalidArgument(f"Lots: {files[0]} is a file of the server; only `enose learn` takes files")
     saved = await site.learn(caller, product, named, ())
     return saved.model_id, saved.digest
 
@@ -462,6 +465,8 @@ def _link(
         if action.startswith("MethodSet."):  # acts on a device: what was meant is on record before it is tried
             await log_call(site, caller, f"{action}.intent", at, given, "Good")
         try:
+            if given.get("OnBehalfOf") and not caller.service:
+                raise InvalidArgument("OnBehalfOf: only a service account acts for others")
             outputs = await handler(site, caller, at, *arguments)
         except EnoseError as error:
             await log_call(site, caller, action, at, given, ua.StatusCode(error.status).name, str(error))

@@ -1,14 +1,16 @@
 """What was recorded -> what OPC UA shows of it: values of nodes, conditions and events. Decides nothing."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
 from asyncua import ua
 
-from analytics.features import Features
-from analytics.fingerprint import FAR, Fingerprint, Judgement, score
+from analytics.features import Features, is_ratio
+from analytics.fingerprint import FAR, Fingerprint, Judgement
 from config.schema import Device, Plant, StatusBit
 from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
@@ -23,12 +25,40 @@ RING = 20
 """Result slots of a stream (information model 1.4)."""
 
 
+Value = tuple[str, ua.Variant | None, int]
+"""Node, what it holds (None: null), StatusCode."""
+NUMBER = ua.VariantType.Int32
+LEVELS = tuple(events.number(min(level, ChannelQuality.BAD), NUMBER) for level in range(4))
+"""Severity bits of a StatusCode -> Quality of a channel."""
+NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
+STATES = {
+    state: {
+        "DeviceStateNumber": events.number(state),
+        **events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state),
+    }
+    for state in DeviceState
+}
+
+
 class Nodes(Protocol):
     """Where values and events are shown; `services.server.UaServer`."""
 
     def write(self, node: str, value: ua.Variant | None, status: int, source_time: int, server_time: int) -> None: ...
 
+    def write_many(self, values: Iterable[Value], source_time: int, server_time: int) -> None: ...
+
     def publish_event(self, event: Event) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """A device and where its frames are shown."""
+
+    device: Device
+    tags: tuple[tuple[str, ua.VariantType], ...]
+    """Of each column of a recorded row."""
+    qualities: tuple[str, ...]
+    """Of each channel."""
 
 
 class Publisher:
@@ -36,104 +66,95 @@ class Publisher:
 
     def __init__(self, plant: Plant, nodes: Nodes, alarms: Alarms, clock: Clock) -> None:
         self._nodes, self._alarms, self._clock = nodes, alarms, clock
-        self._plant = plant
-        self._tags = {d.id: d.tags(plant.registers(d)) for d in plant.devices}
         self._ring: dict[str, int] = {}
-        self._devices = {d.id: d for d in plant.devices}
+        self._devices = {d.id: _device(plant, d) for d in plant.devices}
         self._failed: set[str] = set()
         self.silent_devices: set[str] = set()
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
-        """Told of every finding that begins, before its alarm: batches' exceptions follow from it."""
+        """Told of every finding, before its alarm: batches' exceptions follow from it."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
 
     # Values of frames
 
-    def show(self, frame: Frame, row: Row, data_quality: float) -> None:  # noqa: ARG002 - part of the sink's contract
+    def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed: its tags, vectors and states."""
-        device, tags = self._devices[row.group], self._tags[row.group]
-        write, time, received = self._nodes.write, row.source_time, row.received_time
-        for tag, value, status in zip(tags, row.values.tolist(), row.status.tolist(), strict=True):
-            kind = ua.VariantType[tag.data_type]
-            if math.isnan(value):
-                write(tag.node, None, status, time, received)
-            else:
-                write(
-                    tag.node,
-                    ua.Variant(value if tag.data_type == "Double" else int(value), kind),
-                    status,
-                    time,
-                    received,
-                )
-        self._array(device, row)
-        self._acquisition(device, frame, row)
-        self._state(device, frame, row)
+        to = self._devices[row.group]
+        device = to.device
+        quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
+        values = ((quality,), self._tags(to, row), self._array(to, row), self._acquisition(device, frame, row))
+        self._nodes.write_many(chain(*values, self._state(device, frame)), row.source_time, row.received_time)
 
-    def _array(self, device: Device, row: Row) -> None:
-        n = len(device.channels)
-        write, time, received = self._nodes.write, row.source_time, row.received_time
-        status = row.status[:n]
-        severity = (status >> 30).tolist()
-        for channel, level in zip(device.channels, severity, strict=True):
-            node = f"{device.id}.Array.{channel.id}.Quality"
-            write(node, events.number(min(level, ChannelQuality.BAD), ua.VariantType.Int32), 0, time, received)
-        node = f"{device.id}.Array.SensorVector"
-        if min(severity) >= ChannelQuality.BAD:
-            write(node, None, int(status.max()), time, received)
+    def _tags(self, to: _Device, row: Row) -> Iterator[Value]:
+        for (node, kind), value, status in zip(to.tags, row.values.tolist(), row.status.tolist(), strict=True):
+            if math.isnan(value):
+                yield node, None, status
+            else:
+                yield node, ua.Variant(value if kind is ua.VariantType.Double else int(value), kind), status
+
+    def _array(self, to: _Device, row: Row) -> Iterator[Value]:
+        n = len(to.qualities)
+        status = row.status[:n].tolist()
+        for node, code in zip(to.qualities, status, strict=True):
+            yield node, LEVELS[code >> 30], 0
+        node = f"{to.device.id}.Array.SensorVector"
+        if min(status) >> 30 >= ChannelQuality.BAD:
+            yield node, None, max(status)
             return
         # One bad element leaves the others usable: the vector is Uncertain, and the element NaN.
-        worst = min(int(status.max()), Quality.UNCERTAIN_SUBNORMAL)
-        write(node, ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), worst, time, received)
+        worst = min(max(status), int(Quality.UNCERTAIN_SUBNORMAL))
+        yield node, ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), worst
 
-    def _acquisition(self, device: Device, frame: Frame, row: Row) -> None:
-        stream = device.streams[0]
-        at, time, received = f"{device.id}.{stream.id}", row.source_time, row.received_time
-        write = self._nodes.write
+    def _acquisition(self, device: Device, frame: Frame, row: Row) -> Iterator[Value]:
+        stream, time = device.streams[0], row.source_time
+        at = f"{device.id}.{stream.id}.AcquisitionStatus"
         if frame.phase is Phase.UNKNOWN:
             for name in ("IsActive", "ExecutionCycle", "Progress"):
-                write(f"{at}.AcquisitionStatus.{name}", None, Quality.BAD_NO_COMMUNICATION, time, received)
+                yield f"{at}.{name}", None, Quality.BAD_NO_COMMUNICATION
             return
         active = frame.phase is not Phase.IDLE
-        write(f"{at}.AcquisitionStatus.IsActive", events.boolean(active), 0, time, received)
+        yield f"{at}.IsActive", events.boolean(active), 0
         cycle = ExecutionCycle.SAMPLING if active else ExecutionCycle.IDLE
-        write(f"{at}.AcquisitionStatus.ExecutionCycle", events.number(cycle, ua.VariantType.Int32), 0, time, received)
+        yield f"{at}.ExecutionCycle", events.number(cycle, NUMBER), 0
         number, began = self._cycle_started.get(at, (-1, time))
         if number != frame.cycle:
             began = time
             self._cycle_started[at] = frame.cycle, began
         length = stream.baseline + stream.exposure + stream.purge
         share = min(100.0, (time - began) / 1e9 / length * 100) if active else 0.0
-        write(f"{at}.AcquisitionStatus.Progress", ua.Variant(share, ua.VariantType.Float), 0, time, received)
+        yield f"{at}.Progress", ua.Variant(share, ua.VariantType.Float), 0
 
-    def _state(self, device: Device, frame: Frame, row: Row) -> None:
-        time, received = row.source_time, row.received_time
+    def _state(self, device: Device, frame: Frame) -> Iterator[Value]:
         if device.id in self.silent_devices:
             health = DeviceHealth.FAILURE
-        elif device.id in self._failed or frame.flags & (StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW):
+        elif device.id in self._failed or frame.flags & NEEDS_MAINTENANCE:
             health = DeviceHealth.MAINTENANCE_REQUIRED
         elif frame.flags & StatusBit.CALIBRATING:
             health = DeviceHealth.CHECK_FUNCTION
         else:
             health = DeviceHealth.NORMAL
-        self._nodes.write(f"{device.id}.DeviceHealth", events.number(health, ua.VariantType.Int32), 0, time, received)
-        node = f"{device.id}.DeviceStateNumber"
-        if frame.phase is Phase.UNKNOWN:
-            for at in (node, f"{device.id}.DeviceState.CurrentState", f"{device.id}.DeviceState.CurrentState.Id"):
-                self._nodes.write(at, None, Quality.BAD_NO_COMMUNICATION, time, received)
-            return
+        yield f"{device.id}.DeviceHealth", events.number(health, NUMBER), 0
         state = DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
-        self._nodes.write(node, events.number(state), 0, time, received)
-        for path, value in events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state).items():
-            self._nodes.write(f"{device.id}.{path}", value, 0, time, received)
+        for path, value in STATES[state].items():
+            if frame.phase is Phase.UNKNOWN:
+                yield f"{device.id}.{path}", None, Quality.BAD_NO_COMMUNICATION
+            else:
+                yield f"{device.id}.{path}", value, 0
 
     # Cycles and results
 
     def cycle(self, stream: str, cycle: Features) -> None:
-        """An exposure has ended: baseline and normalised response of each channel."""
-        device, now = stream.split(".")[0], self._clock.now()
-        for i, channel in enumerate(cycle.channels):
-            for name, values in (("Baseline", cycle.baseline), ("NormalizedValue", cycle.normalized)):
-                self.number(f"{device}.Array.{channel}.{name}", float(values[i]), now)
+        """An exposure has ended: baseline of each channel, and the normalised response where there is a ratio."""
+        to, now = self._devices[stream.split(".")[0]], self._clock.now()
+        device = to.device.id
+        ratios = [c for c in to.device.channels if is_ratio(c.technology)]
+        for name, value in zip(cycle.channels, cycle.baseline.tolist(), strict=True):
+            self.number(f"{device}.Array.{name}.Baseline", value, now)
+        normalized = dict(zip(cycle.channels, cycle.normalized.tolist(), strict=True))
+        for channel in ratios:
+            self.number(f"{device}.Array.{channel.id}.NormalizedValue", normalized[channel.id], now)
+        if not ratios:
+            return
         vector = ua.Variant(cycle.normalized.tolist(), ua.VariantType.Double)
         known = 0 if np.isfinite(cycle.normalized).any() else NO_DATA
         self._nodes.write(f"{device}.Array.NormalizedVector", vector if known == 0 else None, known, now, now)
@@ -150,7 +171,7 @@ class Publisher:
         now = self._clock.now()
         limits = {
             "ScoreLow": product.score_limit if product else math.nan,
-            "ScoreLowLow": score(1 / (product.reference_count + 1)) if product else math.nan,
+            "ScoreLowLow": product.score_floor if product else math.nan,
             "AnomalyHigh": 0.5 if product else math.nan,
             "AnomalyHighHigh": FAR / (1 + FAR) if product else math.nan,
         }
@@ -206,8 +227,7 @@ class Publisher:
         of_device = {"CommunicationLost": self.silent_devices, "SensorFailure": self._failed}
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
-        if finding.level:
-            self.on_finding(finding)
+        self.on_finding(finding)
         if changed := self._alarms.update(finding, self._clock.now()):
             self.condition(changed)
 
@@ -255,9 +275,7 @@ class Publisher:
 
     def write(self, at: str, values: Mapping[str, ua.Variant], time: int) -> None:
         """Good values under one node, by path."""
-        now = self._clock.now()
-        for path, value in values.items():
-            self._nodes.write(f"{at}.{path}", value, 0, time, now)
+        self._nodes.write_many(((f"{at}.{path}", value, 0) for path, value in values.items()), time, self._clock.now())
 
     def happened(self, event: Event) -> None:
         self._nodes.publish_event(event)
@@ -266,6 +284,14 @@ class Publisher:
         """What a client that refreshes is shown."""
         now = self._clock.now()
         return [events.condition_event(c, now) for c in self._alarms if c.retain]
+
+
+def _device(plant: Plant, device: Device) -> _Device:
+    return _Device(
+        device=device,
+        tags=tuple((t.node, ua.VariantType[t.data_type]) for t in device.tags(plant.registers(device))),
+        qualities=tuple(f"{device.id}.Array.{c.id}.Quality" for c in device.channels),
+    )
 
 
 def result_fields(result: Result) -> dict[str, ua.Variant]:

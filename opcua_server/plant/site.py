@@ -77,6 +77,8 @@ class Site:
     """By stream: fields set by SetContext."""
     current: dict[str, Batch] = field(default_factory=dict)
     """By line: the batch in its slot, as last shown."""
+    _holding: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -143,19 +145,33 @@ class Site:
 
         A sample's own findings are opened with the sample, in its transaction (`batches.add_result`).
         """
-        if ALARMS[finding.kind].scope == "device":
-            self.start_job(self._raise_exceptions(finding), f"exception {finding.kind} of {finding.source}")
+        if ALARMS[finding.kind].scope != "device":
+            return
+        if finding.level:
+            self._holding[finding.kind, finding.source] = finding
+            for line in self.plant.lines:
+                self.start_job(self._raise_exceptions(line, [finding]), f"exception {finding.kind} of {finding.source}")
+        else:
+            self._holding.pop((finding.kind, finding.source), None)
 
-    async def _raise_exceptions(self, finding: Finding) -> None:
-        for line in self.plant.lines:
-            touched = any(s == finding.source or s.startswith(f"{finding.source}.") for s in line.streams)
-            batch = self.current.get(line.id)
-            if touched and batch and batch.execution in (ExecutionState.RUNNING, ExecutionState.HELD):
-                await self._open_exception(batch.batch_id, finding)
-                await self.refresh_line(line.id)
+    async def raise_what_holds(self, line: str) -> None:
+        """Open exceptions in the line's running batch for what is wrong with its devices already."""
+        [watched] = (entry for entry in self.plant.lines if entry.id == line)
+        await self._raise_exceptions(watched, list(self._holding.values()))
+
+    async def _raise_exceptions(self, line: Line, findings: Sequence[Finding]) -> None:
+        batch = self.current.get(line.id)
+        if batch is None or batch.execution not in (ExecutionState.RUNNING, ExecutionState.HELD):
+            return
+        touching = [f for f in findings if any(s.startswith(f"{f.source}.") for s in line.streams)]
+        for finding in touching:
+            await self._open_exception(batch.batch_id, finding)
+        if touching:
+            await self.refresh_line(line.id)
 
     async def _open_exception(self, batch_id: str, finding: Finding) -> None:
-        severity, now = ALARMS[finding.kind].severities[finding.level], self.clock.now()
+        kind, now = ALARMS[finding.kind], self.clock.now()
+        severity = max(kind.severities[finding.level], exceptions.CRITICAL if kind.bars_release else 0)
         await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
 
     # Agents

@@ -12,12 +12,13 @@ from typing import Any, TypedDict
 
 from asyncua import ua
 
+from analytics.features import is_ratio
 from config.load import digest
 from config.schema import Channel, Device, Line, Plant, Stream
 from nodesets.errors import ConfigurationError, Mistake
 from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
-from opcua_server.plant.alarms import condition_nodes
+from opcua_server.plant.alarms import ALARMS, condition_nodes
 from opcua_server.plant.templates import engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
     HAS_CONDITION,
@@ -93,8 +94,8 @@ class TagRow(TypedDict):
 
 
 def space(plant: Plant) -> Space:
-    """The whole tree. Raises ConfigurationError when parts of the plant would get the same or too long ids."""
-    _check_ids(plant)
+    """The whole tree. Raises ConfigurationError for ids that are taken or too long and alarms that do not exist."""
+    _check_names(plant)
     instances = [
         _metadata(),
         _system(plant),
@@ -145,7 +146,7 @@ def tags(plant: Plant) -> list[TagRow]:
     return [_row(tree, node) for node in tree.members if tree.is_tag(node)]
 
 
-def _check_ids(plant: Plant) -> None:
+def _check_names(plant: Plant) -> None:
     named = [(f"devices[{i}].id", d.id) for i, d in enumerate(plant.devices)]
     named += [(f"lines[{i}].id", line.id) for i, line in enumerate(plant.lines)]
     taken = set(RESERVED)
@@ -156,6 +157,12 @@ def _check_ids(plant: Plant) -> None:
                 Mistake(path, f"{name} is taken: devices, lines and {', '.join(sorted(RESERVED))} share ids")
             )
         taken.add(name)
+    known = ", ".join(ALARMS)
+    mistakes += [
+        Mistake(f"alarms.{kind}", f"there is no such alarm; known: {known}")
+        for kind in plant.alarms
+        if kind not in ALARMS
+    ]
     if mistakes:
         raise ConfigurationError(mistakes)
 
@@ -224,10 +231,12 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
         if node.startswith(f"{device.id}.Environment.")
     }
     lengths = len(device.channels)
+    ratio = any(is_ratio(c.technology) for c in device.channels)
+    vectors = frozenset({"Array.NormalizedVector"} if ratio else ())
     low, high = min(c.range[0] for c in device.channels), max(c.range[1] for c in device.channels)
     units = {c.unit for c in device.channels}
     yield Instance(
-        template=template("EnoseDeviceType", frozenset(under), _below(device.id, under, history)),
+        template=template("EnoseDeviceType", frozenset(under) | vectors, _below(device.id, under, history)),
         prefix=device.id,
         parent=site("ENose.Devices"),
         values={
@@ -239,7 +248,7 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
             **{k: v for path, tag in under.items() for k, v in _measured(path, tag).items()},
         },
         descriptions={"": device.title or device.id, **{path: tag.description for path, tag in under.items()}},
-        lengths={"Array.ChannelIds": lengths, "Array.SensorVector": lengths, "Array.NormalizedVector": lengths},
+        lengths=dict.fromkeys(("Array.ChannelIds", "Array.SensorVector", *vectors), lengths),
     )
     for channel in device.channels:
         yield _channel(device, channel, columns)
@@ -261,9 +270,10 @@ def _measured(path: str, tag: Tag) -> dict[str, ua.Variant]:
 def _channel(device: Device, channel: Channel, columns: Mapping[str, Tag]) -> Instance:
     prefix = f"{device.id}.Array.{channel.id}"
     value, heater = columns[f"{prefix}.SensorValue"], columns.get(f"{prefix}.HeaterTemperature")
-    paths = frozenset({"HeaterTemperature"} if heater else ())
+    recorded_paths = frozenset({"HeaterTemperature"} if heater else ())
+    ratio = frozenset({"NormalizedValue"} if is_ratio(channel.technology) else ())
     return Instance(
-        template=template("EnoseChannelType", paths, paths | {"SensorValue"}),
+        template=template("EnoseChannelType", recorded_paths | ratio, recorded_paths | {"SensorValue"}),
         prefix=prefix,
         parent=site(f"{device.id}.Array"),
         values={

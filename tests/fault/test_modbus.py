@@ -421,6 +421,23 @@ async def test_device_clock_that_runs_backwards_is_replaced_once() -> None:
         assert not (await answered(frames)).causes.any()
 
 
+# A driver that polls on after its cancellation keeps the whole service from stopping.
+async def test_driver_that_is_cancelled_as_an_answer_arrives_ends() -> None:
+    async with listening(honest) as (_, port):
+        driver = Modbus(device(port), MAP, SystemClock())
+        gate = driver._link._gate
+
+        def meeting(sending: bool, data: bytes) -> bytes:
+            if not sending:
+                task.cancel()
+            return gate(sending, data)
+
+        driver._link._gate = meeting
+        task = asyncio.create_task(driver.run(lambda _: None))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 async def test_command_the_device_does_not_confirm_is_an_error() -> None:
     async with listening(nothing) as (_, port):
         driver = Modbus(device(port), MAP, SystemClock(), 1)

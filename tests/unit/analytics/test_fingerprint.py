@@ -37,6 +37,16 @@ def test_another_odour_is_not_ok_and_its_reason_names_the_channel(model):
     assert j.anomaly > 0.5
 
 
+def test_a_feature_beyond_its_control_limits_is_named_with_its_sigmas(model):
+    # Univariate control limits: what a quality engineer looks up in the chart, beside T2 and SPE.
+    j = model.judge(features(RESPONSE + np.array([0, 0, 0.4, 0])))
+    name, sigmas = j.beyond[0]
+    assert name.startswith("S03.")
+    assert sigmas > model.sigma_limit >= 1
+    assert f"{name} {sigmas:+.1f} sigma" in j.reason
+    assert model.judge(features(RESPONSE)).beyond == ()
+
+
 def test_p_is_the_share_of_held_out_good_cycles_at_least_as_far(model):
     # Process rule 2, counted by hand from what the model carries.
     j = model.judge(features(RESPONSE * 1.08))

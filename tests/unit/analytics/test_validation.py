@@ -48,7 +48,7 @@ def test_a_lost_link_shows_the_last_value_for_two_polls_then_null():
     ]
     assert [v.values[0] for v in seen[:2]] == [42.0, 42.0]
     assert np.isnan([v.values[0] for v in seen[2:]]).all()
-    assert [v.link_lost for v in seen] == [False, False, True, True]
+    assert [bool(v.lost) for v in seen] == [False, False, True, True]
 
 
 @pytest.mark.parametrize("cause", [Cause.PROTOCOL, Cause.EXCEPTION])
@@ -59,7 +59,7 @@ def test_an_answer_that_cannot_be_trusted_counts_as_none_for_its_columns_only(ca
     for at in range(1, LINK_PATIENCE + 2):
         seen = validator.validate(frame(at, [np.nan, 2.5], [cause, Cause.NONE]))
     assert list(seen.status) == [Quality.BAD_NO_COMMUNICATION, Quality.GOOD]
-    assert not seen.link_lost
+    assert not seen.lost
 
 
 def test_a_link_that_comes_back_is_good_at_once():
@@ -142,6 +142,10 @@ def test_a_frozen_heartbeat_shows_the_last_usable_value_and_turns_bad_when_it_la
     assert {int(v.status[0]) for v in seen[:-1]} == {Quality.UNCERTAIN_LAST_USABLE}
     assert seen[0].values[0] == 5.0
     assert seen[-1].status[0] == Quality.BAD_NO_COMMUNICATION
+    # an operator is told, and told that it is not the cable
+    [found] = findings("EN01", [column()], seen[-2], seen[-1], 1)
+    assert (found.kind, found.level) == ("CommunicationLost", "Active")
+    assert "heartbeat" in found.text
     assert statuses(validator, [frame(99, [6.0])]) == [Quality.GOOD]
 
 

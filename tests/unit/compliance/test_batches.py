@@ -305,6 +305,15 @@ class TestExceptions:
         now = batches.get(shift.tx, "B1")
         assert (now.open_exceptions, now.critical_exceptions) == (1, 1)
 
+    def test_another_failed_sensor_is_another_exception(self, shift: Shift) -> None:
+        # What QA accepts is what the exception said: one sensor, not all that fail while it is open.
+        shift.running()
+        for text in ("EN01: failed S01", "EN01: failed S01, S02", "EN01: failed S01"):
+            failed = Finding(kind="SensorFailure", source="EN01", time=0, level="Active", text=text)
+            exceptions.from_finding(shift.tx, SERVICE, shift.at(), "B1", failed, 700)
+        said = [x.text for x in exceptions.of_batch(shift.tx, "B1")]
+        assert said == ["EN01: failed S01", "EN01: failed S01, S02"]
+
     def test_a_finding_that_is_over_opens_none(self, shift: Shift) -> None:
         shift.running()
         with pytest.raises(InvalidArgument):
@@ -439,6 +448,16 @@ class TestRelease:
         shift.requested("B2")
         with pytest.raises(NoMatch):
             batches.release(shift.tx, caller("rel1"), shift.at(), "B2", signature, "")
+
+    def test_a_release_signed_before_the_review_releases_nothing(self, shift: Shift) -> None:
+        # R12: who certifies must have had the review to look at.
+        shift.evaluated()
+        early = shift.signed("rel1", "batch", "B1", Meaning.RELEASE)
+        shift.review()
+        request = batches.request_release(shift.tx, caller("qa1"), shift.at(), "B1", "", expiry=120.0)
+        with pytest.raises(NoMatch, match="before its review"):
+            batches.release(shift.tx, caller("rel1"), shift.at(), "B1", early, "")
+        assert batches.release(shift.tx, caller("rel1"), shift.at(), "B1", shift.sign("rel1", request), "").release_id
 
     def test_a_review_signature_releases_nothing(self, shift: Shift) -> None:
         shift.requested()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from config.load import parse
-from nodesets.errors import StorageError
+from config.schema import StatusBit
+from nodesets.errors import EntryExists, StorageError
 from nodesets.model import Cause, Frame, Phase, Verdict
 from opcua_server.pipeline import Pipeline
 from opcua_server.scenario import SECOND, SteppedClock
@@ -119,13 +120,48 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
     assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active")]
 
 
-async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(parts):
-    pipeline, disk, shown = parts
+def play_a_cycle(pipeline, disk, flags=lambda second: 0) -> None:
     for second in range(25):
         phase = Phase.BASELINE if second < 5 else Phase.EXPOSURE if second < 15 else Phase.PURGE
-        pipeline.take(frame(second, phase=phase))
+        pipeline.take(frame(second, phase=phase, flags=flags(second)))
     for _, future in disk.waiting:
         future.set_result(None)
+
+
+async def test_a_cycle_is_simulated_if_any_of_its_rows_was(parts):
+    # Process rule 7: the row that ends a cycle is no longer of it, and a device may stop its replay just then.
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk, lambda second: StatusBit.SIMULATED if second < 15 else 0)
+    await settle()
+
+    async def record(result):
+        return result
+
+    task = asyncio.create_task(pipeline.store_results(record))
+    await pipeline.settled()
+    task.cancel()
+    assert [r.simulated for r in shown.results] == [True]
+
+
+async def test_a_result_that_is_refused_costs_that_result_alone(parts):
+    # A device without a clock of its own that begins at the same time after each power-up gives a result's id twice.
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk)
+    await settle()
+
+    async def refuse(_):
+        raise EntryExists("result EN01.Stream01.14 was recorded with other values")
+
+    task = asyncio.create_task(pipeline.store_results(refuse))
+    await pipeline.settled()
+    assert not task.done()
+    task.cancel()
+    assert (shown.results, pipeline.counters.refused) == ([], 1)
+
+
+async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(parts):
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk)
     await settle()
 
     async def record(result):

@@ -49,6 +49,10 @@ class Nodes:
         assert source_time > 0, node
         self.values[node] = (None if value is None else value.Value, status)
 
+    def write_many(self, values, source_time, server_time):
+        for node, value, status in values:
+            self.write(node, value, status, source_time, server_time)
+
     def publish_event(self, event):
         self.events.append(event)
 

@@ -166,6 +166,22 @@ async def test_a_device_that_falls_silent_opens_an_exception_in_the_running_batc
     assert shown["L01.Batch.Exceptions.X01.Kind"] == "CommunicationLost"
 
 
+async def test_a_device_that_is_silent_before_the_batch_starts_bars_its_release(site):
+    # Fault F10: the gap is in the batch whichever came first, and QA has to accept it, whatever the alarm's severity.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    made.publisher.on_finding = made.found
+    for device in ("EN01", "EN02"):
+        made.publisher.find(
+            Finding(kind="CommunicationLost", source=device, time=10**18, level="Active", text="silent")
+        )
+    made.publisher.find(Finding(kind="CommunicationLost", source="EN02", time=10**18, level="", text="again"))
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    assert shown["L01.Batch.CriticalExceptionCount"] == 1
+
+
 async def test_a_result_that_is_not_ok_is_recorded_and_brings_advice(site):
     made, shown = site
     await made.refresh_all()

@@ -13,7 +13,7 @@ import pytest
 from asyncua import ua
 
 from config.load import DEMO, load, parse
-from config.schema import Plant
+from config.schema import Alarm, Plant
 from nodesets.errors import ConfigurationError
 from nodesets.methods import METHODS
 from opcua_server.plant.alarms import condition_nodes
@@ -306,3 +306,10 @@ def test_verdict_carries_its_names_for_clients_that_show_them(demo: Space) -> No
     values = next(m.value for n, _, m in nodes(demo.instances) if n == "EN01.Stream01.Quality.Verdict.EnumValues")
     assert values is not None
     assert [v.DisplayName.Text for v in values.Value] == ["UNDEFINED", "OK", "NOT_OK", "NOT_DECIDABLE"]
+
+
+def test_settings_of_an_alarm_that_does_not_exist_are_a_mistake(plant: Plant) -> None:
+    # A misspelt kind would leave the alarm as it was, and nobody would notice until it is needed.
+    misspelt = plant.model_copy(update={"alarms": {"ComunicationLost": Alarm(severity=900)}})
+    with pytest.raises(ConfigurationError, match=r"alarms\.ComunicationLost: there is no such alarm"):
+        space(misspelt)
