@@ -251,9 +251,9 @@ def plants(draw: st.DrawFn) -> tuple[list[Instance], list[Reference]]:
         prefixes.append(prefix)
         there += [site(f"{prefix}.{p}" if p else prefix) for p in paths]
     ends = st.sampled_from([*there, ua.NodeId(IDS.Server)] + [site("Nowhere")] * (draw(st.integers(0, 20)) == 0))
-    references = draw(
-        st.lists(st.builds(Reference, source=ends, type=st.sampled_from(KINDS[3:8]), target=ends), max_size=6)
-    )
+    linked = st.builds(Reference, source=ends, type=st.sampled_from(KINDS[3:8]), target=ends)
+    touching = linked.filter(lambda r: SITE_NS in (r.source.NamespaceIndex, r.target.NamespaceIndex))
+    references = draw(st.lists(touching, max_size=6))
     return instances, references
 
 
