@@ -96,13 +96,15 @@ class Accounts:
         self._security = security
         self._thumbprints = {t.lower(): name for t, name in security.certificate_users.items()}
         self._hasher = passwords.Hasher()
-        self._dummy = ""
+        self._dummy: asyncio.Future[str]
+        """Hash that an unknown user's password is compared with, so that it takes as long as a known one's."""
 
     async def start(self) -> None:
-        """Start the helper process; afterwards an unknown user costs as much as a known one."""
-        self._dummy = await self._hasher.hash(passwords.generate())
+        """Start the helper process, without waiting for it: the first login does."""
+        self._dummy = asyncio.create_task(self._hasher.hash(passwords.generate()))
 
     def close(self) -> None:
+        self._dummy.cancel()
         self._hasher.close()
 
     async def by_password(
@@ -140,7 +142,7 @@ class Accounts:
         """
         folded = _known(name)
         row = await self.submit(lambda tx: find(tx, user_account, folded))
-        hashed = row.password_hash if row is not None else self._dummy
+        hashed = row.password_hash if row is not None else await self._dummy
         right = len(password) <= passwords.LONGEST and await self._hasher.verify(hashed, password)
         proved = hashed if right else ""
         return _accepted(*await self.submit(lambda tx: self._settle(tx, folded, proved, attempt)))

@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -218,9 +217,9 @@ class Site:
         """Show everything that is recorded; at start."""
         for condition in self.alarms:
             self.publisher.condition_nodes(condition)
-        for device in self.plant.devices:
-            stream = f"{device.id}.{device.streams[0].id}"
-            for result in reversed(await self.submit(partial(results.of_stream, stream=stream))):
+        streams = [f"{device.id}.{device.streams[0].id}" for device in self.plant.devices]
+        for recorded in await self.submit(lambda tx: [results.of_stream(tx, stream) for stream in streams]):
+            for result in reversed(recorded):
                 self.publisher.ring(result)
         for line in self.plant.lines:
             await self.refresh_line(line.id)
