@@ -19,7 +19,7 @@ from asyncua import ua
 from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import Buffer, ServiceError
 from asyncua.crypto import security_policies, uacrypto
-from asyncua.server.address_space import AddressSpace, AttributeValue
+from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.server import Server
@@ -29,6 +29,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from nodesets.errors import CertificateRefused
 from opcua_server.services.limits import Limits
+from opcua_server.services.standard import StandardServer
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,10 @@ SEAMS: dict[Callable[..., Any], tuple[str, ...]] = {
     SecureConnection.message_to_binary: ("self", "message", "message_type", "request_id"),
     TransportLimits.create_acknowledge_and_set_limits: ("self", "msg"),
     AddressSpace.read_attribute_value: ("self", "nodeid", "attr"),
-    AddressSpace.add_datachange_callback: ("self", "nodeid", "attr", "callback"),
-    AddressSpace.delete_datachange_callback: ("self", "handle"),
     AttributeValue.__init__: ("self", "value"),
     InternalServer.__init__: ("self", "user_manager"),
+    InternalServer.load_standard_address_space: ("self", "shelf_file"),
+    NodeData.__init__: ("self", "nodeid"),
     Server.__init__: ("self", "iserver", "user_manager"),
     Server.init: ("self", "shelf_file"),
     uacrypto.x509_from_der: ("data",),
@@ -434,7 +435,7 @@ def policy_factories(names: tuple[str, ...], certificate: Any, key: Any) -> list
 
 def make_server(limits: Limits) -> Any:
     """asyncua's Server, of which only address space and its loading are used; it never listens."""
-    iserver = InternalServer()
+    iserver = StandardServer()
     iserver.disabled_clock = True
     iserver.max_connections = limits.connections
     iserver.max_pending_messages_per_connection = limits.pending_messages
