@@ -59,7 +59,7 @@ class Validated:
     fresh: bool
     """False of a measurement that was seen before (same source time): there is nothing new to record."""
     lost: str
-    """Why the device is lost, in words: nothing communicated, or the same old data, beyond patience. Empty: it is not."""
+    """Why the device is lost: nothing communicated, or the same old data, beyond patience. Empty: it is not."""
     failed: Mask
     """Values whose sensor has failed: BadSensorFailure, or stuck."""
 

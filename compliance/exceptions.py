@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, select
 
-from compliance import signatures, texts
+from compliance import records, signatures, texts
 from compliance.audit import append
 from compliance.rows import add, change, entry, fetch, rows_of
 from compliance.signatures import Meaning, Signature
 from compliance.states import CLOSED
 from compliance.tables import batch, batch_exception
 from compliance.users import person
+from historian.schema import frame
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NoMatch, OutOfRange
-from nodesets.model import Caller, DispositionState, Finding
+from nodesets.model import Caller, DispositionState, ExecutionState, Finding
 
 CRITICAL: Final = 750
 """Severity from which an exception stands in the way of a release (information model 1.5, bands)."""
@@ -73,6 +74,24 @@ def from_finding(
         if x.unsettled and (x.kind, x.source, x.text) == (finding.kind, finding.source, finding.text):
             return x
     return _add(tx, caller, now, batch_id, finding.kind, finding.source, severity, finding.text)
+
+
+def interrupted(tx: Connection, caller: Caller, now: int) -> tuple[BatchException, ...]:
+    """Open a critical exception in every batch in execution: nothing watched it since the last frame, until now.
+
+    For the start of the service, whatever ended the run before it.
+    """
+    last = tx.execute(select(frame.c.received_time).order_by(frame.c.id.desc()).limit(1)).scalar() or 0
+    watched = select(batch.c.batch_id, batch.c.line, batch.c.started).where(
+        batch.c.execution.in_((ExecutionState.RUNNING, ExecutionState.HELD))
+    )
+    opened = []
+    for row in tx.execute(watched.order_by(batch.c.batch_id)).all():
+        since = records.iso(max(last, row.started))
+        text = f"the service was down: nothing was recorded from {since} to {records.iso(now)}"
+        found = Finding(kind="ServiceInterrupted", source=row.line, time=now, level="Active", text=text)
+        opened.append(from_finding(tx, caller, now, row.batch_id, found, CRITICAL))
+    return tuple(opened)
 
 
 def open_(

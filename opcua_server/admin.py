@@ -7,6 +7,7 @@ server running, the command takes the data folder's lock and does the same work 
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import pwd
 import socket
@@ -16,6 +17,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from nodesets.errors import ConfigurationError, EnoseError, Mistake
+
+log = logging.getLogger(__name__)
 
 SOCKET = "admin.sock"
 LOCK = "lock"
@@ -58,15 +61,22 @@ async def listening(folder: Path, handle: Handler) -> AsyncIterator[None]:
             user = _peer(writer.get_extra_info("socket"))
             if user is None:
                 return
-            request = json.loads(await reader.readline())
             try:
-                reply = {"answer": await handle(f"os:{user}", request["command"], request["arguments"])}
+                request = json.loads(await reader.readline())
+                command, arguments = request["command"], request["arguments"]
+            except (ValueError, KeyError, TypeError):
+                return  # not our command line: nothing was asked that could be answered
+            try:
+                reply = {"answer": await handle(f"os:{user}", command, arguments)}
             except EnoseError as error:
                 reply = {"error": str(error)}
+            except Exception as error:
+                log.exception("command %s failed", command)
+                reply = {"error": f"{type(error).__name__} in the server; its log has more"}
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
-        except (ConnectionError, ValueError, KeyError, TypeError):
-            return  # the peer went away or is not our command line: nothing was asked that could be answered
+        except ConnectionError:
+            return  # the peer went away
         finally:
             writer.close()
 

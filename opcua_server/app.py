@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from agents.worker import Worker
-from compliance import audit, batches, models, verify
+from compliance import audit, batches, exceptions, models, verify
 from compliance.batches import Pins
 from compliance.models import ProductModel
 from compliance.users import Account, Accounts
@@ -253,6 +253,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         )
         await records.log(SERVICE, "configuration.load", name, {"digest": digest(plant), "demo": plant.site.demo})
         stack.push_async_callback(records.log, SERVICE, "service.stop", name, None)
+        await records.submit(lambda tx: exceptions.interrupted(tx, SERVICE, records.clock.now()))
         await site.refresh_all()
         await server.start()
         stack.push_async_callback(server.stop, SHUTDOWN_SECONDS)

@@ -182,10 +182,13 @@ def users_add(
     role: Annotated[list[Role], typer.Option("--role", "-r", help="May be given several times.")],
     full_name: Annotated[str, typer.Option(help="As printed on signed records; default: the name.")] = "",
     service: Annotated[bool, typer.Option(help="An account of a machine: may call, can never sign.")] = False,
+    must_change: Annotated[
+        bool, typer.Option("--must-change", help="The password was not typed by its owner, who must change it first.")
+    ] = False,
     config: Config = CONFIG,
     data_dir: DataDir = DATA,
 ) -> None:
-    """Add an account; the password is read from standard input."""
+    """Add an account; its owner types the password (standard input), or changes it first with --must-change."""
     password = _password(f"password of {name}")
     command(
         config,
@@ -195,6 +198,7 @@ def users_add(
         roles=[str(r) for r in role],
         printed_name=full_name or name,
         service=service,
+        must_change=must_change,
         password=password,
     )
     out.print(f"added {name}")
@@ -246,6 +250,13 @@ def trust_accept(
     out.print(f"trusted {command(config, data_dir, 'trust.accept', thumbprint=thumbprint)}")
 
 
+def _from_here(lot: str) -> str:
+    """A lot whose file is found from here, so that it is found by a server that runs in another folder too."""
+    stream, _, source = lot.partition("=")
+    name, at, number = (source, "", "") if Path(source).is_file() else source.partition("@")
+    return f"{stream}={Path(name).resolve()}{at}{number}" if Path(name).is_file() else lot
+
+
 @app.command()
 def learn(
     product: str,
@@ -261,7 +272,11 @@ def learn(
     data_dir: DataDir = DATA,
 ) -> None:
     """Learn a product's fingerprint from good cycles. It becomes a draft, which QA approves by signature."""
-    answer = command(config, data_dir, "learn", product=product, lots=lot, phases=[int(p) for p in phases.split(",")])
+    try:
+        rows = [int(p) for p in phases.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter("three whole numbers, as 5,10,5", param_hint="--phases") from error
+    answer = command(config, data_dir, "learn", product=product, lots=[_from_here(x) for x in lot], phases=rows)
     for line in answer:
         out.print(line, highlight=False)
 

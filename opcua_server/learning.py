@@ -88,9 +88,14 @@ async def in_worker(
     plant: Plant, product: str, lots: Sequence[str], phases: Sequence[int], windows: Sequence[Window], database: str
 ) -> ProductModel:
     """`learn` in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    try:
         work = asyncio.get_running_loop().run_in_executor
         return await work(pool, learn, plant, product, lots, phases, windows, database)
+    finally:
+        pool.shutdown(
+            wait=False
+        )  # the end of a process takes a tenth of a second, or all the rest of a cancelled lesson
 
 
 def is_window(lot: str) -> bool:

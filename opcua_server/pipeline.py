@@ -30,6 +30,9 @@ class Sink(Protocol):
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed."""
 
+    def lost(self, frame: Frame, row: Row) -> None:
+        """A frame's row was refused: what it measured is not known, and what was shown before is old."""
+
     def cycle(self, stream: str, cycle: Features) -> None:
         """An exposure has ended: its baseline and normalised response."""
 
@@ -52,6 +55,20 @@ class _Watch:
     last: validation.Validated
     flags: int = 0
     """Every `StatusBit` the device showed during baseline and exposure of this cycle."""
+    refused: int = 0
+    """Number of the newest frame that could not be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A frame on its way to the disk."""
+
+    number: int
+    watch: _Watch
+    frame: Frame
+    row: Row
+    data_quality: float
+    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +128,12 @@ class Pipeline:
             self.counters.repeated += 1
             return
         row = _row(frame, validated)
-        started = self._clock.monotonic()
+        taken = _Taken(self.counters.received, watch, frame, row, validated.data_quality, self._clock.monotonic())
         recorded = asyncio.wrap_future(self._recorder.append([row]))
-        recorded.add_done_callback(lambda done: self._recorded(done, watch, frame, row, validated, started))
+        recorded.add_done_callback(lambda done: self._recorded(done, taken))
 
-    def _recorded(
-        self,
-        done: "asyncio.Future[None]",
-        watch: _Watch,
-        frame: Frame,
-        row: Row,
-        validated: validation.Validated,
-        started: float,
-    ) -> None:
+    def _recorded(self, done: "asyncio.Future[None]", taken: _Taken) -> None:
+        watch, frame, row = taken.watch, taken.frame, taken.row
         if done.cancelled():
             return
         if error := done.exception():
@@ -131,10 +141,13 @@ class Pipeline:
                 raise error
             self.counters.refused += 1
             log.error("frame of %s at %d not recorded: %s", frame.device, frame.source_time, error)
+            watch.refused = max(watch.refused, taken.number)
+            self._sink.lost(frame, row)
             return
         self.counters.recorded += 1
-        self.counters.waits.append(self._clock.monotonic() - started)
-        self._sink.show(frame, row, validated.data_quality)
+        self.counters.waits.append(self._clock.monotonic() - taken.started)
+        if taken.number > watch.refused:  # a full queue refuses a frame before the older ones in it are recorded
+            self._sink.show(frame, row, taken.data_quality)
         n = len(frame.values)
         if frame.phase in (Phase.BASELINE, Phase.EXPOSURE):
             watch.flags |= frame.flags

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.case import Case, ChannelRecord, Gap, OpenException
+from analytics.validation import FROZEN_PATIENCE
 from compliance import batches, exceptions, models, results
 from compliance.batches import Batch
 from compliance.models import Status
+from config.schema import Device
 from nodesets.errors import NotFound
-from nodesets.model import Codes, Quality
+from nodesets.model import Quality
 from nodesets.ports import Series
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 READINGS = 1_000_000
 """Readings of a channel that are looked at: eleven days at 1 Hz, the newest of a longer batch."""
+HOLE = FROZEN_PATIENCE
+"""Periods without a recorded reading that are a gap: a device may measure more slowly than it is polled."""
 NO_COMMUNICATION = (Quality.UNCERTAIN_NO_COMMUNICATION_LAST_USABLE, Quality.BAD_NO_COMMUNICATION)
 
 
@@ -71,24 +75,31 @@ async def _instrument(site: "Site", batch: Batch) -> tuple[tuple[ChannelRecord, 
                 )
             )
             if node == nodes[0]:
-                gaps += _gaps(device.id, series.times.tolist(), series.status)
+                gaps += _gaps(device, series, batch.started, batch.ended or site.clock.now())
     return tuple(channels), tuple(gaps)
 
 
 async def _read(site: "Site", node: str, batch: Batch) -> Series:
-    end = batch.ended or site.clock.now()
+    """The newest readings of a node while the batch ran, oldest first."""
     try:
-        return await site.reader.read_raw(node, batch.started, end, READINGS)
+        s = await site.reader.read_raw(node, batch.ended or site.clock.now(), batch.started - 1, READINGS)
+        return Series(s.times[::-1], s.received[::-1], s.values[::-1], s.status[::-1], s.more)
     except NotFound:
         empty = np.empty(0, np.int64)
         return Series(empty, empty, np.empty(0), np.empty(0, np.uint32), None)
 
 
-def _gaps(device: str, times: list[int], status: Codes) -> list[Gap]:
-    """Runs of readings without communication."""
-    silent = np.isin(status, NO_COMMUNICATION)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], silent, [False]]).astype(np.int8)))
+def _gaps(device: Device, series: Series, start: int, end: int) -> list[Gap]:
+    """When nothing came of the device between start and end: readings without communication, or none at all.
+
+    A series that is not whole (`more`) says nothing of the time before its first reading.
+    """
+    begin = np.empty(0, np.int64) if series.more else np.array([start])
+    times = np.concatenate([begin, series.times, [end]])
+    silent = np.concatenate([np.zeros(len(begin), bool), np.isin(series.status, NO_COMMUNICATION)])
+    dark = silent | (np.diff(times) > HOLE * device.period * 1e9)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], dark, [False]]).astype(np.int8)))
     return [
-        Gap(device=device, start=times[a], end=times[min(b, len(times) - 1)])
+        Gap(device=device.id, start=int(times[a]), end=int(times[b]))
         for a, b in zip(edges[::2], edges[1::2], strict=True)
     ]

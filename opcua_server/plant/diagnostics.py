@@ -8,6 +8,7 @@ import numpy as np
 from asyncua import ua
 
 from compliance import audit
+from nodesets.errors import StorageError
 from nodesets.model import Counters
 from opcua_server.drivers.schedule import Schedule
 from opcua_server.plant import events
@@ -26,6 +27,8 @@ class Diagnostics:
         self._site, self._server, self._counters, self._schedules = site, server, counters, schedules
         self._columns = {d.id: len(d.tags(site.plant.registers(d))) for d in site.plant.devices}
         self._before = (site.clock.monotonic(), 0)
+        self._unread = ""
+        """Why the database could not be read the last time; empty when it could."""
 
     async def run(self, seconds: float) -> None:
         """Until cancelled, every `seconds`."""
@@ -38,14 +41,18 @@ class Diagnostics:
     async def publish(self) -> None:
         now = self._site.clock.now()
         self._site.publisher.write("ENose.Diagnostics", self._values(), now)
-        length, head = await self._site.reader.read(audit.head)
-        self._site.publisher.write(
-            "ENose.Compliance", {"AuditTrailLength": events.number(length), "AuditChainHead": events.string(head)}, now
-        )
+        try:
+            length, head = await self._site.reader.read(audit.head)
+        except StorageError as error:  # sampling goes on: the next turn tries again
+            self._unread = str(error)
+        else:
+            self._unread = ""
+            log = {"AuditTrailLength": _count(length), "AuditChainHead": events.string(head)}
+            self._site.publisher.write("ENose.Compliance", log, now)
         self._server.service_level(self._level())
 
     def _level(self) -> int:
-        if self._site.writer.trouble:
+        if self._site.writer.trouble or self._unread:
             return NO_DATA
         return DEGRADED if self._site.publisher.silent_devices else HEALTHY
 
@@ -60,13 +67,18 @@ class Diagnostics:
         return {
             "SampleRate": events.double(frames * width),
             "QueueDepth": events.number(self._site.writer.waiting),
-            "FramesReceived": events.number(counters.received),
-            "FramesRepeated": events.number(counters.repeated),
-            "FramesStored": events.number(counters.recorded),
-            "FramesLost": events.number(counters.refused),
+            "FramesReceived": _count(counters.received),
+            "FramesRepeated": _count(counters.repeated),
+            "FramesStored": _count(counters.recorded),
+            "FramesLost": _count(counters.refused),
             "CommitWait": events.double(float(np.median(waits))),
-            "ScheduleOverruns": events.number(sum(s.overruns for s in self._schedules)),
+            "ScheduleOverruns": _count(sum(s.overruns for s in self._schedules)),
             "ScheduleLagMedian": events.double(float(np.median(lag))),
             "ScheduleLagP99": events.double(float(np.percentile(lag, 99))),
-            "LastError": events.string(self._site.writer.trouble[:254]),
+            "LastError": events.string((self._site.writer.trouble or self._unread)[:254]),
         }
+
+
+def _count(number: int) -> ua.Variant:
+    """A UInt32 that begins anew at zero, as counters do: after fifty days of a thousand frames a second."""
+    return events.number(number % 2**32)

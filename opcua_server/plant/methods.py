@@ -57,7 +57,7 @@ async def start_batch(site: Site, caller: Caller, line: str, batch_id: str, on_b
         line,
         lambda tx, now: batches.start(tx, caller, now, _on(tx, line, batch_id), site.pins, on_behalf_of=on_behalf_of),
     )
-    await site.raise_what_holds(line)
+    site.start_job(site.raise_what_holds(line), f"exceptions of batch {batch_id}")
     await site.refresh_models()
     return (int(started.execution),)
 
@@ -404,7 +404,7 @@ def _switch(on: bool) -> Handler:
     async def handler(site: Site, caller: Caller, condition: str) -> Outputs:
         if not on and site.alarms[condition].kind.gmp:
             raise AccessDenied(f"{condition} is a GMP alarm: it is never switched off (process rule 9)")
-        site.publisher.condition(site.alarms.enable(condition, on, caller.user, site.clock.now()))
+        site.publisher.condition(site.alarms.enable(condition, on, caller.user, site.clock.now()), switched=True)
         return ()
 
     return handler

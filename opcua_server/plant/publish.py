@@ -79,11 +79,19 @@ class Publisher:
 
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed: its tags, vectors and states."""
+        self._nodes.write_many(self._values(frame, row, data_quality), row.source_time, row.received_time)
+
+    def lost(self, frame: Frame, row: Row) -> None:
+        """A frame's row was refused: all it would have shown is null until one is recorded again."""
+        lost = ((node, None, Quality.BAD_DATA_LOST) for node, _, _ in self._values(frame, row, math.nan))
+        self._nodes.write_many(lost, row.source_time, row.received_time)
+
+    def _values(self, frame: Frame, row: Row, data_quality: float) -> Iterator[Value]:
         to = self._devices[row.group]
         device = to.device
         quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
         values = ((quality,), self._tags(to, row), self._array(to, row), self._acquisition(device, frame, row))
-        self._nodes.write_many(chain(*values, self._state(device, frame)), row.source_time, row.received_time)
+        return chain(*values, self._state(device, frame))
 
     def _tags(self, to: _Device, row: Row) -> Iterator[Value]:
         for (node, kind), value, status in zip(to.tags, row.values.tolist(), row.status.tolist(), strict=True):
@@ -247,10 +255,14 @@ class Publisher:
         for condition in self._alarms.due(self._clock.now()):
             self.condition(condition)
 
-    def condition(self, condition: Condition) -> None:
-        """A condition changed: its members, its plain tags, and one event, unless it is disabled (Part 9 5.5.2)."""
+    def condition(self, condition: Condition, *, switched: bool = False) -> None:
+        """A condition changed: its members, its plain tags, and one event.
+
+        The last one of a condition that is disabled is that of being `switched` off: by it clients take it from
+        their lists (Part 9 4.2).
+        """
         self.condition_nodes(condition)
-        if condition.enabled:
+        if condition.enabled or switched:
             self._nodes.publish_event(events.condition_event(condition, self._clock.now()))
 
     def condition_nodes(self, condition: Condition) -> None:

@@ -25,6 +25,7 @@ from compliance.users import Accounts
 from config.schema import Line, Plant
 from historian.query import Reader
 from historian.writer import Writer
+from nodesets.errors import StorageError
 from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Recommendation, Result, Row, Verdict
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
@@ -36,6 +37,8 @@ from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATIO
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+RETRY_SECONDS = 1.0
 
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
@@ -133,8 +136,8 @@ class Site:
         recorded = self.writer.append([row])
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
         await asyncio.wrap_future(recorded)
-        if line:
-            await self.refresh_line(line.id)
+        if line:  # a line that cannot be shown now must not keep back a result that is recorded, and its alarms
+            self.start_job(self.refresh_line(line.id), f"showing {line.id}")
         if stored.verdict is Verdict.NOT_OK:
             self.start_job(self._advise(stored), f"advice on {stored.result_id}")
         return stored
@@ -171,7 +174,13 @@ class Site:
     async def _open_exception(self, batch_id: str, finding: Finding) -> None:
         kind, now = ALARMS[finding.kind], self.clock.now()
         severity = max(kind.severities[finding.level], exceptions.CRITICAL if kind.bars_release else 0)
-        await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
+        while True:
+            try:
+                await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
+                return
+            except StorageError as error:  # what was found is not found again: it is kept until it is recorded
+                log.error("exception of batch %s not recorded yet: %s", batch_id, error)
+                await asyncio.sleep(RETRY_SECONDS)
 
     # Agents
 

@@ -305,6 +305,19 @@ class TestExceptions:
         now = batches.get(shift.tx, "B1")
         assert (now.open_exceptions, now.critical_exceptions) == (1, 1)
 
+    def test_a_batch_is_told_that_nothing_watched_it(self, shift: Shift) -> None:
+        # Every interruption is one of its own: QA accepts the one it knows, not all that follow.
+        shift.created()
+        assert exceptions.interrupted(shift.tx, SERVICE, shift.at()) == ()
+        batches.start(shift.tx, caller("op1"), shift.at(), "B1", PINS)
+        [first] = exceptions.interrupted(shift.tx, SERVICE, shift.at())
+        batches.hold(shift.tx, caller("op1"), shift.at(), "B1", "jam")
+        [second] = exceptions.interrupted(shift.tx, SERVICE, shift.at())
+        assert (first.exception_id, second.exception_id) == ("B1/X01", "B1/X02")
+        assert (first.kind, first.source, first.critical) == ("ServiceInterrupted", LINE, True)
+        batches.stop(shift.tx, caller("op1"), shift.at(), "B1", "jam")
+        assert exceptions.interrupted(shift.tx, SERVICE, shift.at()) == ()
+
     def test_another_failed_sensor_is_another_exception(self, shift: Shift) -> None:
         # What QA accepts is what the exception said: one sensor, not all that fail while it is open.
         shift.running()

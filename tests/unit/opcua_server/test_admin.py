@@ -29,6 +29,16 @@ async def test_a_refusal_reaches_the_command_line_as_an_error(tmp_path):
             await asyncio.to_thread(admin.ask, tmp_path, "fail", {})
 
 
+async def test_a_defect_of_the_server_is_told_and_logged_not_swallowed(tmp_path, caplog):
+    async def defect(*_):
+        raise ValueError("all columns have one length, these had not")
+
+    async with admin.listening(tmp_path, defect):
+        with pytest.raises(admin.CommandFailed, match="ValueError in the server"):
+            await asyncio.to_thread(admin.ask, tmp_path, "learn", {})
+    assert "these had not" in caplog.text
+
+
 async def test_nobody_else_can_open_the_door_and_it_is_gone_with_the_server(tmp_path):
     async with admin.listening(tmp_path, echo):
         assert stat.S_IMODE((tmp_path / admin.SOCKET).stat().st_mode) == 0o600

@@ -76,6 +76,12 @@ def test_an_account_lives_and_is_closed_on_the_command_line(data):
     enose("audit", "verify", "--data-dir", data)
 
 
+def test_an_account_whose_password_somebody_else_typed_must_change_it_first(data):
+    # R25: whoever knows another's password could sign as that person.
+    enose("users", "add", "anna", "--role", "QA", "--must-change", "--data-dir", data, given=PASSWORD + "\n")
+    assert "must change" in enose("users", "list", "--data-dir", data)
+
+
 def test_a_password_is_never_taken_from_the_arguments_nor_a_weak_one_from_anywhere(data):
     assert "No such option" in enose("users", "add", "x", "--role", "QA", "--password", "p", "--data-dir", data, code=2)
     enose("users", "add", "anna", "--role", "QA", "--data-dir", data, given="short\n", code=1)
@@ -116,6 +122,22 @@ def test_a_product_is_learned_as_a_draft_with_the_rate_it_realised(data):
 def test_what_cannot_be_learned_says_why(data, product, lots, why):
     told = enose("learn", product, *[x for lot in lots for x in ("--lot", lot)], "--data-dir", data, code=1)
     assert why in told
+
+
+def test_a_recording_is_the_one_in_this_folder_whichever_the_server_runs_in(data, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("opcua_server.app.carry_out", lambda *given: asked.append(given[-1]) or [])
+    monkeypatch.chdir(tmp_path)
+    for name in ("good.csv", "own.yaml"):
+        (tmp_path / name).touch()
+    lots = ["EN01.Stream01=good.csv", "EN01.Stream01=own.yaml@2", "EN01.Stream01=coffee_a@1", "B1"]
+    enose("learn", "COFFEE-A", *[x for lot in lots for x in ("--lot", lot)], "--data-dir", data)
+    here = f"EN01.Stream01={tmp_path.resolve()}"
+    assert asked[0]["lots"] == [f"{here}/good.csv", f"{here}/own.yaml@2", *lots[2:]]
+
+
+def test_phases_that_are_no_numbers_are_a_mistake_not_a_traceback(data):
+    assert "three whole numbers" in enose("learn", "TEA", "--lot", "B1", "--phases", "a,b", "--data-dir", data, code=2)
 
 
 def test_a_data_folder_in_use_by_another_process_is_refused(tmp_path, data):

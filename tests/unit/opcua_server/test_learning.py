@@ -1,12 +1,15 @@
+import asyncio
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analytics.registry import ProductModel
+from config.load import DEMO, load
 from config.schema import Plant
 from nodesets.errors import InvalidArgument
-from opcua_server.learning import learn
+from opcua_server.learning import in_worker, learn
 from tests import recordings
 from tests.recordings import ENVIRONMENT, HEADER, INVALID
 
@@ -69,3 +72,18 @@ def test_cycles_are_complete_however_often_a_row_is_polled(lots):
 def test_a_recording_without_phases_needs_to_be_told_them(lots):
     with pytest.raises(InvalidArgument, match="phases"):
         learn(plant(CHANNELS, 0.1), "NUTMEG", lots, [], [], "")
+
+
+async def test_whoever_gives_up_a_lesson_does_not_wait_for_its_end():
+    # The event loop polls devices meanwhile: it must not stand still until a process has ended.
+    before = set(multiprocessing.active_children())
+    lots = [f"EN01.Stream01=coffee_a@{n}" for n in range(40)]
+    lesson = asyncio.create_task(in_worker(load(DEMO), "COFFEE-A", lots, (), (), ""))
+    while not set(multiprocessing.active_children()) - before:
+        await asyncio.sleep(0)
+    lesson.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await lesson
+    [worker] = set(multiprocessing.active_children()) - before
+    worker.kill()
+    worker.join()

@@ -22,10 +22,14 @@ class Shown:
     """A sink that remembers."""
 
     def __init__(self):
-        self.rows, self.results, self.findings, self.cycles = [], [], [], []
+        self.rows, self.results, self.findings, self.cycles, self.told = [], [], [], [], []
 
     def show(self, frame, row, data_quality):
         self.rows.append(row)
+        self.told.append(("shown", row.source_time // SECOND))
+
+    def lost(self, frame, row):
+        self.told.append(("lost", row.source_time // SECOND))
 
     def cycle(self, stream, cycle):
         self.cycles.append((stream, cycle))
@@ -87,12 +91,27 @@ async def test_nothing_is_shown_before_it_is_committed(parts):
 
 
 async def test_a_frame_that_cannot_be_recorded_is_counted_and_never_shown(parts):
+    # Fault F04: neither is the one before it shown any longer, as if it were of now.
     pipeline, disk, shown = parts
     pipeline.take(frame(1))
     disk.waiting[0][1].set_exception(StorageError("disk full"))
+    pipeline.take(frame(2))
+    disk.waiting[1][1].set_result(None)
     await settle()
-    assert shown.rows == []
+    assert shown.told == [("lost", 1), ("shown", 2)]
     assert pipeline.counters.refused == 1
+
+
+async def test_an_older_frame_that_is_recorded_later_does_not_hide_that_a_newer_one_is_lost(parts):
+    # A full queue refuses at once what comes last, while what waits in it is recorded after that.
+    pipeline, disk, shown = parts
+    pipeline.take(frame(1))
+    pipeline.take(frame(2))
+    disk.waiting[1][1].set_exception(StorageError("1000 rows wait for the disk already"))
+    disk.waiting[0][1].set_result(None)
+    await settle()
+    assert shown.told == [("lost", 2)]
+    assert (pipeline.counters.recorded, pipeline.counters.refused) == (1, 1)
 
 
 async def test_the_same_measurement_polled_twice_is_recorded_once(parts):

@@ -1,4 +1,5 @@
 import asyncio
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -6,10 +7,10 @@ import pytest
 
 from analytics.features import Features
 from analytics.fingerprint import Judgement
-from compliance import models, recommendations
+from compliance import exceptions, models, recommendations
 from compliance.rows import change
 from compliance.tables import product_model
-from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound
+from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
 from nodesets.methods import METHODS
 from nodesets.model import Caller, Finding, Frame, Phase, Recommendation, Result, Role, Row, Verdict, Vote
 from opcua_server.learning import learn
@@ -179,7 +180,60 @@ async def test_a_device_that_is_silent_before_the_batch_starts_bars_its_release(
     made.publisher.find(Finding(kind="CommunicationLost", source="EN02", time=10**18, level="", text="again"))
     await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
     await methods.start_batch(made, OPERATOR, "L01", "B1")
+    while made._jobs:
+        await asyncio.sleep(0.01)
     assert shown["L01.Batch.CriticalExceptionCount"] == 1
+
+
+def refuse_once(made, monkeypatch) -> None:
+    """The next piece of work finds the disk full, the one after it does not."""
+    submit = made.writer.submit
+
+    def full(_work, **_):
+        monkeypatch.setattr(made.writer, "submit", submit)
+        refused = Future()
+        refused.set_exception(StorageError("database or disk is full"))
+        return refused
+
+    monkeypatch.setattr(made.writer, "submit", full)
+
+
+async def test_an_exception_waits_for_the_disk(site, monkeypatch):
+    # Fault F04: a finding comes once; a batch must not be released as if it had not been.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    made.publisher.on_finding = made.found
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    monkeypatch.setattr("opcua_server.plant.site.RETRY_SECONDS", 0.0)
+    refuse_once(made, monkeypatch)
+    made.publisher.find(
+        Finding(kind="CommunicationLost", source="EN01", time=10**18, level="Active", text="EN01: silent")
+    )
+    while made._jobs:
+        await asyncio.sleep(0.01)
+    assert shown["L01.Batch.OpenExceptionCount"] == 1
+
+
+async def test_a_recorded_result_is_given_on_although_its_line_cannot_be_shown(site, monkeypatch):
+    # Its alarms follow from it.
+    made, _ = site
+    await made.refresh_all()
+    while made._jobs:
+        await asyncio.sleep(0.01)
+    recorded = made.record_result(result(verdict=Verdict.OK))
+    submit = made.writer.submit
+
+    def record_then_refuse(work, **options):
+        done = submit(work, **options)
+        refuse_once(made, monkeypatch)
+        return done
+
+    monkeypatch.setattr(made.writer, "submit", record_then_refuse)
+    assert (await recorded).result_id == "EN01.Stream01.1"
+    while made._jobs:
+        await asyncio.sleep(0.01)
 
 
 async def test_a_result_that_is_not_ok_is_recorded_and_brings_advice(site):
@@ -250,6 +304,11 @@ async def test_a_gmp_alarm_cannot_be_switched_off_and_another_one_can(site):
         await disable(made, OPERATOR, "EN01.Stream01.Alarms.AnomalyDetected")
     await disable(made, OPERATOR, "EN01.Alarms.CommunicationLost")
     assert shown["EN01.Alarms.CommunicationLost.EnabledState.Id"] is False
+    # Part 9 4.2: the step into Disabled is an event, by which clients drop the alarm; then there are none.
+    [event] = shown.events
+    assert (event.fields["EnabledState/Id"].Value, event.retain) == (False, False)
+    made.publisher.condition(made.alarms["EN01.Alarms.CommunicationLost"])
+    assert len(shown.events) == 1
 
 
 async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site):
@@ -257,3 +316,28 @@ async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site)
     made.publisher.number("EN01.Stream01.Quality.Score", 80.0, 1)
     made.publisher.number("EN01.Stream01.Quality.Score", float("nan"), 2)
     assert shown.values["EN01.Stream01.Quality.Score"] == (None, 0x809B0000)
+
+
+async def test_what_was_not_recorded_leaves_no_value_shown_as_good(site):
+    # Fault F04: a tag that keeps its last value while the disk is full would be stale, and say that it is Good.
+    made, shown = site
+    device = made.plant.devices[0]
+    frame, recorded = row(device, made.plant, 10**9)
+    made.publisher.show(frame, recorded, 1.0)
+    before = dict(shown.values)
+    made.publisher.lost(*row(device, made.plant, 10**9 + 1))
+    assert {shown.values[node] for node in before} == {(None, 0x809D0000)}
+    made.publisher.show(*row(device, made.plant, 10**9 + 2), 1.0)
+    assert {status for _, status in shown.values.values()} == {0}
+
+
+async def test_the_gap_of_an_interrupted_batch_begins_with_the_last_recorded_frame(site):
+    made, _ = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await methods.start_batch(made, OPERATOR, "L01", "B1")
+    _, recorded = row(made.plant.devices[0], made.plant, 4 * 10**9)
+    await asyncio.wrap_future(made.writer.append([recorded]))
+    [opened] = await made.submit(lambda tx: exceptions.interrupted(tx, OPERATOR, 4 * 10**18 + 60 * 10**9))
+    assert opened.text.endswith("from 2096-10-02T07:06:40.000000000Z to 2096-10-02T07:07:40.000000000Z")
