@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from asyncua import ua
 from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import Buffer, ServiceError
+from asyncua.common.xmlimporter import XmlImporter
 from asyncua.crypto import security_policies, uacrypto
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
@@ -57,6 +58,8 @@ SEAMS: dict[Callable[..., Any], tuple[str, ...]] = {
     InternalServer.__init__: ("self", "user_manager"),
     InternalServer.load_standard_address_space: ("self", "shelf_file"),
     NodeData.__init__: ("self", "nodeid"),
+    XmlImporter.__init__: ("self", "server", "strict_mode", "auto_load_definitions"),
+    XmlImporter._add_missing_reverse_references: ("self", "new_nodes"),  # noqa: SLF001
     Server.__init__: ("self", "iserver", "user_manager"),
     Server.init: ("self", "shelf_file"),
     uacrypto.x509_from_der: ("data",),

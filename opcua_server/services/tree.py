@@ -33,19 +33,30 @@ NODE_ADDED, NODE_DELETED, REFERENCE_ADDED, REFERENCE_DELETED = 1, 2, 4, 8
 class Cell:
     """A value that was published or is watched; written to and watched like asyncua's AttributeValue."""
 
-    __slots__ = ("datachange_callbacks", "value", "value_callback")
+    __slots__ = ("_watchers", "value", "value_callback")
 
     def __init__(self, value: Any) -> None:
         self.value = value
         """DataValue."""
         self.value_callback = None
-        self.datachange_callbacks: dict[int, Any] = {}
+        self._watchers: dict[int, Any] | None = None
+
+    @property
+    def datachange_callbacks(self) -> dict[int, Any]:
         """Items by their id."""
+        if self._watchers is None:
+            self._watchers = {}
+        return self._watchers
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._watchers)
 
     def show(self, value: Any) -> None:
         self.value = value
-        for item in list(self.datachange_callbacks.values()):
-            item.sample(value)
+        if self._watchers:
+            for item in list(self._watchers.values()):
+                item.sample(value)
 
 
 def _any(_: Any) -> bool:
@@ -429,7 +440,7 @@ class Tree:
     def _carry_over(self, cell: Cell, identifier: str, attribute: int, old: _State, new: _State) -> None:
         before, after = old.named(identifier), new.named(identifier)
         if after is None:
-            if not cell.datachange_callbacks:
+            if not cell.watched:
                 del self._cells[identifier, attribute]
             elif before is not None:  # Part 4 5.8.4.1: its watchers are told
                 cell.show(ua.DataValue(NULL, status(ua.StatusCodes.BadNodeIdUnknown)))
@@ -493,7 +504,7 @@ class Tree:
             return
         cell.datachange_callbacks.pop(item, None)
         node = self._state.find(node_id)
-        if not cell.datachange_callbacks and (node is None or _same(cell.value, self._state.read(node, attribute))):
+        if not cell.watched and (node is None or _same(cell.value, self._state.read(node, attribute))):
             del self._cells[key]
 
 
