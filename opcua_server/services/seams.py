@@ -30,7 +30,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from nodesets.errors import CertificateRefused
 from opcua_server.services.limits import Limits
-from opcua_server.services.standard import StandardServer
+from opcua_server.services.standard_nodes import StandardServer
 
 log = logging.getLogger(__name__)
 

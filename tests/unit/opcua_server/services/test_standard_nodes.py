@@ -9,7 +9,7 @@ import pytest
 from asyncua import Server, ua
 from asyncua.server.address_space import AddressSpace
 
-from opcua_server.services import standard
+from opcua_server.services import standard_nodes
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def theirs() -> AddressSpace:
 @pytest.fixture(scope="module")
 def ours() -> AddressSpace:
     made = AddressSpace()
-    standard.load(made)
+    standard_nodes.load(made)
     return made
 
 
@@ -60,9 +60,9 @@ def test_the_code_of_the_tables_is_not_kept() -> None:
     program = f"""
 import sys
 from asyncua.server.address_space import AddressSpace
-from opcua_server.services import standard
-standard.load(AddressSpace())
-print([name for name in sys.modules if name.startswith({standard.TABLES!r})])
+from opcua_server.services import standard_nodes
+standard_nodes.load(AddressSpace())
+print([name for name in sys.modules if name.startswith({standard_nodes.TABLES!r})])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
