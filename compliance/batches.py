@@ -27,6 +27,7 @@ from compliance.signatures import Meaning, Signature
 from compliance.states import CLOSED, ENDED, Event, disposition_after, execution_path
 from compliance.tables import batch, evaluation, result
 from compliance.users import person
+from historian.schema import audit_entry
 from nodesets.errors import (
     AccessDenied,
     EntryExists,
@@ -382,7 +383,7 @@ def reject(
     """Quarantine, UnderReview, AwaitingSignature -> Rejected; Released -> Recalled with the code RECALL.
 
     Takes a rejection signature of the batch. Raises NotFound, OutOfRange for the code, InvalidArgument without a
-    comment, InvalidState, and as `signatures.matching`.
+    comment, InvalidState, NoMatch for a recall that was signed before the release, and as `signatures.matching`.
     """
     event = Event.RECALL if reason_code == ReasonCode.RECALL else Event.REJECT
     return _dispose(tx, caller, now, batch_id, event, Meaning.REJECTION, reason_code, comment, signature_id)
@@ -483,6 +484,14 @@ def recent(tx: Connection, line: str, limit: int = 10) -> tuple[Batch, ...]:
     return tuple(get(tx, batch_id) for batch_id in tx.execute(query).scalars())
 
 
+def changed_by(tx: Connection, batch_id: str) -> str:
+    """Who moved the batch last, as the log has it; empty for a batch there is none of."""
+    query = select(audit_entry.c.actor).where(
+        audit_entry.c.object == _name(batch_id), audit_entry.c.action.startswith("batch.")
+    )
+    return tx.execute(query.order_by(audit_entry.c.seq.desc()).limit(1)).scalar() or ""
+
+
 # --- inner parts -----------------------------------------------------------------------------------------------------
 
 
@@ -538,6 +547,8 @@ def _dispose(
     row = fetch(tx, batch, batch_id)
     after = disposition_after(DispositionState(row.disposition), event)
     signed = signatures.matching(tx, signature_id, "batch", batch_id, meaning)
+    if event is Event.RECALL and signed.signed <= row.released:
+        raise NoMatch(f"the recall of batch {batch_id} was signed before its release")
     spent = signatures.spend(tx, caller, now, signed, f"batch.{event}")
     change(tx, batch, batch_id, disposition=after)
     logged = entry(

@@ -33,6 +33,9 @@ class Disposition(IntEnum):
     REJECT = 3
 
 
+_IN_EXECUTION = select(batch.c.batch_id, batch.c.line, batch.c.started).where(
+    batch.c.execution.in_((ExecutionState.RUNNING, ExecutionState.HELD))
+)
 UNSETTLED = (Disposition.OPEN, Disposition.INVESTIGATE)
 
 
@@ -76,17 +79,22 @@ def from_finding(
     return _add(tx, caller, now, batch_id, finding.kind, finding.source, severity, finding.text)
 
 
+def of_line(
+    tx: Connection, caller: Caller, now: int, line: str, finding: Finding, severity: int
+) -> BatchException | None:
+    """`from_finding` in the batch in execution on a line; None where there is none."""
+    running = tx.execute(_IN_EXECUTION.where(batch.c.line == line)).one_or_none()
+    return from_finding(tx, caller, now, running.batch_id, finding, severity) if running is not None else None
+
+
 def interrupted(tx: Connection, caller: Caller, now: int) -> tuple[BatchException, ...]:
     """Open a critical exception in every batch in execution: nothing watched it since the last frame, until now.
 
     For the start of the service, whatever ended the run before it.
     """
     last = tx.execute(select(frame.c.received_time).order_by(frame.c.id.desc()).limit(1)).scalar() or 0
-    watched = select(batch.c.batch_id, batch.c.line, batch.c.started).where(
-        batch.c.execution.in_((ExecutionState.RUNNING, ExecutionState.HELD))
-    )
     opened = []
-    for row in tx.execute(watched.order_by(batch.c.batch_id)).all():
+    for row in tx.execute(_IN_EXECUTION.order_by(batch.c.batch_id)).all():
         since = records.iso(max(last, row.started))
         text = f"the service was down: nothing was recorded from {since} to {records.iso(now)}"
         found = Finding(kind="ServiceInterrupted", source=row.line, time=now, level="Active", text=text)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, select
 
 from compliance import passwords, texts
 from compliance.audit import Entry, append
+from compliance.lockout import Locked, Sources, locked_until
 from compliance.rows import add, change, entry, fetch, find
 from compliance.tables import user_account
 from config.schema import Security
@@ -31,9 +32,7 @@ T = TypeVar("T")
 # ASCII after folding: a Cyrillic look-alike of a Latin name cannot be made (R26).
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _RESERVED = frozenset({"enose", "anonymous", "unknown"})
-_SECOND = 1_000_000_000
-_LONGEST_LOCK = 24 * 3600.0
-"""Seconds: beyond this a longer lock only keeps the owner out."""
+_MINUTE = 60 * 1_000_000_000
 
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN})
 """Never sign GMP records (R14)."""
@@ -49,6 +48,7 @@ class Outcome(StrEnum):
     UNKNOWN = "no such account"
     DISABLED = "account disabled"
     LOCKED = "account locked"
+    SOURCE_LOCKED = "application or address locked"
     WRONG = "wrong password"
 
 
@@ -76,6 +76,12 @@ class Attempt:
     address: str = ""
     session: str = ""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What is locked when too many attempts from it fail."""
+        named = (("application", self.application_uri), ("address", self.address))
+        return tuple(f"{kind}/{value}" for kind, value in named if value)
+
 
 def fold(name: str) -> str:
     """What makes names equal: compatibility forms and case do not count (Unicode NFKC, case folding)."""
@@ -98,10 +104,24 @@ class Accounts:
         self._hasher = passwords.Hasher()
         self._dummy: asyncio.Future[str]
         """Hash that an unknown user's password is compared with, so that it takes as long as a known one's."""
+        self._effort = 0.0
+        """Seconds that takes."""
+        self.version = 0
+        """Counts the changes of who holds which role."""
+        self._sources = Sources(security.login_failures, security.lockout)
+        self.on_locked: Callable[[Locked, Attempt], None] = lambda _locked, _attempt: None
+        """Told of every lock, in the event loop: someone has to know at once (R29)."""
 
     async def start(self) -> None:
         """Start the helper process, without waiting for it: the first login does."""
-        self._dummy = asyncio.create_task(self._hasher.hash(passwords.generate()))
+        self._dummy = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> str:
+        dummy = await self._hasher.hash(passwords.generate())
+        started = self.clock.monotonic()
+        await self._hasher.verify(dummy, "")
+        self._effort = self.clock.monotonic() - started
+        return dummy
 
     def close(self) -> None:
         self._dummy.cancel()
@@ -138,14 +158,31 @@ class Accounts:
 
         Raises LockedOut while the account is locked, CredentialRejected for everything else that is wrong. Every
         attempt is an audit entry; a wrong password counts, and `login_failures` of them lock the account for
-        `lockout` seconds, every further one for twice as long.
+        `lockout` seconds, every further one for twice as long. So do failures for as many accounts, or for names that
+        are none, lock the application and the address they come from; its attempts are then entries once a minute.
         """
         folded = _known(name)
+        if self._sources.locked(attempt.sources, self.clock.now()):
+            await self._refuse_source(attempt)
         row = await self.submit(lambda tx: find(tx, user_account, folded))
         hashed = row.password_hash if row is not None else await self._dummy
         right = len(password) <= passwords.LONGEST and await self._hasher.verify(hashed, password)
         proved = hashed if right else ""
-        return _accepted(*await self.submit(lambda tx: self._settle(tx, folded, proved, attempt)))
+        outcome, row, locked = await self.submit(lambda tx: self._settle(tx, folded, proved, attempt))
+        for lock in locked:
+            self.on_locked(lock, attempt)
+        return _accepted(outcome, row)
+
+    async def _refuse_source(self, attempt: Attempt) -> None:
+        """No work for a locked source, and no shorter time either. Raises LockedOut."""
+        now = self.clock.now()
+        untold = self._sources.refused(attempt.sources, now, _MINUTE)
+        if untold is not None:
+            entry = replace(_tried(attempt, now, None, Outcome.SOURCE_LOCKED, "password"), old={"untold": untold})
+            await self.submit(lambda tx: append(tx, entry))
+        await self._dummy
+        await asyncio.sleep(self._effort)
+        raise LockedOut("application or address locked after failed logins")
 
     async def add(
         self,
@@ -188,7 +225,7 @@ class Accounts:
             )
             return _logged(tx, caller, now, "user.add", folded)
 
-        return await self.submit(work)
+        return await self._changed(work)
 
     async def disable(self, caller: Caller, name: str, reason: str) -> Account:
         """Close an account for good. Raises NotFound, InvalidState when it is disabled already."""
@@ -201,7 +238,7 @@ class Accounts:
             change(tx, user_account, folded, disabled=1)
             return _logged(tx, caller, now, "user.disable", folded, reason=reason, old={"disabled": False})
 
-        return await self.submit(work)
+        return await self._changed(work)
 
     async def reset(self, caller: Caller, name: str, password: str, reason: str) -> Account:
         """Give a password that a person must change at once, and unlock. Raises NotFound, InvalidState if disabled."""
@@ -251,31 +288,38 @@ class Accounts:
         query = select(user_account).order_by(user_account.c.folded)
         return await self.submit(lambda tx: tuple(_account(row) for row in tx.execute(query)))
 
+    async def _changed(self, work: Callable[[Connection], T]) -> T:
+        done = await self.submit(work)
+        self.version += 1
+        return done
+
     async def submit(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """The writer's answer, awaited; `alone` in a transaction of its own."""
         return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
-    def _settle(self, tx: Connection, folded: str, proved: str, attempt: Attempt) -> tuple[Outcome, Row[Any] | None]:
+    def _settle(
+        self, tx: Connection, folded: str, proved: str, attempt: Attempt
+    ) -> tuple[Outcome, Row[Any] | None, list[Locked]]:
         """Count and log an attempt. `proved` is the hash the password fitted; empty when it fitted none."""
         now = self.clock.now()
         row = find(tx, user_account, folded)
         outcome = _judge(row, proved, now)
-        if row is None:
-            append(tx, _tried(attempt, now, None, outcome, "password"))
-            return outcome, None
-        if outcome is Outcome.WRONG:
+        locked: list[Locked] = []
+        if row is not None and outcome is Outcome.WRONG:
             failures = row.failures + 1
-            change(tx, user_account, folded, failures=failures, locked_until=self._locked_until(failures, now))
-        elif outcome is Outcome.ACCEPTED and row.failures:
+            until = locked_until(failures, self._security.login_failures, self._security.lockout, now)
+            change(tx, user_account, folded, failures=failures, locked_until=until)
+            locked += [Locked(f"user_account/{folded}", failures, until)] if until else []
+        elif row is not None and outcome is Outcome.ACCEPTED and row.failures:
             change(tx, user_account, folded, failures=0, locked_until=0)
-        append(tx, _tried(attempt, now, row, outcome, "password"), [("user_account", folded)])
-        return outcome, row
-
-    def _locked_until(self, failures: int, now: int) -> int:
-        beyond = failures - self._security.login_failures
-        if beyond < 0:
-            return 0
-        return now + int(min(self._security.lockout * 2.0 ** min(beyond, 64), _LONGEST_LOCK) * _SECOND)
+        append(tx, _tried(attempt, now, row, outcome, "password"), [("user_account", folded)] if row else [])
+        if outcome is Outcome.ACCEPTED:
+            self._sources.succeeded(attempt.sources)
+        elif outcome in (Outcome.WRONG, Outcome.UNKNOWN):
+            locked += self._sources.failed(attempt.sources, folded if row else "", now)
+        for lock in locked:
+            append(tx, _lock_entry(attempt, now, lock))
+        return outcome, row, locked
 
 
 _REJECTED = "user name or password is wrong"
@@ -309,6 +353,19 @@ def _tried(attempt: Attempt, now: int, row: Row[Any] | None, outcome: Outcome, p
         outcome="Good" if outcome is Outcome.ACCEPTED else "BadIdentityTokenRejected",
         reason=str(outcome),
         new={"proof": proof},
+        session=attempt.session,
+        application_uri=attempt.application_uri,
+        address=attempt.address,
+    )
+
+
+def _lock_entry(attempt: Attempt, now: int, lock: Locked) -> Entry:
+    return Entry(
+        time=now,
+        action="user.lockout",
+        actor="enose",
+        object=lock.record,
+        new={"failures": lock.failures, "until": lock.until},
         session=attempt.session,
         application_uri=attempt.application_uri,
         address=attempt.address,

@@ -3,8 +3,9 @@
 Every key has its meaning, unit and default here; `docs/configuration.md` is generated from it.
 """
 
+import ipaddress
 from enum import IntFlag
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -43,6 +44,10 @@ REGISTERS: dict[str, int] = {
     "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "float64": 4, "uint64": 4,
 }  # fmt: skip
 """16-bit registers a value of each type takes (a string takes `length`)."""
+
+
+MODBUS_CHANNELS = 64
+"""What one poll of two requests can read."""
 
 
 class StatusBit(IntFlag):
@@ -253,7 +258,7 @@ class Device(Model):
     """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
     """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=64)]
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=4096)]
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
     """What it measures beside the array."""
@@ -266,6 +271,8 @@ class Device(Model):
             raise ValueError(f"timeout {self.timeout:g} s is longer than the period {self.period:g} s")
         if (self.driver == "simulator") != (self.scenario is not None):
             raise ValueError("a scenario belongs to the driver `simulator`, and to no other")
+        if self.driver == "modbus" and len(self.channels) > MODBUS_CHANNELS:
+            raise ValueError(f"{len(self.channels)} channels; a Modbus device has at most {MODBUS_CHANNELS}")
         for what, names in (
             ("channel", [c.id for c in self.channels]),
             ("environment quantity", [str(e.quantity) for e in self.environment]),
@@ -273,6 +280,11 @@ class Device(Model):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
         return self
+
+    @cached_property
+    def heated(self) -> tuple[int, ...]:
+        """Positions of the channels whose heater temperature is measured."""
+        return tuple(i for i, c in enumerate(self.channels) if c.heater)
 
     def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
         """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""
@@ -385,14 +397,73 @@ class Security(Model):
 
     policies: Annotated[tuple[Policy, ...], Field(min_length=1)] = POLICIES
     """Security policies offered, always with SignAndEncrypt."""
+    none: bool = False
+    """Sessions without channel security as well; only with server.host on loopback."""
+    anonymous: bool = False
+    """Sessions without a user as well, in the role Anonymous; only with server.host on loopback."""
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
-    """Wrong passwords in a row before an account is locked."""
+    """Wrong passwords in a row before an account is locked; failing accounts before their source is."""
     lockout: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds a locked account stays locked."""
+    """Seconds it stays locked; twice as long with each further failure."""
     signature_expiry: Annotated[float, Field(gt=0)] = 120.0
     """Seconds a signature request waits for its signature."""
+
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Limits(Model):
+    """What one client may ask of the server; null: as hostile clients and small machines are best met."""
+
+    connections: Count | None = None
+    """TCP connections, null: 100."""
+    connections_per_address: Count | None = None
+    """Of one address without trusted certificate and without session, null: 10."""
+    connections_reserved: Annotated[int, Field(ge=0)] | None = None
+    """Of all connections, only for clients with a trusted certificate, null: 20."""
+    sessions: Count | None = None
+    """Sessions, null: 100."""
+    sessions_per_channel: Count | None = None
+    """Sessions on one secure channel, null: 10."""
+    hello: Seconds | None = None
+    """Seconds from the connection to its first message, null: 5."""
+    open: Seconds | None = None
+    """Seconds from the connection to its secure channel, null: 10."""
+    inactive: Seconds | None = None
+    """Seconds a connection may be without an activated session, null: 15."""
+    incomplete: Seconds | None = None
+    """Seconds a message may take from its first byte to its last, null: 10."""
+    message: Annotated[int, Field(ge=65_536, le=64 * 1024 * 1024)] | None = None
+    """Bytes of one request, null: 2 MiB."""
+    buffered: Annotated[int, Field(ge=1024 * 1024)] | None = None
+    """Bytes of all unanswered requests, null: 64 MiB."""
+    backlog: Annotated[int, Field(ge=1024 * 1024)] | None = None
+    """Bytes of unread responses after which a client is cut off, null: 16 MiB."""
+    string: Annotated[int, Field(ge=1024)] | None = None
+    """Bytes of one text, null: 65,536."""
+    array: Annotated[int, Field(ge=1024)] | None = None
+    """Elements of one array, null: 65,536."""
+    nodes: Count | None = None
+    """Nodes in one Read or Write, null: 1,000."""
+    browse_paths: Count | None = None
+    """Nodes or paths in one Browse, BrowseNext or TranslateBrowsePathsToNodeIds, null: 250."""
+    operations: Count | None = None
+    """Monitored items, registered nodes or subscriptions in one request, null: 10,000."""
+    method_calls: Count | None = None
+    """Method calls in one request, null: 50."""
+    history_nodes: Count | None = None
+    """Nodes in one HistoryRead, null: 100."""
+    history_page: Count | None = None
+    """Values of one node in one HistoryRead response, null: 10,000."""
+    subscriptions: Count | None = None
+    """Subscriptions of all sessions, null: 1,000."""
+    subscriptions_per_session: Count | None = None
+    """Subscriptions of one session, null: 100."""
+    items: Count | None = None
+    """Monitored items of one session, null: 100,000."""
 
 
 class Server(Model):
@@ -404,6 +475,16 @@ class Server(Model):
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
     """Name clients reach the server by, in endpoints and certificate; null: the machine's name."""
+    limits: Limits = Limits()
+    """What one client may ask of it."""
+
+    @property
+    def loopback(self) -> bool:
+        """Reachable from this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @field_validator("hostname")
     @classmethod
@@ -467,6 +548,16 @@ class Plant(Model):
     """What is made."""
     alarms: dict[str, Alarm] = {}
     """Alarms that are not to be as alarms.md says, by kind."""
+    playground: bool = False
+    """Nodes for conformance tools below Objects/Playground, open to everybody; only with server.host on loopback."""
+
+    @model_validator(mode="after")
+    def _open_on_loopback_only(self) -> Self:
+        opened = [name for name in ("none", "anonymous") if getattr(self.security, name)]
+        wanted = [f"security.{name}" for name in opened] + ["playground"] * self.playground
+        if wanted and not self.server.loopback:
+            raise ValueError(f"{', '.join(wanted)}: only with server.host on loopback, got {self.server.host}")
+        return self
 
     def registers(self, device: Device) -> RegisterMap:
         return self.register_maps.get(device.registers) or BUILT_IN_MAPS[device.registers]

@@ -308,7 +308,7 @@ class Counters:
     repeated: int = 0
     """Polls that found the measurement of the poll before: nothing new to record."""
     refused: int = 0
-    """Frames the recorder could not take: lost, and counted here and in the log."""
+    """Frames and results that could not be recorded: lost, and counted here and in the log."""
     results: int = 0
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     """Seconds from `take` to shown, of the newest frames."""

@@ -42,17 +42,21 @@ from nodesets.errors import (
     NotFound,
     StorageError,
 )
-from nodesets.model import Caller, Role
+from nodesets.model import Caller, Frame, Role
 from nodesets.ports import Clock, Source, SystemClock
 from opcua_server import admin, learning, security
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline
-from opcua_server.plant import methods
+from opcua_server.plant import conformance, methods
 from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.plant.translations import TRANSLATIONS
+from opcua_server.plant.watch import Watch
+from opcua_server.services.limits import Limits
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types
 
@@ -62,6 +66,11 @@ DATABASE = "enose.db"
 SHUTDOWN_SECONDS = 2
 """How long a shutdown is announced before connections close (acceptance point 33)."""
 HOUSEKEEPING_SECONDS = 0.5
+APART_SECONDS = 0.00025
+"""Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
+still share a commit."""
+CERTIFICATE_SECONDS = 2.0
+MEMBERS_SECONDS = 1.0
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
 """Outcomes of a login whose attempt `compliance.users` has logged itself."""
@@ -190,6 +199,8 @@ def _groups(plant: Plant) -> dict[str, list[str]]:
         for stream in device.streams:
             tags = result_tags(f"{device.id}.{stream.id}")
             groups[f"{device.id}.{stream.id}.Quality"] = [t.node for t in tags]
+    if plant.playground:
+        groups[conformance.GROUP] = [conformance.RAMP]
     return groups
 
 
@@ -229,9 +240,13 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         agents = await stack.enter_async_context(Worker())
         server = _server(records)
         await server.init()
+        server.translate(TRANSLATIONS)
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
         tree = space(plant)
-        server.replace(tree.instances, tree.references)
+        instances, references = tree.instances, tree.references
+        if plant.playground:
+            instances, references = (*instances, *conformance.instances()), (*references, *conformance.references())
+        server.replace(instances, references)
         for node in recorded(plant):
             server.historize(node, records.reader)
 
@@ -243,9 +258,16 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
+        playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
+        if plant.playground:
+            playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
+
+        own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
+        watch = Watch(server, records.trust, own, partial(_log_renewal, records), records.clock)
+        records.accounts.on_locked = watch.locked
 
         name = f"site/{plant.site.id}"
         await records.log(
@@ -260,12 +282,38 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         await stack.enter_async_context(admin.listening(data_dir, partial(_command, records)))
         stack.push_async_callback(site.finish_jobs)
         start = await stack.enter_async_context(_tasks())
-        for device, source in sources.items():
-            start(source.run(pipeline.take), f"driver {device}")
+        for i, (device, source) in enumerate(sources.items()):
+            start(_run(source, pipeline.take, i * APART_SECONDS), f"driver {device}")
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        start(watch.run(CERTIFICATE_SECONDS), "certificates")
+        start(_show_members(records, server), "roles")
+        if plant.playground:
+            start(playground.run(), "playground")
         yield server
+
+
+async def _run(source: Source, emit: Callable[[Frame], None], seconds: float) -> None:
+    """A driver that begins so much later."""
+    await asyncio.sleep(seconds)
+    await source.run(emit)
+
+
+async def _show_members(records: Records, server: UaServer) -> None:
+    """Keep the roles' Identities as the accounts are."""
+    shown = -1
+    while True:
+        if shown != records.accounts.version:
+            shown = records.accounts.version
+            accounts = [a for a in await records.accounts.listing() if not a.disabled]
+            server.show_members({role: [a.name for a in accounts if role in a.roles] for role in Role})
+        await asyncio.sleep(MEMBERS_SECONDS)
+
+
+async def _log_renewal(records: Records, identity: security.Identity) -> None:
+    ends = identity.certificate.not_valid_after_utc.isoformat()
+    await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
 
 
 @contextlib.asynccontextmanager
@@ -301,7 +349,10 @@ def _server(records: Records) -> UaServer:
         hostname=hostname(plant),
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
+        limits=Limits(**plant.server.limits.model_dump(exclude_none=True)),
         on_security=records.log_security,
+        none=plant.security.none,
+        anonymous=plant.security.anonymous,
     )
 
 

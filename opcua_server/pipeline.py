@@ -97,6 +97,11 @@ DOUBTS = {
 """Conditions of the instrument under which the product is not judged (process rule 3)."""
 
 
+RETRY_SECONDS = 1.0
+RESULTS = 10_000
+"""Results that may wait for the disk."""
+
+
 class Pipeline:
     """Carries frames of all devices of a plant.
 
@@ -113,7 +118,7 @@ class Pipeline:
         self._recorder, self._sink, self._clock = recorder, sink, clock
         self.counters = Counters()
         self._models: dict[str, _Model] = {}
-        self._results: asyncio.Queue[_Judged] = asyncio.Queue()
+        self._results: asyncio.Queue[_Judged] = asyncio.Queue(RESULTS)
         self._watches = {d.id: _watch(plant, d) for d in plant.devices}
 
     def take(self, frame: Frame) -> None:
@@ -188,7 +193,14 @@ class Pipeline:
             model_digest=model.digest,
             simulated=bool(watch.flags & StatusBit.SIMULATED),
         )
-        self._results.put_nowait(_Judged(result, judgement, model.product))
+        if self._results.full():
+            self._lose(result, f"{RESULTS} results wait for the disk already")
+        else:
+            self._results.put_nowait(_Judged(result, judgement, model.product))
+
+    def _lose(self, result: Result, why: object) -> None:
+        self.counters.refused += 1
+        log.error("result %s not recorded: %s", result.result_id, why)
 
     def use(
         self, stream: str, product: Fingerprint | None, model_id: str, digest: str, known: tuple[Fingerprint, ...]
@@ -199,22 +211,30 @@ class Pipeline:
     async def store_results(self, record: Callable[[Result], Awaitable[Result]]) -> None:
         """Record results in the order they came, show each once it is committed, and say what follows from it.
 
-        `record` stores a result and gives it back with the batch it belongs to. One that cannot be recorded is lost
+        `record` stores a result and gives it back with the batch it belongs to. While the storage refuses, it is asked
+        again and the next results wait: none is left out (process rule 12). A result that is itself refused is lost
         with its cycle: counted and logged, never shown.
         """
         while True:
             judged = await self._results.get()
             try:
-                stored = await record(judged.result)
+                stored = await self._persist(record, judged.result)
             except EnoseError as error:
-                self.counters.refused += 1
-                log.error("result %s not recorded: %s", judged.result.result_id, error)
+                self._lose(judged.result, error)
             else:
                 self.counters.results += 1
                 self._sink.result(stored, judged.judgement)
                 for finding in result_findings(stored, judged.judgement, judged.product):
                     self._sink.find(finding)
             self._results.task_done()
+
+    async def _persist(self, record: Callable[[Result], Awaitable[Result]], result: Result) -> Result:
+        while True:
+            try:
+                return await record(result)
+            except StorageError as error:
+                log.error("result %s not recorded yet: %s", result.result_id, error)
+                await self._clock.sleep_until(self._clock.monotonic() + RETRY_SECONDS)
 
     async def settled(self) -> None:
         """Return when every result so far is recorded and shown."""

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 KEY_BITS = 3072
 VALIDITY = timedelta(days=3650)
-MIN_RSA_BITS = 2048
-"""Lower end of all three security policies (Part 7)."""
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 4096
+"""Ends of all three security policies (Part 7); a longer key would only cost time."""
 MAX_CHAIN = 5
 """Certificates in a chain: enough for any plant PKI, and a bound for loops."""
 MAX_REJECTED = 64
@@ -59,6 +59,11 @@ class Identity:
     @property
     def der(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def thumbprint(self) -> bytes:
+        """SHA-1 of the certificate: how a client says whose key it encrypted for (Part 6 6.7.2.3)."""
+        return self.certificate.fingerprint(hashes.SHA1())  # noqa: S303 - a name, not a protection
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,14 @@ def leaf(der: bytes) -> x509.Certificate:
     if not der or len(der) > MAX_CERTIFICATE:
         raise CertificateRefused("no certificate" if not der else f"certificate of {len(der)} bytes")
     try:
-        return x509.load_der_x509_certificate(der[: _der_length(der)])
+        return x509.load_der_x509_certificate(leaf_der(der))
     except ValueError as error:
         raise CertificateRefused(f"not a certificate: {error}") from error
+
+
+def leaf_der(chain: bytes) -> bytes:
+    """The first element of a DER chain, whatever it is."""
+    return chain[: _der_length(chain)]
 
 
 def _der_length(data: bytes) -> int:
@@ -130,6 +140,11 @@ def load_identity(
     key_file, certificate_file = pki / "own/private/enose.pem", pki / "own/certs/enose.der"
     if not key_file.exists() and not certificate_file.exists():
         _create(key_file, certificate_file, application_uri, hosts, addresses)
+    return _load_pair(pki, application_uri)
+
+
+def _load_pair(pki: Path, application_uri: str) -> Identity:
+    key_file, certificate_file = pki / "own/private/enose.pem", pki / "own/certs/enose.der"
     key = _load_key(key_file)
     certificate = _load_own(certificate_file)
     if certificate.public_key() != key.public_key():
@@ -138,9 +153,39 @@ def load_identity(
         raise _unusable(
             certificate_file, f"is not for {application_uri}; move it and the key away to have new ones made"
         )
-    if certificate.not_valid_after_utc < datetime.now(UTC):
-        log.warning("certificate of this server expired on %s", certificate.not_valid_after_utc.date())
     return Identity(certificate, key)
+
+
+class OwnCertificate:
+    """The server's identity as it lies on disk, for a server that must not stop when its certificate is renewed."""
+
+    def __init__(self, data_dir: Path, application_uri: str, identity: Identity) -> None:
+        self._pki = data_dir / "pki"
+        self._application_uri = application_uri
+        self.identity = identity
+        self._seen = self._state()
+
+    def renewed(self) -> Identity | None:
+        """The new identity once key and certificate on disk are another pair that can be used; None until then.
+
+        The two are two files: between their writing they do not belong together, and nothing happens.
+        """
+        seen = self._state()
+        if seen == self._seen:
+            return None
+        self._seen = seen
+        try:
+            found = _load_pair(self._pki, self._application_uri)
+        except ConfigurationError as error:
+            log.warning("certificate of this server not renewed: %s", error)
+            return None
+        if found.der == self.identity.der:
+            return None
+        self.identity = found
+        return found
+
+    def _state(self) -> tuple[tuple[str, int, int], ...]:
+        return tuple(_state([self._pki / "own/private", self._pki / "own/certs"]))
 
 
 def make_folders(data_dir: Path) -> Path:
@@ -277,7 +322,7 @@ class TrustStore:
             raise CertificateRefused(f"malformed: {error}") from error
 
     def _check(self, peer: x509.Certificate, application_uri: str | None) -> None:
-        _check_strength(peer)
+        check_strength(peer)
         lists = self._read()
         try:
             chain = _chain(peer, lists.issuers)
@@ -328,6 +373,11 @@ class TrustStore:
 
     def list_trusted(self) -> list[Listed]:
         return self._list("trusted/certs")
+
+    def ending(self, within: timedelta) -> list[Listed]:
+        """Certificates of this server, of trusted applications and of authorities that end so soon, or have ended."""
+        listed = [c for folder in ("own/certs", "trusted/certs", "issuers/certs") for c in self._list(folder)]
+        return [c for c in listed if c.expires < self._now() + within]
 
     def _list(self, folder: str) -> list[Listed]:
         return [_listed(certificate, path) for path, certificate in _certificates(self._pki / folder)]
@@ -408,12 +458,16 @@ def _file_name(certificate: x509.Certificate) -> str:
 # -- the checks
 
 
-def _check_strength(certificate: x509.Certificate) -> None:
-    key = certificate.public_key()
+def check_strength(certificate: x509.Certificate) -> None:
+    """Raises CertificateRefused unless the security policies allow its key and signature."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateRefused(f"unusable key: {error}") from error
     if not isinstance(key, rsa.RSAPublicKey):
         raise CertificateRefused("the key is not RSA, as the security policies here need")
-    if key.key_size < MIN_RSA_BITS:
-        raise CertificateRefused(f"RSA key of {key.key_size} bits; at least {MIN_RSA_BITS} are needed")
+    if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        raise CertificateRefused(f"RSA key of {key.key_size} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are allowed")
     if isinstance(certificate.signature_hash_algorithm, FORBIDDEN_HASHES):
         raise CertificateRefused("signed with a broken hash")
 
@@ -446,7 +500,7 @@ def _chain(peer: x509.Certificate, authorities: Sequence[x509.Certificate]) -> l
             raise CertificateRefused(f"issuer of {common_name(current)!r} is in neither trusted nor issuers")
         if len(chain) >= MAX_CHAIN:
             raise CertificateRefused(f"chain of more than {MAX_CHAIN} certificates")
-        _check_strength(issuer)
+        check_strength(issuer)
         chain.append(issuer)
     if not _signed(chain[-1], chain[-1]):
         raise CertificateRefused(f"signature of {common_name(chain[-1])!r} is wrong")
@@ -500,5 +554,5 @@ def check_user(certificate: x509.Certificate, now: datetime) -> None:
 
     Raises CertificateRefused.
     """
-    _check_strength(certificate)
+    check_strength(certificate)
     _check_validity(certificate, now)

@@ -75,8 +75,8 @@ class Running:
             [*ENOSE, *arguments, *where], input=given, capture_output=True, text=True, check=check, env=environment()
         )
 
-    def add_user(self, name: str, *roles: str, service: bool = False) -> None:
-        self.passwords[name] = password = f"{secrets.token_hex(8)}-Aa1"
+    def add_user(self, name: str, *roles: str, service: bool = False, password: str = "") -> None:
+        self.passwords[name] = password = password or f"{secrets.token_hex(8)}-Aa1"
         options = [x for role in roles for x in ("--role", role)] + (["--service"] if service else [])
         self.enose("users", "add", name, *options, given=f"{password}\n")
 

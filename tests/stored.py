@@ -194,8 +194,8 @@ def _view(member: Member) -> dict[ua.AttributeIds, ua.DataValue]:
     return {A.EventNotifier: _data(member.event_notifier, T.Byte), A.ContainsNoLoops: _data(True, T.Boolean)}
 
 
-def _method(_: Member) -> dict[ua.AttributeIds, ua.DataValue]:
-    return {A.Executable: _data(True, T.Boolean), A.UserExecutable: _data(True, T.Boolean)}
+def _method(member: Member) -> dict[ua.AttributeIds, ua.DataValue]:
+    return {A.Executable: _data(member.executable, T.Boolean), A.UserExecutable: _data(member.executable, T.Boolean)}
 
 
 def _variable(member: Member) -> dict[ua.AttributeIds, ua.DataValue]:

@@ -270,12 +270,12 @@ class State:
 
         NaN where the scenario has no such sensor or quantity.
         """
-        n = len(device.channels)
-        channels, heaters = (np.full(n, np.nan) for _ in range(2))
-        m = min(n, len(self.channels))
-        channels[:m], heaters[:m] = self.channels[:m], self.heaters[:m]
-        air = [self.environment.get(e.quantity, np.nan) for e in device.environment]
-        return np.concatenate([channels, air, heaters[[c.heater for c in device.channels]]])
+        n, m = len(device.channels), len(self.channels)
+        row = np.full(n + len(device.environment) + len(device.heated), np.nan)
+        row[: min(n, m)] = self.channels[:n]
+        row[n : n + len(device.environment)] = [self.environment.get(e.quantity, np.nan) for e in device.environment]
+        row[n + len(device.environment) :] = [self.heaters[i] if i < m else np.nan for i in device.heated]
+        return row
 
 
 class Physics:

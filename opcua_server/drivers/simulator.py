@@ -11,6 +11,7 @@ from nodesets.model import Cause, Frame
 from nodesets.ports import Clock
 from opcua_server.drivers.physics import SECOND, Physics, State, find_scenario, load_scenario
 from opcua_server.drivers.schedule import Schedule
+from opcua_server.drivers.waves import WAVES, Waves
 
 
 class Simulator:
@@ -24,7 +25,11 @@ class Simulator:
         self._columns = device.columns(registers)
         self._status = registers.channel_status is not None
         self._clock = clock
-        self._physics = Physics(load_scenario(find_scenario(device.scenario)), seed, unit=device.unit)
+        self._physics: Physics | Waves = (
+            Waves(device, seed)
+            if device.scenario == WAVES
+            else Physics(load_scenario(find_scenario(device.scenario)), seed, unit=device.unit)
+        )
         self._timeline = self._physics.timeline
         self._started: float | None = None
 

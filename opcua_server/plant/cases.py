@@ -26,7 +26,7 @@ NO_COMMUNICATION = (Quality.UNCERTAIN_NO_COMMUNICATION_LAST_USABLE, Quality.BAD_
 
 async def case_of(site: "Site", batch_id: str) -> Case:
     """The facts of a batch as of now. Raises NotFound."""
-    batch, found, raised, approved = await site.submit(
+    batch, found, raised, approved = await site.reader.read(
         lambda tx: (
             batches.get(tx, batch_id),
             results.of_batch(tx, batch_id),

@@ -147,6 +147,20 @@ def condition_event(condition: Condition, received: int) -> Event:
     )
 
 
+def security_report(words: str, severity: int, now: int) -> Event:
+    """Something about the server's own security that someone has to know at once (R29): a SystemEvent of Server."""
+    return Event(
+        event_id=uuid.uuid4().bytes,
+        event_type=ua.NodeId(ua.ObjectIds.SystemEventType),
+        source=ua.NodeId(ua.ObjectIds.Server),
+        source_name="Server",
+        time=now,
+        received=now,
+        severity=severity,
+        message=words.encode("latin-1", "replace").decode("latin-1"),
+    )
+
+
 def _happening(
     event_type: int, source: str, time: int, now: int, severity: int, words: str, fields: dict[str, ua.Variant]
 ) -> Event:

@@ -5,6 +5,7 @@ done -> handler -> outcome logged -> what changed is shown
 """
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from asyncua import ua
 
 from compliance import audit, batches, exceptions, models, policy, recommendations, signatures, texts
 from compliance.batches import Batch
-from nodesets.errors import AccessDenied, EnoseError, InvalidArgument, InvalidState, NotFound
+from nodesets.errors import AccessDenied, EnoseError, InvalidArgument, InvalidState, NotFound, StorageError
 from nodesets.methods import METHODS
 from nodesets.model import Caller, Role
 from nodesets.types import ExecutionCycle
@@ -23,6 +24,8 @@ from opcua_server.plant.site import CONTEXT_FIELDS, IDENTITY_FIELDS, Site
 from opcua_server.plant.space import Space, methods
 from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
+
+log = logging.getLogger(__name__)
 
 Outputs = Sequence[Any]
 Handler = Callable[..., Awaitable[Outputs]]
@@ -40,32 +43,29 @@ async def create_batch(
 ) -> Outputs:  # fmt: skip
     made = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.create(
             tx, caller, now, line, batch_id, product, recipe, lot, quantity, on_behalf_of=on_behalf_of
         ),
     )
-    await site.refresh_models()
+    await site.show(site.refresh_models, "showing models")
     return (made.batch_id,)
 
 
 async def start_batch(site: Site, caller: Caller, line: str, batch_id: str, on_behalf_of: str = "") -> Outputs:
     started = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.start(tx, caller, now, _on(tx, line, batch_id), site.pins, on_behalf_of=on_behalf_of),
     )
     site.start_job(site.raise_what_holds(line), f"exceptions of batch {batch_id}")
-    await site.refresh_models()
+    await site.show(site.refresh_models, "showing models")
     return (int(started.execution),)
 
 
 async def complete_batch(site: Site, caller: Caller, line: str, batch_id: str, on_behalf_of: str = "") -> Outputs:
     return await _end(
         site,
-        caller,
         line,
         lambda tx, now: batches.complete(tx, caller, now, _on(tx, line, batch_id), on_behalf_of=on_behalf_of),
     )
@@ -79,7 +79,6 @@ def _with_reason(operation: Callable[..., Batch]) -> Handler:
     ) -> Outputs:
         return await _end(
             site,
-            caller,
             line,
             lambda tx, now: operation(tx, caller, now, _on(tx, line, batch_id), reason, on_behalf_of=on_behalf_of),
         )
@@ -87,11 +86,11 @@ def _with_reason(operation: Callable[..., Batch]) -> Handler:
     return handler
 
 
-async def _end(site: Site, caller: Caller, line: str, operation: Callable[[Any, int], Batch]) -> Outputs:
+async def _end(site: Site, line: str, operation: Callable[[Any, int], Batch]) -> Outputs:
     """A step of execution; when it ends the batch, the agents are asked about it."""
-    batch = await _batch(site, caller, line, operation)
+    batch = await _batch(site, line, operation)
     if batch.ended:
-        await site.refresh_models()
+        await site.show(site.refresh_models, "showing models")
         site.start_job(site.ask_agents(batch.batch_id), f"advice on batch {batch.batch_id}")
     return (int(batch.execution),)
 
@@ -99,7 +98,6 @@ async def _end(site: Site, caller: Caller, line: str, operation: Callable[[Any, 
 async def evaluate_batch(site: Site, caller: Caller, line: str, batch_id: str, on_behalf_of: str = "") -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.evaluate(tx, caller, now, _on(tx, line, batch_id), on_behalf_of=on_behalf_of),
     )
@@ -108,7 +106,7 @@ async def evaluate_batch(site: Site, caller: Caller, line: str, batch_id: str, o
 
 
 async def get_batch_summary(site: Site, caller: Caller, line: str, batch_id: str) -> Outputs:  # noqa: ARG001
-    summary = await site.submit(lambda tx: batches.summary(tx, _on(tx, line, batch_id)))
+    summary = await site.reader.read(lambda tx: batches.summary(tx, _on(tx, line, batch_id)))
     return (json.dumps(summary),)
 
 
@@ -121,7 +119,7 @@ async def disposition_exception(
             tx, caller, site.clock.now(), _on(tx, line, batch_id), exception_id, disposition, comment, signature_id
         )
     )
-    await site.refresh_line(line, caller.user)
+    await site.show(partial(site.refresh_line, line), f"showing {line}")
     return (left,)
 
 
@@ -134,8 +132,8 @@ async def request_release(
             tx, caller, site.clock.now(), _on(tx, line, batch_id), comment, expiry=expiry, on_behalf_of=on_behalf_of
         )
     )
-    await site.refresh_line(line, caller.user)
-    await site.refresh_signatures()
+    await site.show(partial(site.refresh_line, line), f"showing {line}")
+    await site.show(site.refresh_signatures, "showing signatures")
     return request.request_id, request.digest, request.manifest
 
 
@@ -144,7 +142,6 @@ async def release_batch(
 ) -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.release(tx, caller, now, _on(tx, line, batch_id), signature_id, comment),
         alone=True,
@@ -157,7 +154,6 @@ async def reject_batch(
 ) -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.reject(tx, caller, now, _on(tx, line, batch_id), code, comment, signature_id),
     )
@@ -169,18 +165,15 @@ async def quarantine_batch(
 ) -> Outputs:
     batch = await _batch(
         site,
-        caller,
         line,
         lambda tx, now: batches.quarantine(tx, caller, now, _on(tx, line, batch_id), code, comment, signature_id),
     )
     return (int(batch.disposition),)
 
 
-async def _batch(
-    site: Site, caller: Caller, line: str, operation: Callable[[Any, int], Batch], *, alone: bool = False
-) -> Batch:
+async def _batch(site: Site, line: str, operation: Callable[[Any, int], Batch], *, alone: bool = False) -> Batch:
     batch = await site.submit(lambda tx: operation(tx, site.clock.now()), alone=alone)
-    await site.refresh_line(line, caller.user)
+    await site.show(partial(site.refresh_line, line), f"showing {line}")
     return batch
 
 
@@ -201,7 +194,7 @@ async def request_signature(
     request = await site.submit(
         lambda tx: signatures.request(tx, caller, site.clock.now(), record_type, record_id, meaning, expiry=expiry)
     )
-    await site.refresh_signatures()
+    await site.show(site.refresh_signatures, "showing signatures")
     return request.request_id, request.digest, request.manifest, events.date(request.expires)
 
 
@@ -210,7 +203,7 @@ async def execute_signature(
 ) -> Outputs:
     zone = ZoneInfo(site.plant.site.time_zone)
     signed = await signatures.execute(site.accounts, caller, request_id, user_id, secret, comment, zone=zone)
-    await site.refresh_signatures()
+    await site.show(site.refresh_signatures, "showing signatures")
     record = f"{signed.record_type}/{signed.record_id}"
     site.publisher.happened(
         events.signature_executed(signed.signature_id, signed.printed_name, signed.meaning, record, signed.signed)
@@ -220,12 +213,12 @@ async def execute_signature(
 
 async def cancel_signature(site: Site, caller: Caller, _: str, request_id: str) -> Outputs:
     await site.submit(lambda tx: signatures.cancel(tx, caller, site.clock.now(), request_id))
-    await site.refresh_signatures()
+    await site.show(site.refresh_signatures, "showing signatures")
     return ()
 
 
 async def verify_signature(site: Site, _caller: Caller, _: str, signature_id: str, digest: str) -> Outputs:
-    found = await site.submit(lambda tx: signatures.verify(tx, signature_id, digest))
+    found = await site.reader.read(lambda tx: signatures.verify(tx, signature_id, digest))
     return found.valid, found.printed_name, str(found.meaning), events.date(found.signed)
 
 
@@ -243,7 +236,7 @@ async def learn_product(site: Site, caller: Caller, _: str, product: str, lots: 
 
 async def approve_model(site: Site, caller: Caller, _: str, model_id: str, signature_id: str) -> Outputs:
     approved = await site.submit(lambda tx: models.approve(tx, caller, site.clock.now(), model_id, signature_id))
-    await site.refresh_models()
+    await site.show(site.refresh_models, "showing models")
     return (approved.digest,)
 
 
@@ -255,7 +248,7 @@ def _decision(decision: str) -> Handler:
         decided = await site.submit(
             lambda tx: recommendations.decide(tx, caller, site.clock.now(), key, decision, comment)
         )
-        await site.refresh_recommendations()
+        await site.show(site.refresh_recommendations, "showing recommendations")
         return (int(decided.state),)
 
     return handler
@@ -467,10 +460,10 @@ def _link(
                 raise InvalidArgument("OnBehalfOf: only a service account acts for others")
             outputs = await handler(site, caller, at, *arguments)
         except EnoseError as error:
-            await log_call(site, caller, action, at, given, ua.StatusCode(error.status).name, str(error))
+            await log_outcome(site, caller, action, at, given, ua.StatusCode(error.status).name, str(error))
             _tell(site, action, at, f"{action} {ua.StatusCode(error.status).name}: {error}")
             raise
-        await log_call(site, caller, action, at, given, "Good")
+        await log_outcome(site, caller, action, at, given, "Good")
         _tell(site, action, at, f"{action} Good")
         return outputs
 
@@ -491,6 +484,16 @@ def _tell(site: Site, action: str, at: str, words: str) -> None:
     """LastCallResult of the line, for a SCADA that shows no StatusCodes."""
     if action.startswith("BatchControl."):
         site.publisher.write(f"{at}.Batch", {"LastCallResult": events.string(words[:254])}, site.clock.now())
+
+
+async def log_outcome(
+    site: Site, caller: Caller, action: str, at: str, given: Mapping[str, Any], outcome: str, reason: str = ""
+) -> None:
+    """Log what became of a call. What was done stands, and is on record by itself: a refusal here changes no answer."""
+    try:
+        await log_call(site, caller, action, at, given, outcome, reason)
+    except StorageError as error:
+        log.error("call of %s at %s by %s, %s, not in the audit log: %s", action, at, caller.user, outcome, error)
 
 
 async def log_call(

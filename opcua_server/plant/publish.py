@@ -1,7 +1,7 @@
 """What was recorded -> what OPC UA shows of it: values of nodes, conditions and events. Decides nothing."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -12,7 +12,7 @@ from asyncua import ua
 from analytics.features import Features, is_ratio
 from analytics.fingerprint import FAR, Fingerprint, Judgement
 from config.schema import Device, Plant, StatusBit
-from nodesets.model import Finding, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
 from opcua_server.plant import events
@@ -28,8 +28,8 @@ RING = 20
 Value = tuple[str, ua.Variant | None, int]
 """Node, what it holds (None: null), StatusCode."""
 NUMBER = ua.VariantType.Int32
-LEVELS = tuple(events.number(min(level, ChannelQuality.BAD), NUMBER) for level in range(4))
-"""Severity bits of a StatusCode -> Quality of a channel."""
+GOOD = np.zeros(1, np.uint32)
+DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
 NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
 STATES = {
     state: {
@@ -47,6 +47,10 @@ class Nodes(Protocol):
 
     def write_many(self, values: Iterable[Value], source_time: int, server_time: int) -> None: ...
 
+    def columns(self, nodes: Sequence[str]) -> slice: ...
+
+    def write_row(self, rows: slice, values: Floats, codes: Codes, source_time: int, server_time: int) -> None: ...
+
     def publish_event(self, event: Event) -> None: ...
 
 
@@ -55,10 +59,10 @@ class _Device:
     """A device and where its frames are shown."""
 
     device: Device
-    tags: tuple[tuple[str, ua.VariantType], ...]
-    """Of each column of a recorded row."""
-    qualities: tuple[str, ...]
-    """Of each channel."""
+    tags: slice
+    """Columns of a recorded row."""
+    qualities: slice
+    """Columns of the channels' Quality."""
 
 
 class Publisher:
@@ -67,7 +71,7 @@ class Publisher:
     def __init__(self, plant: Plant, nodes: Nodes, alarms: Alarms, clock: Clock) -> None:
         self._nodes, self._alarms, self._clock = nodes, alarms, clock
         self._ring: dict[str, int] = {}
-        self._devices = {d.id: _device(plant, d) for d in plant.devices}
+        self._devices = {d.id: _device(plant, nodes, d) for d in plant.devices}
         self._failed: set[str] = set()
         self.silent_devices: set[str] = set()
         """Devices whose link is lost."""
@@ -79,39 +83,35 @@ class Publisher:
 
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed: its tags, vectors and states."""
-        self._nodes.write_many(self._values(frame, row, data_quality), row.source_time, row.received_time)
+        to, times = self._devices[row.group], (row.source_time, row.received_time)
+        levels = np.minimum(row.status[: len(to.device.channels)] >> 30, ChannelQuality.BAD)
+        self._nodes.write_row(to.tags, row.values, row.status, *times)
+        self._nodes.write_row(to.qualities, levels.astype(np.float64), GOOD, *times)
+        self._nodes.write_many(self._values(to.device, frame, row, data_quality), *times)
 
     def lost(self, frame: Frame, row: Row) -> None:
         """A frame's row was refused: all it would have shown is null until one is recorded again."""
-        lost = ((node, None, Quality.BAD_DATA_LOST) for node, _, _ in self._values(frame, row, math.nan))
-        self._nodes.write_many(lost, row.source_time, row.received_time)
+        to, times = self._devices[row.group], (row.source_time, row.received_time)
+        for rows in (to.tags, to.qualities):
+            self._nodes.write_row(rows, np.full(rows.stop - rows.start, np.nan), DATA_LOST, *times)
+        lost = ((node, None, Quality.BAD_DATA_LOST) for node, _, _ in self._values(to.device, frame, row, math.nan))
+        self._nodes.write_many(lost, *times)
 
-    def _values(self, frame: Frame, row: Row, data_quality: float) -> Iterator[Value]:
-        to = self._devices[row.group]
-        device = to.device
+    def _values(self, device: Device, frame: Frame, row: Row, data_quality: float) -> Iterator[Value]:
+        """What is no column."""
         quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
-        values = ((quality,), self._tags(to, row), self._array(to, row), self._acquisition(device, frame, row))
+        values = ((quality, self._vector(device, row)), self._acquisition(device, frame, row))
         return chain(*values, self._state(device, frame))
 
-    def _tags(self, to: _Device, row: Row) -> Iterator[Value]:
-        for (node, kind), value, status in zip(to.tags, row.values.tolist(), row.status.tolist(), strict=True):
-            if math.isnan(value):
-                yield node, None, status
-            else:
-                yield node, ua.Variant(value if kind is ua.VariantType.Double else int(value), kind), status
-
-    def _array(self, to: _Device, row: Row) -> Iterator[Value]:
-        n = len(to.qualities)
-        status = row.status[:n].tolist()
-        for node, code in zip(to.qualities, status, strict=True):
-            yield node, LEVELS[code >> 30], 0
-        node = f"{to.device.id}.Array.SensorVector"
-        if min(status) >> 30 >= ChannelQuality.BAD:
-            yield node, None, max(status)
-            return
+    def _vector(self, device: Device, row: Row) -> Value:
+        n = len(device.channels)
+        status, node = row.status[:n], f"{device.id}.Array.SensorVector"
+        worst = int(status.max())
+        if int(status.min()) >> 30 >= ChannelQuality.BAD:
+            return node, None, worst
         # One bad element leaves the others usable: the vector is Uncertain, and the element NaN.
-        worst = min(max(status), int(Quality.UNCERTAIN_SUBNORMAL))
-        yield node, ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), worst
+        worst = min(worst, int(Quality.UNCERTAIN_SUBNORMAL))
+        return node, ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), worst
 
     def _acquisition(self, device: Device, frame: Frame, row: Row) -> Iterator[Value]:
         stream, time = device.streams[0], row.source_time
@@ -298,11 +298,11 @@ class Publisher:
         return [events.condition_event(c, now) for c in self._alarms if c.retain]
 
 
-def _device(plant: Plant, device: Device) -> _Device:
+def _device(plant: Plant, nodes: Nodes, device: Device) -> _Device:
     return _Device(
         device=device,
-        tags=tuple((t.node, ua.VariantType[t.data_type]) for t in device.tags(plant.registers(device))),
-        qualities=tuple(f"{device.id}.Array.{c.id}.Quality" for c in device.channels),
+        tags=nodes.columns([t.node for t in device.tags(plant.registers(device))]),
+        qualities=nodes.columns([f"{device.id}.Array.{c.id}.Quality" for c in device.channels]),
     )
 
 

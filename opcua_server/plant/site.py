@@ -1,6 +1,7 @@
 """The plant at work: what method handlers act on, and how the records they change come to be shown.
 
-Every refresh reads the records anew and publishes what stands there: nothing is shown that is not recorded.
+Every refresh reads the records anew and publishes what stands there: nothing is shown that is not recorded. It reads
+beside the writer, in a thread: a reading begun after a commit sees it.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
+SHOW_SECONDS = 2.0
+"""Longest an answer waits until what it changed is shown."""
 
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
@@ -83,6 +87,7 @@ class Site:
     """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
@@ -92,8 +97,8 @@ class Site:
         """
         return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
-    def start_job(self, job: Awaitable[object], what: str) -> None:
-        """Do something that no caller waits for; a failure is logged with what it was."""
+    def start_job(self, job: Awaitable[object], what: str) -> "asyncio.Task[None]":
+        """Do something whose failure is no caller's; it is logged with what it was."""
 
         async def run() -> None:
             await job
@@ -101,6 +106,14 @@ class Site:
         task = asyncio.create_task(run(), name=what)
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
+        return task
+
+    async def show(self, refresh: Callable[[], Awaitable[None]], what: str) -> None:
+        """Show what is recorded, as a job: it may fail, or last, without a word to who changed the record.
+
+        What cannot be read is tried again until it can.
+        """
+        await asyncio.wait([self.start_job(_until_stored(refresh, what), what)], timeout=SHOW_SECONDS)
 
     def _job_done(self, task: "asyncio.Task[None]") -> None:
         self._jobs.discard(task)
@@ -114,13 +127,20 @@ class Site:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
+    def _turn(self, shown: str) -> asyncio.Lock:
+        """To read and show one after the other: what was read first is not shown last."""
+        return self._turns.setdefault(shown, asyncio.Lock())
+
     def line_of(self, stream: str) -> Line | None:
         return self.plant.line_of(stream)
 
     # Results and findings
 
     async def record_result(self, result: Result) -> Result:
-        """Record a cycle's result: the GMP record with its batch, and the numbers as history."""
+        """Record a cycle's result: the GMP record with its batch, then the numbers as history.
+
+        Raises StorageError when one of them is not recorded: the same result may then be given again.
+        """
         line = self.line_of(result.stream)
         now = self.clock.now()
         undecided = result.verdict is Verdict.NOT_DECIDABLE
@@ -133,11 +153,11 @@ class Site:
             values=np.array(numbers),
             status=np.array(status, np.uint32),
         )
-        recorded = self.writer.append([row])
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
-        await asyncio.wrap_future(recorded)
+        await asyncio.wrap_future(self.writer.append([row]))
         if line:  # a line that cannot be shown now must not keep back a result that is recorded, and its alarms
-            self.start_job(self.refresh_line(line.id), f"showing {line.id}")
+            showing = f"showing {line.id}"
+            self.start_job(_until_stored(partial(self.refresh_line, line.id), showing), showing)
         if stored.verdict is Verdict.NOT_OK:
             self.start_job(self._advise(stored), f"advice on {stored.result_id}")
         return stored
@@ -162,25 +182,21 @@ class Site:
         await self._raise_exceptions(watched, list(self._holding.values()))
 
     async def _raise_exceptions(self, line: Line, findings: Sequence[Finding]) -> None:
-        batch = self.current.get(line.id)
-        if batch is None or batch.execution not in (ExecutionState.RUNNING, ExecutionState.HELD):
-            return
         touching = [f for f in findings if any(s.startswith(f"{f.source}.") for s in line.streams)]
         for finding in touching:
-            await self._open_exception(batch.batch_id, finding)
+            await self._open_exception(line.id, finding)
         if touching:
-            await self.refresh_line(line.id)
+            await self.show(partial(self.refresh_line, line.id), f"showing {line.id}")
 
-    async def _open_exception(self, batch_id: str, finding: Finding) -> None:
+    async def _open_exception(self, line: str, finding: Finding) -> None:
         kind, now = ALARMS[finding.kind], self.clock.now()
         severity = max(kind.severities[finding.level], exceptions.CRITICAL if kind.bars_release else 0)
-        while True:
-            try:
-                await self.submit(lambda tx: exceptions.from_finding(tx, SERVICE, now, batch_id, finding, severity))
-                return
-            except StorageError as error:  # what was found is not found again: it is kept until it is recorded
-                log.error("exception of batch %s not recorded yet: %s", batch_id, error)
-                await asyncio.sleep(RETRY_SECONDS)
+
+        async def record() -> None:
+            await self.submit(lambda tx: exceptions.of_line(tx, SERVICE, now, line, finding, severity))
+
+        # what was found is not found again: it is kept until it is recorded
+        await _until_stored(record, f"exception on line {line}")
 
     # Agents
 
@@ -197,28 +213,29 @@ class Site:
     async def _publish(self, advice: Recommendation) -> None:
         now = self.clock.now()
         published = await self.submit(lambda tx: recommendations.publish(tx, SERVICE, now, advice))
-        await self.refresh_recommendations()
+        await self.show(self.refresh_recommendations, "showing recommendations")
         r = published.recommendation
         self.publisher.happened(
             events.recommendation_published(r.subject, r.recommendation_id, r.text, r.priority, now)
         )
 
     async def refresh_recommendations(self) -> None:
-        now = self.clock.now()
-        slots = await self.submit(lambda tx: recommendations.newest(tx, now, RECOMMENDATION_SLOTS))
-        for i in range(RECOMMENDATION_SLOTS):
-            values = _advice_fields(slots[i] if i < len(slots) else None)
-            self.publisher.write(f"ENose.Agents.R{i + 1:02}", values, now)
-        waiting = sum(a.state is recommendations.State.PROPOSED for a in slots)
-        self.publisher.write(
-            "ENose.Agents",
-            {
-                "Enabled": events.boolean(True),
-                "Mode": events.number(AgentMode.ADVISE, ua.VariantType.Int32),
-                "ActiveCount": events.number(waiting),
-            },
-            now,
-        )
+        async with self._turn("recommendations"):
+            now = self.clock.now()
+            slots = await self.reader.read(lambda tx: recommendations.newest(tx, now, RECOMMENDATION_SLOTS))
+            for i in range(RECOMMENDATION_SLOTS):
+                values = _advice_fields(slots[i] if i < len(slots) else None)
+                self.publisher.write(f"ENose.Agents.R{i + 1:02}", values, now)
+            waiting = sum(a.state is recommendations.State.PROPOSED for a in slots)
+            self.publisher.write(
+                "ENose.Agents",
+                {
+                    "Enabled": events.boolean(True),
+                    "Mode": events.number(AgentMode.ADVISE, ua.VariantType.Int32),
+                    "ActiveCount": events.number(waiting),
+                },
+                now,
+            )
 
     # Records
 
@@ -227,7 +244,7 @@ class Site:
         for condition in self.alarms:
             self.publisher.condition_nodes(condition)
         streams = [f"{device.id}.{device.streams[0].id}" for device in self.plant.devices]
-        for recorded in await self.submit(lambda tx: [results.of_stream(tx, stream) for stream in streams]):
+        for recorded in await self.reader.read(lambda tx: [results.of_stream(tx, stream) for stream in streams]):
             for result in reversed(recorded):
                 self.publisher.ring(result)
         for line in self.plant.lines:
@@ -237,17 +254,16 @@ class Site:
         await self.refresh_recommendations()
         self.start_job(self.check_log(), "verification of the audit log")
 
-    async def refresh_line(self, line: str, user: str = "") -> None:
+    async def refresh_line(self, line: str) -> None:
         """Show the batches of a line, and say what changed since they were last shown."""
-        now = self.clock.now()
-        recent = await self.submit(lambda tx: batches.recent(tx, line, BATCH_SLOTS))
-        raised: tuple[BatchException, ...] = ()
-        if recent:
-            self.current[line] = recent[0]
-            raised = await self.submit(lambda tx: exceptions.of_batch(tx, recent[0].batch_id))
-        self._show_slots(line, recent, raised, now)
-        for shown in recent:
-            self._announce(line, shown, user, now)
+        async with self._turn(line):
+            recent, raised, actors = await self.reader.read(lambda tx: _slots(tx, line))
+            now = self.clock.now()
+            if recent:
+                self.current[line] = recent[0]
+            self._show_slots(line, recent, raised, now)
+            for shown, actor in zip(recent, actors, strict=True):
+                self._announce(line, shown, actor, now)
 
     def _show_slots(
         self,
@@ -284,43 +300,46 @@ class Site:
             for old, new in ((before.execution, batch.execution), (before.disposition, batch.disposition)):
                 if old != new:
                     self.publisher.happened(
-                        events.batch_state_changed(
-                            line, batch.batch_id, user or SERVICE.user, state_name(old), state_name(new), now
-                        )
+                        events.batch_state_changed(line, batch.batch_id, user, state_name(old), state_name(new), now)
                     )
 
     async def refresh_models(self) -> None:
         """Have each stream compared with the model its line's batch pinned, else its product's approved one."""
-        approved = await self.submit(
-            lambda tx: {p.id: m for p in self.plant.products if (m := models.approved(tx, p.id))}
-        )
-        loaded = {product: await self._load(record.model_id, record.digest) for product, record in approved.items()}
-        for device in self.plant.devices:
-            stream = f"{device.id}.{device.streams[0].id}"
-            line = self.line_of(stream)
-            batch = self.current.get(line.id) if line else None
-            model: ProductModel | None
-            if batch and batch.model_id and not batch.ended:
-                model_id, model = batch.model_id, await self._load(batch.model_id, batch.model_digest)
-            else:
-                product = batch.product if batch else next(iter(loaded), "")
-                model = loaded.get(product)
-                model_id = approved[product].model_id if model else ""
-            fingerprint = model.fingerprints.get(stream) if model else None
-            known = tuple(m.fingerprints[stream] for m in loaded.values() if stream in m.fingerprints)
-            self.use_model(stream, fingerprint, model_id if fingerprint else "", model.digest if model else "", known)
-            record = next((m for m in approved.values() if m.model_id == model_id), None)
-            self.publisher.model(
-                stream,
-                fingerprint,
-                {
-                    "ModelName": events.string(model.product if model else ""),
-                    "ModelVersion": events.string(model_id),
-                    "ModelDigest": events.string(model.digest if model else ""),
-                    "ApprovedBy": events.string(record.approved_by if record else ""),
-                    "EffectiveFrom": events.moment(record.approved if record else 0),
-                },
+        async with self._turn("models"):
+            approved = await self.reader.read(
+                lambda tx: {p.id: m for p in self.plant.products if (m := models.approved(tx, p.id))}
             )
+            loaded = {product: await self._load(record.model_id, record.digest) for product, record in approved.items()}
+            for device in self.plant.devices:
+                await self._use_model(f"{device.id}.{device.streams[0].id}", approved, loaded)
+
+    async def _use_model(
+        self, stream: str, approved: Mapping[str, ModelRecord], loaded: Mapping[str, ProductModel]
+    ) -> None:
+        line = self.line_of(stream)
+        batch = self.current.get(line.id) if line else None
+        model: ProductModel | None
+        if batch and batch.model_id and not batch.ended:
+            model_id, model = batch.model_id, await self._load(batch.model_id, batch.model_digest)
+        else:
+            product = batch.product if batch else next(iter(loaded), "")
+            model = loaded.get(product)
+            model_id = approved[product].model_id if model else ""
+        fingerprint = model.fingerprints.get(stream) if model else None
+        known = tuple(m.fingerprints[stream] for m in loaded.values() if stream in m.fingerprints)
+        self.use_model(stream, fingerprint, model_id if fingerprint else "", model.digest if model else "", known)
+        record = next((m for m in approved.values() if m.model_id == model_id), None)
+        self.publisher.model(
+            stream,
+            fingerprint,
+            {
+                "ModelName": events.string(model.product if model else ""),
+                "ModelVersion": events.string(model_id),
+                "ModelDigest": events.string(model.digest if model else ""),
+                "ApprovedBy": events.string(record.approved_by if record else ""),
+                "EffectiveFrom": events.moment(record.approved if record else 0),
+            },
+        )
 
     async def score_limit(self, batch: Batch) -> float:
         """The strictest score limit of the model a batch pinned; NaN without one."""
@@ -331,7 +350,7 @@ class Site:
 
     async def _load(self, model_id: str, digest: str) -> ProductModel:
         if model_id not in self._loaded:
-            data = await self.submit(lambda tx: models.load(tx, model_id))
+            data = await self.reader.read(lambda tx: models.load(tx, model_id))
             self._loaded[model_id] = ProductModel.from_bytes(data, digest)
         return self._loaded[model_id]
 
@@ -349,16 +368,35 @@ class Site:
         return found
 
     async def refresh_signatures(self) -> None:
-        now = self.clock.now()
-        waiting, last = await self.submit(lambda tx: (signatures.waiting(tx, now), signatures.newest(tx)))
-        self.publisher.write(
-            "ENose.Signatures",
-            {
-                "PendingCount": events.number(len(waiting)),
-                "LastSignatureId": events.string(last.signature_id if last else ""),
-            },
-            now,
-        )
+        async with self._turn("signatures"):
+            now = self.clock.now()
+            waiting, last = await self.reader.read(lambda tx: (signatures.waiting(tx, now), signatures.newest(tx)))
+            self.publisher.write(
+                "ENose.Signatures",
+                {
+                    "PendingCount": events.number(len(waiting)),
+                    "LastSignatureId": events.string(last.signature_id if last else ""),
+                },
+                now,
+            )
+
+
+def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...]]:
+    """The last batches of a line, the exceptions of the newest, and who moved each of them last."""
+    recent = batches.recent(tx, line, BATCH_SLOTS)
+    raised = exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
+    return recent, raised, tuple(batches.changed_by(tx, b.batch_id) for b in recent)
+
+
+async def _until_stored(attempt: Callable[[], Awaitable[None]], what: str) -> None:
+    """Try until the storage does not refuse."""
+    while True:
+        try:
+            await attempt()
+            return
+        except StorageError as error:
+            log.error("%s waits for the storage: %s", what, error)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 CONTEXT_FIELDS = (

@@ -43,7 +43,7 @@ NAMESPACES = ua.NodeId(ua.ObjectIds.Server_Namespaces)
 VIEWS = ua.NodeId(ua.ObjectIds.ViewsFolder)
 LONGEST_ID = 120
 """Characters a SCADA system's address field is sure to hold (information model 1.2)."""
-RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance"})
+RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance", "Playground"})
 """First elements of ids that no device or line may have."""
 RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
 

@@ -1,33 +1,79 @@
-"""Attribute service set (Part 4 5.11): Read, and Write that nobody is granted yet. HistoryRead is in history.py."""
+"""Attribute service set (Part 4 5.11): Read and Write. HistoryRead is in history.py."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from asyncua import ua
 
-from nodesets.model import Caller
+from nodesets.model import Caller, Role
+from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
+from opcua_server.services.roles import ADMINISTRATORS, Permissions
 from opcua_server.services.space import Space
-from opcua_server.services.status import NULL, Fault, status
+from opcua_server.services.status import GOOD, NULL, Fault, status
 
 VALUE = ua.AttributeIds.Value
+WRITES = int(Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
+PERMISSIONS = frozenset(
+    {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
+)
+"""Attributes every node has, worked out when they are asked for."""
 DEFAULT_BINARY = "Default Binary"
 
 
-class Attributes:
-    """`executable(caller, method_id)` answers UserExecutable."""
+Rights = Callable[[Caller], int]
+"""AccessLevel bits a caller has of those a variable has."""
+Written = Callable[[Any], None]
+"""Told of a DataValue a client has written."""
 
-    def __init__(self, space: Space, executable: Callable[[Caller, Any], bool]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    rights: Rights
+    written: Written | None
+
+
+class Attributes:
+    """`executable(caller, method_id)` answers UserExecutable; `put(node_id, data)` shows a DataValue.
+
+    Default deny: a variable is written only by whom a grant lets, whatever its AccessLevel.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        executable: Callable[[Caller, Any], bool],
+        put: Callable[[Any, Any], None],
+        *,
+        secured: bool = True,
+    ) -> None:
+        """`secured`: all sessions are signed and encrypted."""
         self._space = space
         self._executable = executable
+        self._put = put
+        self._permissions = Permissions(space, self.user_access, executable, secured=secured)
+        self._grants: dict[Any, Grant] = {}
+        self._computed: dict[Any, Callable[[], None]] = {}
+
+    def compute(self, node_id: Any, refresh: Callable[[], None]) -> None:
+        """Call `refresh`, which shows its value anew, before a variable is read."""
+        self._computed[node_id] = refresh
+
+    def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
+        """Let callers read or write a variable as `rights` says; `written` is told of what a client wrote."""
+        self._grants[node_id] = Grant(rights, written)
+
+    # -- Read
 
     def read(self, caller: Caller, parameters: Any) -> list[Any]:
         """Read (5.11.2)."""
         stamps = parameters.TimestampsToReturn
         check_timestamps(stamps)
-        if parameters.MaxAge < 0:
+        if not parameters.MaxAge >= 0:
             raise Fault(ua.StatusCodes.BadMaxAgeInvalid)
         return [self._read(caller, item, stamps) for item in parameters.NodesToRead]
 
@@ -39,32 +85,87 @@ class Attributes:
         except Fault as fault:
             return ua.DataValue(NULL, status(fault.status))
         if item.AttributeId != VALUE:
-            return ua.DataValue(value.Value, value.StatusCode)
+            return stamped(ua.DataValue(value.Value, value.StatusCode), stamps, source=False)
         return stamped(value, stamps)
 
     def value(self, caller: Caller, item: Any) -> Any:
         """DataValue of a ReadValueId as this caller may see it, whole. Raises Fault."""
+        self.check(item)
         node_id, attribute = item.NodeId, item.AttributeId
-        if not self._space.has(node_id, attribute):
-            raise Fault(self._missing(node_id))
-        if item.DataEncoding.Name and attribute != VALUE:
-            raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
-        if item.DataEncoding.Name not in (None, "", DEFAULT_BINARY):
-            raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
-        if attribute == VALUE and not self._access(node_id) & Access.READ:
-            raise Fault(ua.StatusCodes.BadNotReadable)
-        if attribute == ua.AttributeIds.UserAccessLevel:
-            readable = self._access(node_id) & ~int(Access.WRITE)
-            return ua.DataValue(ua.Variant(readable, ua.VariantType.Byte))
-        if attribute == ua.AttributeIds.Executable:
-            return ua.DataValue(ua.Variant(self._executable_at_all(node_id), ua.VariantType.Boolean))
-        if attribute == ua.AttributeIds.UserExecutable:
-            return ua.DataValue(ua.Variant(self._executable(caller, node_id), ua.VariantType.Boolean))
-        return self._space.read(node_id, attribute)
+        if attribute == VALUE and self._space.node_class(node_id) == ua.NodeClass.Variable:
+            self.check_readable(caller, node_id)
+            if (refresh := self._computed.get(node_id)) is not None:
+                refresh()
+        elif attribute == ua.AttributeIds.UserAccessLevel:
+            return _data(self.user_access(caller, node_id), ua.VariantType.Byte)
+        elif attribute == ua.AttributeIds.AccessLevelEx:
+            return _data(self._access(node_id), ua.VariantType.UInt32)
+        elif attribute == ua.AttributeIds.Executable:
+            return _data(self._executable_at_all(node_id), ua.VariantType.Boolean)
+        elif attribute == ua.AttributeIds.UserExecutable:
+            return _data(self._executable(caller, node_id), ua.VariantType.Boolean)
+        elif attribute in PERMISSIONS:
+            return ua.DataValue(self._permission(caller, node_id, attribute))
+        return self._stored(node_id, attribute)
 
-    def _missing(self, node_id: Any) -> int:
-        known = node_id in self._space
-        return int(ua.StatusCodes.BadAttributeIdInvalid if known else ua.StatusCodes.BadNodeIdUnknown)
+    def _stored(self, node_id: Any, attribute: int) -> Any:
+        data = self._space.read(node_id, attribute)
+        if attribute == ua.AttributeIds.DataTypeDefinition and data.Value.Value is None:
+            return ua.DataValue(definition(self._space, node_id) or NULL)
+        return data
+
+    def check(self, item: Any) -> None:
+        """Whether node and attribute of a ReadValueId are there, in the encoding it asks for. Raises Fault."""
+        node_id = item.NodeId
+        if node_id not in self._space:
+            raise Fault(ua.StatusCodes.BadNodeIdUnknown)
+        if item.AttributeId == ua.AttributeIds.AccessLevelEx:
+            present = self._space.has(node_id, ua.AttributeIds.AccessLevel)
+        else:
+            present = self._space.has(node_id, item.AttributeId) or item.AttributeId in PERMISSIONS
+        if present and self._optional(node_id, item.AttributeId):
+            present = self._stored(item.NodeId, item.AttributeId).Value.Value is not None
+        if not present:
+            raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
+        encoding = item.DataEncoding.Name
+        if encoding and (item.AttributeId != VALUE or (encoding != DEFAULT_BINARY and not self._structured(item))):
+            raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
+        if encoding not in (None, "", DEFAULT_BINARY):
+            raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
+
+    def _permission(self, caller: Caller, node_id: Any, attribute: int) -> Any:
+        """RolePermissions, UserRolePermissions and AccessRestrictions (Part 3 5.2.9 to 5.2.11)."""
+        if attribute == ua.AttributeIds.AccessRestrictions:
+            return self._permissions.restrictions()
+        if attribute == ua.AttributeIds.UserRolePermissions:
+            return self._permissions.of_roles(node_id, sorted(caller.roles))
+        if not caller.roles & ADMINISTRATORS:
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        return self._permissions.of_roles(node_id, list(Role))
+
+    def _optional(self, node_id: Any, attribute: int) -> bool:
+        """DataTypeDefinition and the Value of a VariableType: without a value they are not there."""
+        if attribute == VALUE:
+            return not self._space.has(node_id, ua.AttributeIds.AccessLevel)
+        return bool(attribute == ua.AttributeIds.DataTypeDefinition)
+
+    def _structured(self, item: Any) -> bool:
+        """A data encoding means something to structures alone (5.11.2.2)."""
+        data_type = self._space.attribute(item.NodeId, ua.AttributeIds.DataType)
+        return self._space.built_in(data_type) == int(ua.VariantType.ExtensionObject.value)
+
+    def check_readable(self, caller: Caller, node_id: Any) -> None:
+        """Raises Fault BadNotReadable, BadUserAccessDenied."""
+        if not self._access(node_id) & Access.READ:
+            raise Fault(ua.StatusCodes.BadNotReadable)
+        if not self.user_access(caller, node_id) & Access.READ:
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+
+    def user_access(self, caller: Caller, node_id: Any) -> int:
+        """UserAccessLevel (Part 3 5.6.2)."""
+        grant = self._grants.get(node_id)
+        rights = grant.rights(caller) if grant is not None else ~WRITES
+        return self._access(node_id) & rights
 
     def _access(self, node_id: Any) -> int:
         return int(self._space.attribute(node_id, ua.AttributeIds.AccessLevel) or 0)
@@ -72,16 +173,120 @@ class Attributes:
     def _executable_at_all(self, node_id: Any) -> bool:
         return bool(self._space.attribute(node_id, ua.AttributeIds.Executable))
 
-    def write(self, parameters: Any) -> list[Any]:
-        """Write (5.11.4): values come from the plant, commands through methods; no role may write."""
-        return [status(self._refusal(item)) for item in parameters.NodesToWrite]
+    # -- Write
 
-    def _refusal(self, item: Any) -> Any:
-        if not self._space.has(item.NodeId, item.AttributeId):
-            return self._missing(item.NodeId)
-        if item.AttributeId == VALUE and self._access(item.NodeId) & Access.WRITE:
-            return ua.StatusCodes.BadUserAccessDenied
-        return ua.StatusCodes.BadNotWritable
+    def write(self, caller: Caller, parameters: Any) -> list[Any]:
+        """Write (5.11.4). Measured values come from the plant, commands through methods: few variables have a grant."""
+        return [status(self._write(caller, item)) for item in parameters.NodesToWrite]
+
+    def _write(self, caller: Caller, item: Any) -> int:
+        try:
+            data = self._admitted(caller, item)
+        except Fault as fault:
+            return fault.status
+        self._put(item.NodeId, data)
+        written = self._grants[item.NodeId].written
+        if written is not None:
+            written(data)
+        return int(ua.StatusCodes.Good)
+
+    def _admitted(self, caller: Caller, item: Any) -> Any:
+        """The DataValue a variable has after a write. Raises Fault."""
+        node_id, data = item.NodeId, item.Value
+        if node_id not in self._space:
+            raise Fault(ua.StatusCodes.BadNodeIdUnknown)
+        if not self._space.has(node_id, item.AttributeId):
+            raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
+        if item.AttributeId != VALUE or not self._access(node_id) & Access.WRITE:
+            raise Fault(ua.StatusCodes.BadNotWritable)
+        allowed = self.user_access(caller, node_id)
+        if not allowed & Access.WRITE:
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        stamps = (data.SourceTimestamp, data.ServerTimestamp, data.SourcePicoseconds, data.ServerPicoseconds)
+        if any(s is not None for s in stamps) and not allowed & Access.TIMESTAMP_WRITE:
+            raise Fault(ua.StatusCodes.BadWriteNotSupported)
+        if data.StatusCode is not None and data.StatusCode.value and not allowed & Access.STATUS_WRITE:
+            raise Fault(ua.StatusCodes.BadWriteNotSupported)
+        now = datetime.now(UTC)
+        return ua.DataValue(
+            self._fitting(node_id, data.Value, item.IndexRange),
+            data.StatusCode or GOOD,
+            data.SourceTimestamp or now,
+            data.ServerTimestamp or now,
+        )
+
+    def _fitting(self, node_id: Any, given: Any, index_range: str | None) -> Any:
+        """The whole new value, of the variable's type, rank and range. Raises Fault."""
+        if given is None or given.VariantType == ua.VariantType.Null:
+            raise Fault(ua.StatusCodes.BadTypeMismatch)
+        rank = int(self._space.attribute(node_id, ua.AttributeIds.ValueRank))
+        given = _as_declared(given, self._space.built_in(self._data_type(node_id)), rank)
+        self._check_type(node_id, given)
+        if index_range:
+            given = replaced(self._space.read(node_id, VALUE).Value, given, index_range)
+        elif not _has_rank(given, rank):
+            raise Fault(ua.StatusCodes.BadTypeMismatch)
+        self._check_range(node_id, given)
+        return given
+
+    def _data_type(self, node_id: Any) -> Any:
+        return self._space.attribute(node_id, ua.AttributeIds.DataType)
+
+    def _check_type(self, node_id: Any, given: Any) -> None:
+        declared = self._data_type(node_id)
+        built_in = self._space.built_in(declared)
+        if built_in == ua.VariantType.Variant.value:  # abstract: Number, Integer, BaseDataType
+            suits = self._space.is_subtype(ua.NodeId(given.VariantType.value), declared)
+        else:
+            suits = given.VariantType.value == built_in
+        if not suits:
+            raise Fault(ua.StatusCodes.BadTypeMismatch)
+
+    def _check_range(self, node_id: Any, given: Any) -> None:
+        """Part 8 5.3.2 and 5.3.3: what the variable's own properties say it can be."""
+        low, high = -math.inf, math.inf
+        if (span := self._space.property(node_id, "EURange")) is not None:
+            low, high = span.Low, span.High
+        elif (names := self._space.property(node_id, "EnumStrings")) is not None:
+            low, high = 0, len(names) - 1
+        elif (named := self._space.property(node_id, "EnumValues")) is not None:
+            if any(value not in {n.Value for n in named} for value in _flat(given.Value)):
+                raise Fault(ua.StatusCodes.BadOutOfRange)
+            return
+        else:
+            return
+        if not all(low <= value <= high for value in _flat(given.Value)):
+            raise Fault(ua.StatusCodes.BadOutOfRange)
+
+
+def _data(value: Any, kind: Any) -> Any:
+    return ua.DataValue(ua.Variant(value, kind))
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for element in value:
+            yield from _flat(element)
+    else:
+        yield value
+
+
+def _as_declared(given: Any, built_in: int, rank: int) -> Any:
+    """A ByteString is an array of Byte, and the other way round (Part 4 5.11.4.2)."""
+    kind = ua.VariantType
+    if built_in == kind.Byte.value and given.VariantType == kind.ByteString and not given.is_array and rank != -1:
+        return ua.Variant(list(given.Value or b""), kind.Byte, is_array=True)
+    if built_in == kind.ByteString.value and given.VariantType == kind.Byte and given.is_array and rank == -1:
+        return ua.Variant(bytes(given.Value), kind.ByteString)
+    return given
+
+
+def _has_rank(given: Any, rank: int) -> bool:
+    """ValueRank (Part 3 5.6.2): -3 scalar or one dimension, -2 any, -1 scalar, 0 any array, else dimensions."""
+    dimensions = len(given.Dimensions or (0,)) if given.is_array or isinstance(given.Value, list) else 0
+    return (
+        rank == -2 or (rank == -3 and dimensions <= 1) or (rank == 0 and dimensions > 0) or dimensions == max(rank, 0)
+    )
 
 
 def check_timestamps(stamps: Any) -> None:
@@ -89,9 +294,9 @@ def check_timestamps(stamps: Any) -> None:
         raise Fault(ua.StatusCodes.BadTimestampsToReturnInvalid)
 
 
-def stamped(value: Any, stamps: Any) -> Any:
+def stamped(value: Any, stamps: Any, *, source: bool = True) -> Any:
     """A DataValue with only the timestamps asked for; the server's is now where none was stored."""
-    source = stamps in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
+    source = source and stamps in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
     server = stamps in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both)
     return ua.DataValue(
         value.Value,
@@ -125,6 +330,32 @@ def take(variant: Any, text: str) -> Any:
     if not isinstance(value, list | str | bytes):
         raise Fault(ua.StatusCodes.BadIndexRangeNoData)
     return ua.Variant(_take(value, slices), variant.VariantType, is_array=isinstance(value, list))
+
+
+def replaced(old: Any, given: Any, text: str) -> Any:
+    """`old` with the part a NumericRange names taken from `given`, which has exactly its shape. Raises Fault."""
+    slices = parse_range(text)
+    if old is None or not isinstance(old.Value, list | str | bytes):
+        raise Fault(ua.StatusCodes.BadIndexRangeNoData)
+    value = _replaced(old.Value, given.Value, slices)
+    return ua.Variant(value, old.VariantType, old.Dimensions, is_array=isinstance(value, list))
+
+
+def _replaced(old: Any, given: Any, slices: list[slice]) -> Any:
+    if not slices:
+        return given
+    if not isinstance(old, list | str | bytes):
+        raise Fault(ua.StatusCodes.BadIndexRangeNoData)
+    first = slices[0]
+    if first.stop > len(old):
+        raise Fault(ua.StatusCodes.BadIndexRangeNoData)
+    if type(given) is not type(old) or len(given) != first.stop - first.start:
+        raise Fault(ua.StatusCodes.BadIndexRangeDataMismatch)
+    if len(slices) > 1:
+        if not isinstance(old, list):
+            raise Fault(ua.StatusCodes.BadIndexRangeNoData)
+        given = [_replaced(o, g, slices[1:]) for o, g in zip(old[first], given, strict=True)]
+    return old[: first.start] + given + old[first.stop :]
 
 
 def _take(value: Any, slices: list[slice]) -> Any:

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from asyncua import ua
 
-from opcua_server.services.seams import POLICIES
-from opcua_server.services.sessions import CERTIFICATE, USERNAME
+from opcua_server.services.seams import NONE_URI, POLICIES
+from opcua_server.services.sessions import ANONYMOUS, CERTIFICATE, USERNAME
 
 TRANSPORT = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
 SECURITY_LEVEL = {"Basic256Sha256": 100, "Aes128_Sha256_RsaOaep": 110, "Aes256_Sha256_RsaPss": 120}
@@ -16,13 +16,24 @@ SECURITY_LEVEL = {"Basic256Sha256": 100, "Aes128_Sha256_RsaOaep": 110, "Aes256_S
 
 class Discovery:
     def __init__(
-        self, *, application_uri: str, product_uri: str, name: str, certificate: bytes, policies: Sequence[str]
+        self,
+        *,
+        application_uri: str,
+        product_uri: str,
+        name: str,
+        certificate: bytes,
+        policies: Sequence[str],
+        none: bool,
+        anonymous: bool,
     ) -> None:
         self._application_uri = application_uri
         self._product_uri = product_uri
         self._name = name
-        self._certificate = certificate
+        self.certificate = certificate
+        """Ours, DER."""
         self._policies = policies
+        self._none = none
+        self._anonymous = anonymous
         self.url = ""
         """opc.tcp://host:port, known once the server listens."""
 
@@ -40,19 +51,34 @@ class Discovery:
 
     def endpoints(self, asked: str | None) -> list[Any]:
         """Endpoint descriptions under the host name the client itself used, so that it can reach them."""
-        return [
-            ua.EndpointDescription(
-                EndpointUrl=self._reachable(asked),
-                Server=self._application(asked),
-                ServerCertificate=self._certificate,
-                SecurityMode=ua.MessageSecurityMode.SignAndEncrypt,
-                SecurityPolicyUri=POLICIES[name].URI,
-                UserIdentityTokens=_tokens(POLICIES[name].URI),
-                TransportProfileUri=TRANSPORT,
-                SecurityLevel=SECURITY_LEVEL[name],
-            )
-            for name in self._policies
+        secured = ua.MessageSecurityMode.SignAndEncrypt
+        found = [self._endpoint(asked, secured, POLICIES[p].URI, SECURITY_LEVEL[p]) for p in self._policies]
+        if self._none:
+            found.append(self._endpoint(asked, ua.MessageSecurityMode.None_, NONE_URI, 0))
+        return found
+
+    def _endpoint(self, asked: str | None, mode: Any, policy: str, level: int) -> Any:
+        return ua.EndpointDescription(
+            EndpointUrl=self._reachable(asked),
+            Server=self._application(asked),
+            ServerCertificate=self.certificate,
+            SecurityMode=mode,
+            SecurityPolicyUri=policy,
+            UserIdentityTokens=self._tokens(policy),
+            TransportProfileUri=TRANSPORT,
+            SecurityLevel=level,
+        )
+
+    def _tokens(self, policy: str) -> list[Any]:
+        """User name and X.509, both protected by the endpoint's own policy, or by the first where it has none."""
+        protection = POLICIES[self._policies[0]].URI if policy == NONE_URI else policy
+        kinds = [(USERNAME, ua.UserTokenType.UserName), (CERTIFICATE, ua.UserTokenType.Certificate)]
+        found = [
+            ua.UserTokenPolicy(PolicyId=name, TokenType=kind, SecurityPolicyUri=protection) for name, kind in kinds
         ]
+        if self._anonymous:
+            found.insert(0, ua.UserTokenPolicy(PolicyId=ANONYMOUS, TokenType=ua.UserTokenType.Anonymous))
+        return found
 
     def _application(self, asked: str | None) -> Any:
         return ua.ApplicationDescription(
@@ -71,11 +97,3 @@ class Discovery:
         except ValueError:
             usable = False
         return f"opc.tcp://{there.netloc}" if usable else self.url
-
-
-def _tokens(policy_uri: str) -> list[Any]:
-    """User name and X.509, both protected by the endpoint's own policy; anonymous is not among them."""
-    return [
-        ua.UserTokenPolicy(PolicyId=USERNAME, TokenType=ua.UserTokenType.UserName, SecurityPolicyUri=policy_uri),
-        ua.UserTokenPolicy(PolicyId=CERTIFICATE, TokenType=ua.UserTokenType.Certificate, SecurityPolicyUri=policy_uri),
-    ]

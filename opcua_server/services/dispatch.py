@@ -7,26 +7,56 @@ since nobody may change what this server is from outside.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncua import ua
+from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
 from opcua_server.services.attributes import Attributes
+from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
-from opcua_server.services.seams import UNREADABLE, Channel, ChannelError
+from opcua_server.services.seams import UNREADABLE
 from opcua_server.services.sessions import Session, Sessions, Waiting
 from opcua_server.services.status import Fault
 from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.view import View
+from opcua_server.services.wire import Wire
 
 log = logging.getLogger(__name__)
+
+SECURITY_REFUSALS = frozenset(
+    {
+        ua.StatusCodes.BadSecurityModeInsufficient,
+        ua.StatusCodes.BadSecureChannelIdInvalid,
+        ua.StatusCodes.BadSessionIdInvalid,
+        ua.StatusCodes.BadSessionNotActivated,
+        ua.StatusCodes.BadUserAccessDenied,
+    }
+)
+"""Counted as requests rejected for security (Part 5 12.9)."""
+
+
+ENUMERATIONS = {
+    "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
+    "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
+    "BrowseDirection": ua.StatusCodes.BadBrowseDirectionInvalid,
+    "DataChangeTrigger": ua.StatusCodes.BadMonitoredItemFilterInvalid,
+    "FilterOperator": ua.StatusCodes.BadFilterOperatorInvalid,
+}
+"""What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
+
+
+def _undecodable(error: Exception) -> int:
+    """StatusCode for what the decoder raised; Python's enumerations name themselves at the end."""
+    return int(ENUMERATIONS.get(str(error).rpartition(" ")[2], ua.StatusCodes.BadDecodingError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +98,8 @@ class Service:
     """Only on a signed and encrypted channel."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
+    name: str = ""
+    """Of the service, as its counter in the diagnostics is named."""
 
 
 class Dispatcher:
@@ -85,8 +117,14 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        texts: Locales,
+        none: bool,
     ) -> None:
+        """`none`: sessions need no channel security."""
+        self._none = none
+        self._texts = texts
         self._limits = limits
+        self._wire = Wire(limits)
         self._clock = clock
         self._discovery = discovery
         self._sessions = sessions
@@ -96,10 +134,12 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._history = history
         self._tasks: set[asyncio.Task[None]] = set()
-        self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in self._rows().items()}
+        rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
+        self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
 
     def _rows(self) -> Mapping[str, Service]:
-        most, view, subs = self._limits.operations, self._view, self._subscriptions
+        most, view, subs, texts = self._limits.operations, self._view, self._subscriptions, self._texts
+        nodes, paths = self._limits.nodes, self._limits.browse_paths
         # fmt: off
         return {
             # 5.5 discovery
@@ -110,12 +150,14 @@ class Dispatcher:
             "CreateSessionRequest": Service(ua.CreateSessionParameters, self._create_session, session=False),
             "ActivateSessionRequest": Service(ua.ActivateSessionParameters, self._activate_session, session=False),
             "CloseSessionRequest": Service(ua.CloseSessionRequest, self._close_session, session=False),
+            "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
+                Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", most),
-            "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", most),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths),
+            "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
-                Results=view.translate(r.parameters)), "BrowsePaths", most),
+                Results=view.translate(r.parameters)), "BrowsePaths", paths),
             "RegisterNodesRequest": Service(ua.RegisterNodesParameters, lambda r: ua.RegisterNodesResponse(
                 Parameters=ua.RegisterNodesResult(RegisteredNodeIds=r.parameters.NodesToRegister)),
                 "NodesToRegister", most),
@@ -123,9 +165,10 @@ class Dispatcher:
                 "NodesToUnregister", most),
             # 5.11 attributes
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
-                Results=self._attributes.read(r.caller, r.parameters)), "NodesToRead", most),
+                Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
+                "NodesToRead", nodes),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.parameters)), "NodesToWrite", most),
+                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True),
             # 5.12 methods
@@ -142,6 +185,9 @@ class Dispatcher:
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
                 "MonitoredItemIds", most),
+            "SetTriggeringRequest": Service(
+                ua.SetTriggeringParameters, lambda r: ua.SetTriggeringResponse(
+                Parameters=subs.set_triggering(r.session, r.parameters))),
             "DeleteMonitoredItemsRequest": Service(
                 ua.DeleteMonitoredItemsParameters, lambda r: ua.DeleteMonitoredItemsResponse(
                 Results=subs.delete_items(r.session, r.parameters)), "MonitoredItemIds", most),
@@ -171,14 +217,16 @@ class Dispatcher:
 
     # -- one request
 
-    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
-        """Answer a request: always a response or a ServiceFault. Raises ChannelError when it has no readable header."""
+    async def handle(self, channel: Channel, sequence: Any, body: bytes) -> None:
+        """Answer a request: always a response or a ServiceFault."""
         try:
-            start = body.copy()
-            type_id = nodeid_from_binary(body)
-            header = struct_from_binary(ua.RequestHeader, body)
-        except UNREADABLE as error:
-            raise ChannelError(ua.StatusCodes.BadDecodingError, f"no request header: {error}") from error
+            start = self._wire.header(body)
+            data = Buffer(body)
+            type_id = nodeid_from_binary(data)
+            header = struct_from_binary(ua.RequestHeader, data)
+        except (Fault, *UNREADABLE):
+            channel.fault(ua.RequestHeader(), sequence, ua.StatusCodes.BadDecodingError)
+            return
         service = self._table.get(type_id.Identifier) if type_id.NamespaceIndex == 0 else None
         try:
             request = self._admit(service, channel, header, sequence, body, start)
@@ -186,26 +234,32 @@ class Dispatcher:
                 self._start(service, request)
                 return
         except Fault as fault:
+            self._sessions.summary.RejectedRequestsCount += 1
+            self._sessions.summary.SecurityRejectedRequestsCount += fault.status in SECURITY_REFUSALS
             channel.fault(header, sequence, fault.status)
             return
         await self._answer(service, request)
 
     def _admit(
-        self, service: Service | None, channel: Channel, header: Any, sequence: Any, body: Any, start: Any
+        self, service: Service | None, channel: Channel, header: Any, sequence: Any, body: bytes, start: int
     ) -> Request:
-        """Everything that is checked before a handler runs. Raises Fault."""
+        """Everything that is checked before a handler runs; parameters begin at `start`. Raises Fault."""
         if service is None:
             raise Fault(ua.StatusCodes.BadServiceUnsupported)
-        if service.secured and not channel.secured:
+        if service.secured and not (channel.secured or self._none):
             raise Fault(ua.StatusCodes.BadSecurityModeInsufficient)
         session = self._sessions.find(header, channel) if service.session else None
         if session is not None and not session.user.roles:
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
-        whole = service.parameters is ua.CloseSessionRequest
+        if session is not None:
+            session.count(service.name)
+        if service.parameters is ua.CloseSessionRequest:  # asyncua has no class for its parameters alone
+            start = 0
+        self._wire.check(service.parameters, body, start)
         try:
-            parameters = struct_from_binary(service.parameters, start if whole else body)
+            parameters = struct_from_binary(service.parameters, Buffer(body, start))
         except UNREADABLE as error:
-            raise Fault(ua.StatusCodes.BadDecodingError) from error
+            raise Fault(_undecodable(error)) from error
         if service.operations:
             count = len(getattr(parameters, service.operations) or [])
             if count == 0:
@@ -222,6 +276,8 @@ class Dispatcher:
             if isinstance(response, Awaitable):
                 response = await response
         except Fault as fault:
+            if request.given_session is not None:
+                request.given_session.count_failure(service.name)
             request.channel.fault(request.header, request.sequence, fault.status)
             return
         except Exception:
@@ -230,7 +286,8 @@ class Dispatcher:
             request.channel.fault(request.header, request.sequence, ua.StatusCodes.BadInternalError)
             return
         if response is not None:
-            request.channel.respond(request.header, request.sequence, response)
+            most = request.given_session.max_response if request.given_session is not None else 0
+            request.channel.respond(request.header, request.sequence, response, most)
 
     def _start(self, service: Service, request: Request) -> None:
         session = request.session
@@ -261,7 +318,13 @@ class Dispatcher:
 
     def _create_session(self, request: Request) -> Response:
         endpoints = self._discovery.endpoints(request.parameters.EndpointUrl)
-        result = self._sessions.create(request.channel, request.parameters, endpoints)
+        summary = self._sessions.summary
+        try:
+            result = self._sessions.create(request.channel, request.parameters, endpoints)
+        except Fault as fault:
+            summary.RejectedSessionCount += 1
+            summary.SecurityRejectedSessionCount += fault.status == ua.StatusCodes.BadSecurityChecksFailed
+            raise
         return ua.CreateSessionResponse(Parameters=result)
 
     async def _activate_session(self, request: Request) -> Response:
@@ -273,11 +336,13 @@ class Dispatcher:
         return ua.CloseSessionResponse()
 
     async def _browse(self, request: Request) -> Response:
-        return ua.BrowseResponse(Results=await self._view.browse(request.session, request.parameters))
+        results = await self._view.browse(request.session, request.parameters)
+        return ua.BrowseResponse(Results=self._texts.browsed(results, request.session.locales))
 
     async def _browse_next(self, request: Request) -> Response:
         results = await self._view.browse_next(request.session, request.parameters)
-        return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=results))
+        shown = self._texts.browsed(results, request.session.locales)
+        return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=shown))
 
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)

@@ -9,15 +9,20 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from asyncua import ua
 
+from opcua_server.services.attributes import parse_range, take
 from opcua_server.services.nodes import Event
-from opcua_server.services.space import Space
+from opcua_server.services.space import HAS_SUBTYPE, Space
 from opcua_server.services.status import NULL, Fault, from_ns, status
+from opcua_server.services.tree import Wanted
 
 OPERATOR = ua.FilterOperator
+BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
+TYPE_CLASSES = (ua.NodeClass.ObjectType, ua.NodeClass.VariableType)
 MAX_ELEMENTS = 100
 """Elements of a where clause and fields of a select clause: a filter is evaluated for every event."""
 
@@ -32,7 +37,7 @@ BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
     "SourceName": lambda e: ua.Variant(e.source_name, ua.VariantType.String),
     "Time": lambda e: ua.Variant(from_ns(e.time), ua.VariantType.DateTime),
     "ReceiveTime": lambda e: ua.Variant(from_ns(e.received), ua.VariantType.DateTime),
-    "LocalTime": lambda e: ua.Variant(_local_time(e.time), ua.VariantType.ExtensionObject),
+    "LocalTime": lambda e: ua.Variant(local_time(e.time), ua.VariantType.ExtensionObject),
     "Message": lambda e: ua.Variant(ua.LocalizedText(e.message), ua.VariantType.LocalizedText),
     "Severity": lambda e: ua.Variant(e.severity, ua.VariantType.UInt16),
     "Retain": lambda e: ua.Variant(e.retain, ua.VariantType.Boolean) if e.condition is not None else NULL,
@@ -40,7 +45,8 @@ BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
 """What every event has (Part 5 6.4.2), and Retain of a condition."""
 
 
-def _local_time(ns: int) -> Any:
+def local_time(ns: int) -> Any:
+    """TimeZoneDataType of this machine's time zone then."""
     local = time.localtime(ns // 1_000_000_000)
     return ua.TimeZoneDataType(Offset=local.tm_gmtoff // 60, DaylightSavingInOffset=local.tm_isdst > 0)
 
@@ -66,11 +72,16 @@ class EventFilter:
         if len(clauses) > MAX_ELEMENTS or len(elements) > MAX_ELEMENTS:
             raise Fault(ua.StatusCodes.BadTooManyOperations)
         self._space = space
-        self.select_results = [status(_select_status(space, c)) for c in clauses]
+        self.select_results = [status(_select_status(space, c) or _unknown_member(space, c)) for c in clauses]
         self._select = [_selector(c) for c in clauses]
         where = Where(space, elements)
         self.where_results = where.results
         self._where = where
+
+    @property
+    def usable(self) -> bool:
+        """A where clause that means something, and at least one field to select."""
+        return self.where_valid and any(r.is_good() for r in self.select_results)
 
     @property
     def valid(self) -> bool:
@@ -94,6 +105,26 @@ class EventFilter:
         return [field_of(event) for field_of in self._select]
 
 
+class BadEventFilter(Fault):
+    """BadEventFilterInvalid, and what is wrong with which clause."""
+
+    def __init__(self, filter_result: Any) -> None:
+        super().__init__(ua.StatusCodes.BadEventFilterInvalid)
+        self.filter_result = filter_result
+
+
+def event_filter(space: Space, source: Any) -> EventFilter:
+    """The filter of an event item. Raises Fault."""
+    if source is None or (isinstance(source, ua.ExtensionObject) and source.TypeId.is_null()):
+        raise Fault(ua.StatusCodes.BadEventFilterInvalid)
+    if not isinstance(source, ua.EventFilter):
+        raise Fault(ua.StatusCodes.BadFilterNotAllowed)
+    compiled = EventFilter(space, source)
+    if not compiled.usable:
+        raise BadEventFilter(compiled.result())
+    return compiled
+
+
 def _select_status(space: Space, operand: Any) -> int:
     path = operand.BrowsePath or []
     kind = operand.TypeDefinitionId
@@ -105,15 +136,72 @@ def _select_status(space: Space, operand: Any) -> int:
     elif any(not name.Name for name in path) or (not path and operand.AttributeId == ua.AttributeIds.Value):
         code = ua.StatusCodes.BadBrowseNameInvalid
     elif operand.IndexRange:
-        code = ua.StatusCodes.BadIndexRangeInvalid
+        code = _range_status(operand.IndexRange)
     return code
+
+
+def _unknown_member(space: Space, operand: Any) -> int:
+    """BadNodeIdUnknown for what is no member of its type; of BaseEventType, any event type's will do (7.22.3)."""
+    path, kind = operand.BrowsePath or [], operand.TypeDefinitionId
+    if kind.is_null() or kind == BASE_EVENT:
+        known = not path or path[0].Name in _event_members(space)
+    else:
+        known = _member(space, kind, path)
+    return 0 if known else int(ua.StatusCodes.BadNodeIdUnknown)
+
+
+@lru_cache(maxsize=1)
+def _event_members(space: Space) -> frozenset[str]:
+    """Browse names of the members of all event types."""
+    names = set()
+    waiting = [BASE_EVENT]
+    while waiting:
+        for r in space.references(waiting.pop(), Wanted(forward=True)):
+            if r.ReferenceTypeId == HAS_SUBTYPE:
+                waiting.append(r.NodeId)
+            else:
+                names.add(r.BrowseName.Name)
+    return frozenset(names)
+
+
+def _member(space: Space, kind: Any, path: list[Any]) -> bool:
+    """Follow a path from a type, through the types of its members."""
+    reached = [kind]
+    for name in path:
+        reached = [child for at in reached if (child := _inherited(space, at, name.Name)) is not None]
+    return bool(reached)
+
+
+def _inherited(space: Space, node_id: Any, name: str) -> Any | None:
+    own = () if space.node_class(node_id) in TYPE_CLASSES else (node_id,)
+    kind = node_id if not own else space.type_definition(node_id)
+    owners = (*own, *(space.supertypes(kind) if kind is not None else ()))
+    return next((child for o in owners if (child := space.component(o, name)) is not None), None)
+
+
+def _range_status(text: str) -> int:
+    try:
+        parse_range(text)
+    except Fault as fault:
+        return fault.status
+    return 0
 
 
 def _selector(operand: Any) -> Callable[[Event], Any]:
     path = "/".join(name.Name or "" for name in operand.BrowsePath or [])
     if not path and operand.AttributeId == ua.AttributeIds.NodeId:  # ConditionId (Part 9 5.5.2)
         return lambda e: ua.Variant(e.condition, ua.VariantType.NodeId) if e.condition is not None else NULL
+    if operand.IndexRange:
+        return lambda e: _part(field(e, path), operand.IndexRange)
     return lambda e: field(e, path)
+
+
+def _part(value: Any, index_range: str) -> Any:
+    """A field that cannot be given as asked is its StatusCode instead (7.22.3)."""
+    try:
+        return take(value, index_range)
+    except Fault as fault:
+        return ua.Variant(status(fault.status), ua.VariantType.StatusCode)
 
 
 class Where:
@@ -317,6 +405,51 @@ def _of_type(space: Space, kind: Term) -> Term:
     return term
 
 
+def _bitwise(combine: Callable[[int, int], int]) -> Callable[..., Term]:
+    def build(_: Space, left: Term, right: Term) -> Term:
+        def term(f: Frame) -> int | None:
+            a, b = left(f), right(f)
+            whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (a, b))
+            return combine(a, b) if whole else None
+
+        return term
+
+    return build
+
+
+def _cast(space: Space, value: Term, kind: Term) -> Term:
+    def term(f: Frame) -> Any:
+        wanted, given = kind(f), _comparable(value(f))
+        if not isinstance(wanted, ua.NodeId) or given is None:
+            return None
+        convert = CASTS.get(space.built_in(wanted))
+        try:
+            return convert(given) if convert is not None else None
+        except (TypeError, ValueError, KeyError, OverflowError):  # no such value of that type: null (7.7.3)
+            return None
+
+    return term
+
+
+def _to_boolean(value: Any) -> bool:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+    return bool(value)
+
+
+def _to_string(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+CASTS: Mapping[int, Callable[[Any], Any]] = {
+    ua.VariantType.Boolean.value: _to_boolean,
+    **dict.fromkeys(range(2, 10), int),
+    ua.VariantType.Float.value: float,
+    ua.VariantType.Double.value: float,
+    ua.VariantType.String.value: _to_string,
+}
+"""Built-in type -> conversion to it; what has none casts to null."""
+
 OPERATORS: Mapping[Any, tuple[Callable[..., Term], range]] = {
     OPERATOR.Equals: (_comparison(lambda a, b: a == b), range(2, 3)),
     OPERATOR.GreaterThan: (_comparison(lambda a, b: a > b), range(2, 3)),
@@ -331,5 +464,8 @@ OPERATORS: Mapping[Any, tuple[Callable[..., Term], range]] = {
     OPERATOR.And: (_and, range(2, 3)),
     OPERATOR.Or: (_or, range(2, 3)),
     OPERATOR.OfType: (_of_type, range(1, 2)),
+    OPERATOR.Cast: (_cast, range(2, 3)),
+    OPERATOR.BitwiseAnd: (_bitwise(lambda a, b: a & b), range(2, 3)),
+    OPERATOR.BitwiseOr: (_bitwise(lambda a, b: a | b), range(2, 3)),
 }
-"""Operator -> (term of its operands, how many it takes). Cast, InView, RelatedTo and bit operators are unsupported."""
+"""Operator -> (term of its operands, how many it takes). InView and RelatedTo are not for events (7.22.3)."""

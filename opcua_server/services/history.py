@@ -15,6 +15,8 @@ from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.status import FILETIME_EPOCH, Fault, status, to_ns
 
+DETAILS = (ua.ReadRawModifiedDetails, ua.ReadProcessedDetails, ua.ReadAtTimeDetails, ua.ReadEventDetails)
+"""Kinds of HistoryRead there are (Part 11 6.5); a node answers all but raw BadHistoryOperationUnsupported."""
 TICK = 100
 """Nanoseconds of the wire's time unit."""
 BAD_BOUND_NOT_FOUND = 0x80D70000
@@ -87,8 +89,8 @@ class HistoryService:
             return [self._release(session, node) for node in parameters.NodesToRead]
         check_timestamps(parameters.TimestampsToReturn)
         details = parameters.HistoryReadDetails
-        if not isinstance(details, ua.ReadRawModifiedDetails) or details.IsReadModified:
-            raise Fault(ua.StatusCodes.BadHistoryOperationUnsupported)
+        if not isinstance(details, DETAILS):
+            raise Fault(ua.StatusCodes.BadHistoryOperationInvalid)
         if parameters.TimestampsToReturn == ua.TimestampsToReturn.Neither:
             raise Fault(ua.StatusCodes.BadTimestampsToReturnInvalid)
         return [
@@ -106,6 +108,8 @@ class HistoryService:
     async def _read(self, session: Session, node: Any, details: Any, stamps: Any) -> Any:
         try:
             tag, reader, built_in = self._reader(node)
+            if not isinstance(details, ua.ReadRawModifiedDetails) or details.IsReadModified:
+                raise Fault(ua.StatusCodes.BadHistoryOperationUnsupported)
             query = self._continued(session, node) if node.ContinuationPoint else _query(tag, details)
             page = await self._page(reader, query)
         except Fault as fault:

@@ -114,7 +114,7 @@ class Methods:
     # -- which handler
 
     def _find(self, object_id: Any, method_id: Any) -> Link:
-        if object_id not in self._space or method_id not in self._space:
+        if object_id not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
         if self._space.node_class(method_id) != ua.NodeClass.Method:
             raise Fault(ua.StatusCodes.BadMethodInvalid)

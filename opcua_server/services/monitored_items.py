@@ -7,13 +7,14 @@ interval is taken at once, of those within an interval the last one when it ends
 
 import dataclasses
 import math
+import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from asyncua import ua
 
-from opcua_server.services.attributes import stamped, take
+from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import NUMBER_TYPES, Space
@@ -21,6 +22,9 @@ from opcua_server.services.status import NULL, OVERFLOW, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER = ua.DataChangeTrigger
+ON_TIME = 0.875
+"""Share of a sampling interval after which a sample counts as on time, the next one staying due when it was: a source
+of the same period has jitter, and what is held back for a millisecond comes a publishing interval late."""
 DATA_CHANGE_FILTER = ua.uaprotocol_auto.DataChangeFilter
 """What the decoder makes; `ua.DataChangeFilter` is a subclass of it for clients."""
 
@@ -59,8 +63,7 @@ class Item:
         elif full:
             self.queue.pop()
         self.queue.append(entry)
-        if self.mode == REPORTING:
-            self.ready(self)
+        self.ready(self)
         return full
 
     def set_mode(self, mode: Any) -> None:
@@ -72,16 +75,55 @@ class Item:
 
 
 class EventItem(Item):
-    __slots__ = ("filter",)
+    __slots__ = ("_marker", "filter")
 
     def __init__(self, item_id: int, target: Any, mode: Any, ready: Callable[[Item], None]) -> None:
         super().__init__(item_id, target, mode, ready)
         self.filter: EventFilter
+        self._marker: Any = None
+        """The EventQueueOverflowEvent in the queue."""
 
     def offer(self, event: Event, *, always: bool = False) -> None:
         """Queue the event when it passes. `always`: RefreshStart and RefreshEnd do (Part 9 5.5.7)."""
         if self.mode != DISABLED and (always or self.filter.passes(event)):
-            self.put(self.filter.select(event))
+            self._queue(event)
+
+    def _queue(self, event: Event) -> None:
+        """Where events are missing stands one EventQueueOverflowEvent, beside the queue's size (5.13.1.5)."""
+        marked = bool(self.queue) and any(entry is self._marker for entry in (self.queue[0], self.queue[-1]))
+        if len(self.queue) - marked < self.queue_size:
+            self.queue.append(self.filter.select(event))
+            self.ready(self)
+            return
+        if not marked:
+            self._marker = self.filter.select(overflow(event))
+        elif self.discard_oldest:
+            self.queue.popleft()
+        else:
+            return
+        if self.discard_oldest:
+            self.queue.popleft()
+            self.queue.append(self.filter.select(event))
+            self.queue.appendleft(self._marker)
+        else:
+            self.queue.append(self._marker)
+        self.ready(self)
+
+
+def overflow(lost: Event) -> Event:
+    """EventQueueOverflowEventType (Part 5 6.4.33), sent past every filter."""
+    return dataclasses.replace(
+        lost,
+        event_id=secrets.token_bytes(16),
+        event_type=ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType),
+        source=ua.NodeId(ua.ObjectIds.Server),
+        source_name="Server",
+        severity=1,
+        message="Events were lost: the queue of a monitored item was full",
+        condition=None,
+        retain=False,
+        fields={},
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,13 +184,13 @@ class DataItem(Item):
         """A new DataValue of the attribute."""
         if self.mode == DISABLED:
             return
-        if self.interval == 0.0:
+        if self.interval == 0.0 and self._pending is None:
             self._take(value)
             return
         now = self._monotonic()
         self.flush(now)
         if now >= self._due:
-            self._due = now + self.interval
+            self._due = max(self._due + self.interval, now + ON_TIME * self.interval)
             self._take(value)
         else:
             self._pending = value
@@ -160,11 +202,23 @@ class DataItem(Item):
             self._due += self.interval
             self._take(value)
 
+    def resample(self, interval: float) -> None:
+        """Another sampling interval, of which the first is over no later than one begun now."""
+        self.interval = interval
+        self._due = min(self._due, self._monotonic() + ON_TIME * interval)
+
     def start(self, value: Any) -> None:
         """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2)."""
         self._last = self._pending = None
-        self._due = 0.0
+        self._due = -math.inf
         self.sample(value)
+
+    def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:
+        """Go on where another left off: DataValues last reported (or None), held back (or None) and queued."""
+        self._last, self._pending, self._due = last, pending, due
+        self.queue.extend(queue)
+        if self.queue:
+            self.ready(self)
 
     def _take(self, value: Any) -> None:
         if self.target.IndexRange:
@@ -172,7 +226,7 @@ class DataItem(Item):
         if not self.filter.differs(self._last, value):
             return
         self._last = value
-        if self.put(stamped(value, self.stamps)) and self.queue_size > 1:
+        if self.put(value) and self.queue_size > 1:
             self._flag_overflow()
 
     def _flag_overflow(self) -> None:

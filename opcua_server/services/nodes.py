@@ -34,6 +34,8 @@ class Access(IntFlag):
     READ = 1
     WRITE = 2
     HISTORY_READ = 4
+    STATUS_WRITE = 32
+    TIMESTAMP_WRITE = 64
 
 
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
@@ -72,6 +74,7 @@ class Member:
     # Objects
     event_notifier: int = 0
     # Methods
+    executable: bool = True
     inputs: tuple[ua.Argument, ...] = ()
     outputs: tuple[ua.Argument, ...] = ()
 

@@ -9,24 +9,32 @@ from typing import Any
 
 from asyncua import ua
 
-from nodesets.model import Caller
+from nodesets.model import Caller, Role
 from nodesets.ports import Clock, History, SystemClock
 from opcua_server import security
-from opcua_server.services.attributes import Attributes
+from opcua_server.services import roles
+from opcua_server.services.attributes import Attributes, Rights, Written
+from opcua_server.services.channel import Channel
+from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import SERVER, Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import Event, Instance, Reference, site
-from opcua_server.services.seams import Channel, Listener, check_version, make_server, policy_factories, silence
-from opcua_server.services.server_object import PRODUCT_URI, ServerObject
+from opcua_server.services.prune import prune
+from opcua_server.services.seams import POLICIES, check_version, make_server, silence
+from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
+from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.transport import Listener
 from opcua_server.services.tree import Change
+from opcua_server.services.values import Codes, Floats, Table
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
@@ -61,21 +69,31 @@ class UaServer:
         clock: Clock | None = None,
         limits: Limits | None = None,
         on_security: OnSecurity = _ignore,
+        none: bool = False,
+        anonymous: bool = False,
     ) -> None:
-        """`host` and `port`: where to listen; `hostname`: the name clients reach it by."""
+        """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
+
+        `none`: sessions without channel security as well; `anonymous`: without a user as well.
+        """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
-        self._identity = identity
+        self.identity = identity
         self._trust = trust
         self._policies = tuple(policies)
+        self.policies = tuple(POLICIES[name].URI for name in policies)
         self._address = (host, port, hostname)
         self._on_security = on_security
-        self.asyncua = make_server(self.limits)
+        self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
-        self.space = Space(self.aspace)
+        self.table = Table(self._clock.monotonic)
+        self.space = Space(self.aspace, self.table)
         self._methods = Methods(self.space)
-        attributes = Attributes(self.space, self._methods.executable)
-        self._subscriptions = Subscriptions(self.space, attributes, self._clock, self.limits)
+        self._attributes = attributes = Attributes(
+            self.space, self._methods.executable, self.space.write, secured=not none
+        )
+        self._texts = Locales()
+        self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
         self._history = HistoryService(self.space, self.limits)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
@@ -85,9 +103,10 @@ class UaServer:
             name=name,
             certificate=identity.der,
             policies=self._policies,
+            none=none,
+            anonymous=anonymous,
         )
         self._sessions = Sessions(
-            identity=identity,
             trust=trust,
             identities=identities,
             application_uri=application_uri,
@@ -95,6 +114,8 @@ class UaServer:
             limits=self.limits,
             on_security=on_security,
             on_close=self._subscriptions.session_closed,
+            token_policy=POLICIES[self._policies[0]].URI,
+            anonymous=anonymous,
         )
         self._dispatcher = Dispatcher(
             limits=self.limits,
@@ -106,7 +127,13 @@ class UaServer:
             methods=self._methods,
             subscriptions=self._subscriptions,
             history=self._history,
+            none=none,
+            texts=self._texts,
         )
+        self._diagnostics = Diagnostics(
+            self._sessions, self._subscriptions, self._write_node, self.space.watched, self._clock
+        )
+        self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
         self._reported: dict[tuple[str, str], tuple[float, int]] = {}
@@ -132,17 +159,29 @@ class UaServer:
         check_version()
         silence()
         await self.asyncua.init()
+        correct(self.aspace)
+        prune(self.space, [*map(ua.NodeId, NOT_OFFERED), *roles.changes(self.space)])
         await self._object.fill(self.limits)
+        await self._roles.fill()
+        for node in self._roles.identities():
+            self._attributes.grant(node, roles.may_see_members)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        for node in STATUS_NODES:
+            self._attributes.compute(ua.NodeId(node), self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
+        for method, handler in (
+            (ua.ObjectIds.Server_GetMonitoredItems, self._subscriptions.get_monitored_items),
+            (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
+        ):
+            self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
         await self.asyncua.iserver.start()
         self._object.start()
         host, port, _ = self._address
-        listener = Listener(self.asyncua.iserver, host, port, self)
-        listener.set_policies(policy_factories(self._policies, self._identity.certificate, self._identity.key))
+        listener = Listener(host, port, self)
         try:
             await listener.start()
         except OSError:
@@ -173,18 +212,26 @@ class UaServer:
         while True:
             await asyncio.sleep(1.0)
             self._object.tick()
+            self._diagnostics.tick()
             self._sessions.sweep()
+            if self._listener is not None:
+                self._listener.sweep()
+
+    def renew(self, identity: security.Identity) -> None:
+        """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
+        self.identity = identity
+        self._discovery.certificate = identity.der
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
         self._object.service_level(level)
 
-    # -- what the channels ask (seams.Services)
+    # -- what the connections ask (transport.Services)
 
     def check_certificate(self, certificate: bytes) -> None:
         self._trust.check(certificate)
 
-    async def handle(self, channel: Channel, sequence: Any, body: Any) -> None:
+    async def handle(self, channel: Channel, sequence: Any, body: bytes) -> None:
         await self._dispatcher.handle(channel, sequence, body)
 
     def channel_closed(self, channel: Channel) -> None:
@@ -213,10 +260,13 @@ class UaServer:
         """Make these the nodes by template, all at once; what stays keeps its values and its subscribers.
 
         Of a running server clients are told by a GeneralModelChangeEvent (Part 3 9.32.2), and by BadNodeIdUnknown
-        those that watch what is gone. Handlers and readers of nodes that are gone go with them. Raises KeyError, and
-        changes nothing, for what does not fit together (`Tree.replace`).
+        those that watch what is gone. Handlers, readers and columns of nodes that are gone go with them; for nodes that
+        come back they are to be linked again. Raises KeyError, and changes nothing, for what does not fit together
+        (`Tree.replace`).
         """
         change = self.space.replace(instances, references)
+        self._subscriptions.release_missing()
+        self.space.forget_missing()
         self._methods.forget_missing()
         self._history.forget_missing()
         if self._listener is not None and (verbs := change.verbs()):
@@ -249,21 +299,45 @@ class UaServer:
         """
         self._methods.link(method_id, handler, allowed, refused)
 
+    def columns(self, nodes: Sequence[str]) -> slice:
+        """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
+
+        The slice is what `write_row` takes. Raises LookupError without such a node, ValueError for other types.
+        """
+        return self.space.columns([site(node) for node in nodes], self._clock.now())
+
+    def write_row(self, rows: slice, values: Floats, codes: Codes, source_time: int, server_time: int) -> None:
+        """Show values of the rows of one `columns`, NaN for null; times ns UTC."""
+        self.table.write_row(rows, values, codes, source_time, server_time)
+
     def write(self, node: str, value: Any, code: int, source_time: int, server_time: int) -> None:
         """Show a value: `node` is its string id in ns=3, `value` a Variant or None for null, times ns UTC.
 
         A Bad value is shown as null (Part 4 7.11). Raises KeyError without such a node.
         """
-        _put(self.space.cell(site(node)), value, code, from_ns(source_time), from_ns(server_time))
+        self._write_node(site(node), value, code, source_time, server_time)
 
     def write_many(self, values: Iterable[tuple[str, Any, int]], source_time: int, server_time: int) -> None:
         """`write` of (node, value, code) with the same times."""
         source, server = from_ns(source_time), from_ns(server_time)
         for node, value, code in values:
-            _put(self.space.cell(site(node)), value, code, source, server)
+            self.space.write(site(node), shown(value, code, source, server))
+
+    def _show_constant(self, node_id: Any, value: Any) -> None:
+        now = self._clock.now()
+        self._write_node(node_id, value, 0, now, now)
 
     def _write_node(self, node_id: Any, value: Any, code: int, source_time: int, server_time: int) -> None:
-        _put(self.space.cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
+        self.space.write(node_id, shown(value, code, from_ns(source_time), from_ns(server_time)))
+
+    def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
+        """Let callers read or write a variable as `rights` says, in AccessLevel bits; without, nobody writes."""
+        self._attributes.grant(node_id, rights, written)
+
+    def translate(self, texts: Texts) -> None:
+        """Show texts in the languages clients prefer: English text -> language -> translation."""
+        self._texts.add(texts)
+        self._object.locales(self._texts.known())
 
     def publish_event(self, event: Event) -> None:
         """Deliver to the subscribers of its source, of every notifier above it and of Server."""
@@ -276,6 +350,10 @@ class UaServer:
     def historize(self, node: str, reader: History) -> None:
         """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
         self._history.historize(site(node), node, reader)
+
+    def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
+        """Show administrators who holds which role: names of accounts."""
+        self._roles.show(members)
 
     def sessions(self, user: str | None = None) -> list[Caller]:
         """Activated sessions, of one user or of all."""
@@ -292,10 +370,7 @@ class UaServer:
         return [s for s in self._sessions if s.caller is not None and user in (None, s.caller.user)]
 
 
-def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -> None:
-    shown = NULL if value is None or is_bad(code) else value
-    data = ua.DataValue(shown, status(code), source, server)
-    cell.value = data
-    cell.value_callback = None
-    for item in list(cell.datachange_callbacks.values()):
-        item.sample(data)
+def shown(value: Any, code: int, source: datetime, server: datetime) -> Any:
+    """DataValue of a Variant or None; a Bad value is null."""
+    value = NULL if value is None or is_bad(code) else value
+    return ua.DataValue(value, status(code), source, server)

@@ -8,6 +8,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
+from opcua_server.services.event_filters import MAX_ELEMENTS, local_time
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.status import from_ns
@@ -16,16 +17,56 @@ IDS = ua.ObjectIds
 T = ua.VariantType
 PRODUCT = "enose"
 PRODUCT_URI = "http://enose.dev/"
-PROFILES = ["http://opcfoundation.org/UA-Profile/Server/EmbeddedUA2017"]
-SERVICE_LIMITS = (
-    "MaxNodesPerRead",
-    "MaxNodesPerWrite",
-    "MaxNodesPerBrowse",
-    "MaxNodesPerRegisterNodes",
-    "MaxNodesPerTranslateBrowsePathsToNodeIds",
-    "MaxMonitoredItemsPerCall",
+PROFILES = [
+    f"http://opcfoundation.org/UA-Profile/Server/{name}"
+    for name in (
+        "EmbeddedUA2017",
+        "EnhancedDataChangeSubscription2017",
+        "StandardEventSubscription",
+        "DataAccess",
+        "Methods",
+        "HistoricalRawData",
+    )
+]
+"""What is met whole (Part 7). The Standard profile asks for registration with a discovery server, which is not made."""
+SERVICE_LIMITS = {
+    "MaxNodesPerRead": "nodes",
+    "MaxNodesPerWrite": "nodes",
+    "MaxNodesPerBrowse": "browse_paths",
+    "MaxNodesPerTranslateBrowsePathsToNodeIds": "browse_paths",
+    "MaxNodesPerRegisterNodes": "operations",
+    "MaxMonitoredItemsPerCall": "operations",
+    "MaxNodesPerMethodCall": "method_calls",
+    "MaxNodesPerHistoryReadData": "history_nodes",
+}
+"""OperationLimits (Part 5 6.3.11) and where in `Limits` they stand."""
+NO_HISTORY_UPDATE = (
+    "InsertDataCapability",
+    "ReplaceDataCapability",
+    "UpdateDataCapability",
+    "DeleteRawCapability",
+    "DeleteAtTimeCapability",
+    "InsertEventCapability",
+    "ReplaceEventCapability",
+    "UpdateEventCapability",
+    "DeleteEventCapability",
+    "InsertAnnotationCapability",
 )
-"""OperationLimits with one number in common."""
+NOT_OFFERED = (
+    IDS.PublishSubscribe,
+    IDS.ServerConfiguration,
+    IDS.Resources,
+    IDS.ServerLog,
+    IDS.DefaultHAConfiguration,
+    IDS.DefaultHEConfiguration,
+    IDS.Server_SetSubscriptionDurable,
+    IDS.Server_RequestServerStateChange,
+    IDS.Server_ServerRedundancy_RedundantServerArray,
+)
+"""Standard nodes of functions this server does not have."""
+NEVER = datetime(1601, 1, 1, tzinfo=UTC)
+STATUS_NODES = (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)
+"""What is as old as its reading."""
 PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
 """Publication date of our two namespaces."""
 
@@ -51,25 +92,24 @@ class ServerObject:
             await self._asyncua.register_namespace(uri)
         for node, value in self._constants(limits).items():
             self._set(node, value)
-        for number, uri in enumerate((TYPES_URI, SITE_URI), start=2):
-            await self._describe_namespace(number, uri)
 
     def _constants(self, limits: Limits) -> Mapping[int, Any]:
-        operations = ua.Variant(limits.operations, T.UInt32)
-        per_call = dict.fromkeys(SERVICE_LIMITS, operations)
-        per_call["MaxNodesPerMethodCall"] = ua.Variant(limits.method_calls, T.UInt32)
-        per_call["MaxNodesPerHistoryReadData"] = ua.Variant(limits.history_nodes, T.UInt32)
+        per_call = {name: ua.Variant(getattr(limits, limit), T.UInt32) for name, limit in SERVICE_LIMITS.items()}
         prefix = "Server_ServerCapabilities_"
         capabilities = {
             "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
+            "SoftwareCertificates": ua.Variant([], T.ExtensionObject, is_array=True),
+            "MaxSelectClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "MaxWhereClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "ConformanceUnits": ua.Variant([], T.QualifiedName, is_array=True),
             "LocaleIdArray": ua.Variant(["en"], T.String, is_array=True),
             "MinSupportedSampleRate": ua.Variant(limits.sampling_interval, T.Double),
             "MaxBrowseContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
             "MaxQueryContinuationPoints": ua.Variant(0, T.UInt16),
             "MaxHistoryContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
-            "MaxArrayLength": ua.Variant(limits.message // 8, T.UInt32),
-            "MaxStringLength": ua.Variant(limits.message, T.UInt32),
-            "MaxByteStringLength": ua.Variant(limits.message, T.UInt32),
+            "MaxArrayLength": ua.Variant(limits.array, T.UInt32),
+            "MaxStringLength": ua.Variant(limits.string, T.UInt32),
+            "MaxByteStringLength": ua.Variant(limits.string, T.UInt32),
             "MaxSessions": ua.Variant(limits.sessions, T.UInt32),
             "MaxSubscriptions": ua.Variant(limits.subscriptions, T.UInt32),
             "MaxMonitoredItems": ua.Variant(limits.items * limits.sessions, T.UInt32),
@@ -80,40 +120,19 @@ class ServerObject:
         found = {f"{prefix}{name}": value for name, value in capabilities.items()}
         found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
         found |= {
-            "Server_Auditing": ua.Variant(True, T.Boolean),
-            "Server_ServerDiagnostics_EnabledFlag": ua.Variant(False, T.Boolean),
+            "Server_Auditing": ua.Variant(False, T.Boolean),
             "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
             "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
             "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),
             "HistoryServerCapabilities_MaxReturnDataValues": ua.Variant(limits.history_page, T.UInt32),
             "HistoryServerCapabilities_MaxReturnEventValues": ua.Variant(0, T.UInt32),
+            "HistoryServerCapabilities_ServerTimestampSupported": ua.Variant(True, T.Boolean),
+            "Server_EstimatedReturnTime": ua.Variant(NEVER, T.DateTime),
+            "Server_UrisVersion": ua.Variant(1, T.UInt32),
+            "OPCUANamespaceMetadata_StaticStringNodeIdPattern": ua.Variant("", T.String),
         }
+        found |= {f"HistoryServerCapabilities_{name}": ua.Variant(False, T.Boolean) for name in NO_HISTORY_UPDATE}
         return {getattr(IDS, name): value for name, value in found.items()}
-
-    async def _describe_namespace(self, index: int, uri: str) -> None:
-        """NamespaceMetadata (Part 5 6.3.13) below Server.Namespaces."""
-        root = f"Namespace{index}"
-        item = ua.AddNodesItem(
-            ParentNodeId=ua.NodeId(IDS.Server_Namespaces),
-            ReferenceTypeId=ua.NodeId(IDS.HasComponent),
-            RequestedNewNodeId=ua.NodeId(root, 1),
-            BrowseName=ua.QualifiedName(uri, index),
-            NodeClass=ua.NodeClass.Object,
-            NodeAttributes=ua.ObjectAttributes(DisplayName=ua.LocalizedText(uri)),
-            TypeDefinition=ua.NodeId(IDS.NamespaceMetadataType),
-        )
-        self._asyncua.iserver.node_mgt_service.add_nodes([item])[0].StatusCode.check()
-        node = self._asyncua.get_node(ua.NodeId(root, 1))
-        for name, value in (
-            ("NamespaceUri", ua.Variant(uri, T.String)),
-            ("NamespaceVersion", ua.Variant(software_version(), T.String)),
-            ("NamespacePublicationDate", ua.Variant(PUBLISHED, T.DateTime)),
-            ("IsNamespaceSubset", ua.Variant(False, T.Boolean)),
-            ("StaticNodeIdTypes", ua.Variant([ua.IdType.String], T.Int32, is_array=True)),
-            ("StaticNumericNodeIdRange", ua.Variant([], T.String, is_array=True)),
-            ("StaticStringNodeIdPattern", ua.Variant("", T.String)),
-        ):
-            await node.add_property(ua.NodeId(f"{root}.{name}", 1), ua.QualifiedName(name, 0), value)
 
     # -- status
 
@@ -153,6 +172,10 @@ class ServerObject:
         self._status.ShutdownReason = ua.LocalizedText(reason)
         self.tick()
 
+    def locales(self, known: list[str]) -> None:
+        """LocaleIds texts are there in."""
+        self._set(IDS.Server_ServerCapabilities_LocaleIdArray, ua.Variant(known, T.String, is_array=True))
+
     def service_level(self, level: int) -> None:
         """0 to 255 (Part 4 6.6.2.4.2): below 200 data are degraded, 0 and 1 are no service."""
         self._set(IDS.Server_ServiceLevel, ua.Variant(level, T.Byte))
@@ -164,6 +187,7 @@ class ServerObject:
         )
         self._set(IDS.Server_ServerStatus, ua.Variant(copy, T.ExtensionObject))
         self._set(IDS.Server_ServerStatus_CurrentTime, ua.Variant(s.CurrentTime, T.DateTime))
+        self._set(IDS.Server_LocalTime, ua.Variant(local_time(self._clock.now()), T.ExtensionObject))
         self._set(IDS.Server_ServerStatus_State, ua.Variant(s.State, T.Int32))
         self._set(IDS.Server_ServerStatus_SecondsTillShutdown, ua.Variant(s.SecondsTillShutdown, T.UInt32))
         self._set(IDS.Server_ServerStatus_ShutdownReason, ua.Variant(s.ShutdownReason, T.LocalizedText))

@@ -23,8 +23,8 @@ from nodesets.errors import CertificateRefused, EnoseError
 from nodesets.model import Caller, Role, SecurityMode
 from nodesets.ports import Clock
 from opcua_server import security
+from opcua_server.services.channel import Channel
 from opcua_server.services.limits import Limits
-from opcua_server.services.seams import Channel
 from opcua_server.services.status import Fault
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 NONCE_LENGTH = 32
 MAX_SECRET = 1024
 """Bytes of an encrypted password that are looked at: two RSA-4096 blocks."""
-USERNAME, CERTIFICATE = "username", "certificate"
+PROOFS = {ua.UserNameIdentityToken: "password", ua.X509IdentityToken: "certificate"}
+ANONYMOUS, USERNAME, CERTIFICATE = "anonymous", "username", "certificate"
 """PolicyIds of the user token policies."""
 
 OAEP_SHA1 = "http://www.w3.org/2001/04/xmlenc#rsa-oaep"
@@ -51,6 +52,15 @@ class Account(Protocol):
     @property
     def service(self) -> bool:
         """A service account: may call, never sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """The account of an anonymous user."""
+
+    name: str = ""
+    roles: frozenset[Role] = frozenset({Role.ANONYMOUS})
+    service: bool = False
 
 
 class Identities(Protocol):
@@ -95,6 +105,20 @@ class Session:
     """Seconds."""
     touched: float
     """`Clock.monotonic` of the last request."""
+    description: Any
+    """ApplicationDescription of the client."""
+    server_uri: str
+    endpoint_url: str
+    max_response: int
+    """Bytes the client takes in one response; 0: any."""
+    connected: int
+    """ns UTC."""
+    contacted: int
+    """ns UTC, of the last request."""
+    locales: tuple[str, ...] = ()
+    """LocaleIds in the order the client prefers them."""
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Service name without `Request` -> requests, those that failed."""
     caller: Caller | None = None
     """None until activated."""
     closed: bool = False
@@ -104,6 +128,8 @@ class Session:
     history_points: dict[bytes, Any] = field(default_factory=dict)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
+    notices: deque[tuple[int, Any]] = field(default_factory=lambda: deque(maxlen=100))
+    """Last messages of subscriptions it has no more, with their ids, until a Publish request takes them."""
 
     def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
         """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
@@ -112,6 +138,31 @@ class Session:
         key = secrets.token_bytes(16)
         points[key] = value
         return key
+
+    def count(self, service: str) -> None:
+        """A request came."""
+        for name in (service, "TotalRequest"):
+            total, failed = self.counts.get(name, (0, 0))
+            self.counts[name] = total + 1, failed
+
+    def count_failure(self, service: str) -> None:
+        """It was answered by a ServiceFault."""
+        for name in (service, "TotalRequest"):
+            total, failed = self.counts.get(name, (0, 0))
+            self.counts[name] = total, failed + 1
+
+    def cancel(self, handle: int) -> int:
+        """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
+        cancelled = [w for w in self.publish if w.header.RequestHandle == handle]
+        for waiting in cancelled:
+            self.publish.remove(waiting)
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadRequestCancelledByClient)
+        return len(cancelled)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose its subscriptions are: a user's; without one, the client application's (5.14.7.1)."""
+        return self.user.user, "" if self.user.user else self.application_uri
 
     @property
     def user(self) -> Caller:
@@ -126,7 +177,6 @@ class Sessions:
     def __init__(
         self,
         *,
-        identity: security.Identity,
         trust: security.TrustStore,
         identities: Identities,
         application_uri: str,
@@ -134,9 +184,12 @@ class Sessions:
         limits: Limits,
         on_security: OnSecurity,
         on_close: Callable[[Session, bool], None],
+        token_policy: str,
+        anonymous: bool,
     ) -> None:
-        self._identity = identity
-        self._der = identity.der
+        """`token_policy`: URI that protects user tokens on a channel without security."""
+        self._token_policy = token_policy
+        self._anonymous = anonymous
         self._trust = trust
         self._identities = identities
         self._application_uri = application_uri
@@ -145,6 +198,8 @@ class Sessions:
         self._on_security = on_security
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
+        self.summary = ua.ServerDiagnosticsSummaryDataType()
+        """What is counted of sessions and requests (Part 5 12.9)."""
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_token.values()))
@@ -160,6 +215,7 @@ class Sessions:
             self.close(session, True)
             raise Fault(ua.StatusCodes.BadSessionNotActivated)
         session.touched = self._clock.monotonic()
+        session.contacted = self._clock.now()
         return session
 
     def _lookup(self, header: Any) -> Session:
@@ -179,7 +235,7 @@ class Sessions:
         """CreateSession (5.7.2). The certificate in it has to be the one the channel was opened with."""
         application_uri = parameters.ClientDescription.ApplicationUri or ""
         self._check_application(channel, parameters, application_uri)
-        if len(parameters.ClientNonce or b"") < NONCE_LENGTH:
+        if channel.secured and len(parameters.ClientNonce or b"") < NONCE_LENGTH:
             raise Fault(ua.StatusCodes.BadNonceInvalid)
         if parameters.ServerUri and parameters.ServerUri != self._application_uri:
             raise Fault(ua.StatusCodes.BadServerUriInvalid)
@@ -191,40 +247,51 @@ class Sessions:
             token=secrets.token_bytes(32),
             certificate=channel.certificate,
             application_uri=application_uri,
-            name=parameters.SessionName or "",
+            name=parameters.SessionName or f"Session {secrets.token_hex(4)}",
             channel=channel,
             nonce=secrets.token_bytes(NONCE_LENGTH),
             timeout=min(max(requested, low), high) if requested == requested else low,
             touched=self._clock.monotonic(),
+            description=parameters.ClientDescription,
+            server_uri=parameters.ServerUri or "",
+            endpoint_url=parameters.EndpointUrl or "",
+            max_response=parameters.MaxResponseMessageSize,
+            connected=self._clock.now(),
+            contacted=self._clock.now(),
         )
         self._by_token[session.token] = session
-        algorithm, signature = channel.sign(channel.certificate + parameters.ClientNonce)
+        self.summary.CumulatedSessionCount += 1
+        algorithm, signature = channel.sign(channel.certificate + (parameters.ClientNonce or b""))
         return ua.CreateSessionResult(
             SessionId=session.id,
             AuthenticationToken=ua.NodeId(session.token, 0, ua.NodeIdType.ByteString),
             RevisedSessionTimeout=session.timeout * 1000,
             ServerNonce=session.nonce,
-            ServerCertificate=self._der,
+            ServerCertificate=channel.identity.der,
             ServerEndpoints=endpoints,
             ServerSignature=ua.SignatureData(Algorithm=algorithm, Signature=signature),
             MaxRequestMessageSize=self._limits.message,
         )
 
     def _make_room(self, channel: Channel) -> None:
-        """Room for one more; a session whose connection is gone gives way, longest silent first.
+        """Room for one more; a session never activated or whose connection is gone gives way, longest silent first.
 
         So a client that crashes again and again does not lock everybody out for the length of its time-outs.
         """
-        if len(self.on_channel(channel)) >= self._limits.sessions_per_channel:
-            raise Fault(ua.StatusCodes.BadTooManySessions)
-        if len(self._by_token) < self._limits.sessions:
+        own = self.on_channel(channel)
+        if len(own) >= self._limits.sessions_per_channel:
+            candidates = [s for s in own if s.caller is None]
+        elif len(self._by_token) >= self._limits.sessions:
+            candidates = [s for s in self if s.caller is None] or [s for s in self if s.channel.closed]
+        else:
             return
-        orphans = [s for s in self if s.channel.closed]
-        if not orphans:
+        if not candidates:
             raise Fault(ua.StatusCodes.BadTooManySessions)
-        self.close(min(orphans, key=lambda s: s.touched), False)
+        self.close(min(candidates, key=lambda s: s.touched), False)
 
     def _check_application(self, channel: Channel, parameters: Any, application_uri: str) -> None:
+        if not channel.secured:  # no certificate to hold the client to (5.7.2.2)
+            return
         try:
             if security.leaf(parameters.ClientCertificate or b"") != security.leaf(channel.certificate):
                 raise CertificateRefused("CreateSession names another certificate than its channel")
@@ -258,6 +325,7 @@ class Sessions:
         session.channel = channel
         session.nonce = secrets.token_bytes(NONCE_LENGTH)
         session.touched = self._clock.monotonic()
+        session.locales = tuple(parameters.LocaleIds or ()) or session.locales
         session.caller = Caller(
             user=account.name,
             roles=account.roles,
@@ -268,7 +336,7 @@ class Sessions:
             application_uri=session.application_uri,
             address=channel.address,
             activated=self._clock.now(),
-            proof="password" if isinstance(parameters.UserIdentityToken, ua.UserNameIdentityToken) else "certificate",
+            proof=PROOFS.get(type(parameters.UserIdentityToken), ""),
         )
         self._on_security("login", session.caller, "Good", {"moved": str(moved)})
         return ua.ActivateSessionResult(ServerNonce=session.nonce)
@@ -278,7 +346,7 @@ class Sessions:
             caller = self._peer(channel, session.application_uri)
             self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": "session of another client"})
             raise Fault(ua.StatusCodes.BadSecurityChecksFailed)
-        if not channel.verify(self._der + session.nonce, parameters.ClientSignature.Signature):
+        if not channel.verify(channel.identity.der + session.nonce, parameters.ClientSignature.Signature):
             raise Fault(ua.StatusCodes.BadApplicationSignatureInvalid)
 
     async def _identify(self, session: Session, channel: Channel, parameters: Any) -> tuple[str, Account]:
@@ -295,6 +363,8 @@ class Sessions:
                 login = self._identities.by_certificate(
                     name, application_uri=session.application_uri, address=channel.address
                 )
+            elif self._anonymous and _is_anonymous(token):
+                return name, Nobody()
             else:
                 raise Fault(ua.StatusCodes.BadIdentityTokenRejected)
             return name, await login
@@ -309,15 +379,19 @@ class Sessions:
         caller = self._peer(channel, session.application_uri, user=name[:64])
         self._on_security("login", caller, outcome, {"reason": reason} if reason else {})
 
+    def _protection(self, channel: Channel) -> str:
+        """URI of the policy that user tokens on this channel are encrypted or signed by."""
+        return str(channel.policy.URI) if channel.secured else self._token_policy
+
     def _password(self, session: Session, channel: Channel, token: Any) -> str:
         """Length, password and our nonce, encrypted by the endpoint's OAEP (7.41.2.2); one error for all failures."""
-        expected = OAEP_SHA256 if channel.policy.URI.endswith("RsaPss") else OAEP_SHA1
+        expected = OAEP_SHA256 if self._protection(channel).endswith("RsaPss") else OAEP_SHA1
         secret = token.Password or b""
         if token.PolicyId != USERNAME or token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
             digest = hashes.SHA256() if expected == OAEP_SHA256 else hashes.SHA1()  # noqa: S303 - as the policy says
-            plain = _decrypt(self._identity.key, secret, digest)
+            plain = _decrypt(channel.identity.key, secret, digest)
             length = int.from_bytes(plain[:4], "little")
             body, nonce = plain[4 : 4 + length - NONCE_LENGTH], plain[4 + length - NONCE_LENGTH : 4 + length]
             if length < NONCE_LENGTH or not secrets.compare_digest(nonce, session.nonce):
@@ -328,7 +402,7 @@ class Sessions:
 
     def _user_certificate(self, session: Session, channel: Channel, token: Any, signature: Any) -> str:
         """Thumbprint of a user's certificate whose key signed our certificate and nonce (7.41.2.3)."""
-        expected = SIGN_PSS if channel.policy.URI.endswith("RsaPss") else SIGN_SHA256
+        expected = SIGN_PSS if self._protection(channel).endswith("RsaPss") else SIGN_SHA256
         if token.PolicyId != CERTIFICATE or signature.Algorithm != expected:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
@@ -341,7 +415,7 @@ class Sessions:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32) if expected == SIGN_PSS else padding.PKCS1v15()
         try:
-            key.verify(signature.Signature or b"", self._der + session.nonce, scheme, hashes.SHA256())
+            key.verify(signature.Signature or b"", channel.identity.der + session.nonce, scheme, hashes.SHA256())
         except InvalidSignature as error:
             raise Fault(ua.StatusCodes.BadUserSignatureInvalid) from error
         return certificate.fingerprint(hashes.SHA256()).hex()
@@ -381,7 +455,15 @@ class Sessions:
         for session in self:
             patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
             if now - session.touched > patience:
+                self.summary.SessionTimeoutCount += 1
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid)
+
+
+def _is_anonymous(token: Any) -> bool:
+    """Also a null token (5.7.3.2)."""
+    if isinstance(token, ua.AnonymousIdentityToken):
+        return token.PolicyId in (ANONYMOUS, None, "")
+    return token is None or (isinstance(token, ua.ExtensionObject) and token.TypeId.is_null())
 
 
 def _decrypt(key: rsa.RSAPrivateKey, secret: bytes, digest: hashes.HashAlgorithm) -> bytes:

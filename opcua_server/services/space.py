@@ -1,6 +1,7 @@
 """The one door through which services see nodes: asyncua's storage and the tree of templates as one address space."""
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from asyncua import ua
 
 from opcua_server.services.nodes import Instance, Reference
+from opcua_server.services.seams import hold
 from opcua_server.services.tree import EVERYTHING, HAS_TYPE_DEFINITION, Change, Tree, Wanted
+from opcua_server.services.values import Table
 
 HAS_SUBTYPE = ua.NodeId(ua.ObjectIds.HasSubtype)
 HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
@@ -25,17 +28,18 @@ MAX_DEPTH = 64
 
 
 class Space:
-    """Stored nodes and nodes by template, and a cache of type relations, which never change once loaded."""
+    """Stored nodes, nodes by template, columns of values; and a cache of type relations, which never change."""
 
-    def __init__(self, storage: Any) -> None:
-        """`storage`: asyncua's AddressSpace."""
+    def __init__(self, storage: Any, table: Table | None = None) -> None:
+        """`storage`: asyncua's AddressSpace; `table`: the values that are columns."""
         self.storage = storage
+        self.table = Table(time.monotonic) if table is None else table
         self.tree = Tree(storage)
         self._supertypes: dict[Any, tuple[Any, ...]] = {}
         self._kinds: dict[tuple[Any, bool], Callable[[Any], bool]] = {}
 
     def replace(self, instances: Iterable[Instance], references: Iterable[Reference]) -> Change:
-        """Make these the nodes by template, as `Tree.replace`."""
+        """Make these the nodes by template, as `Tree.replace`. Columns stay until `forget_missing`."""
         return self.tree.replace(instances, references)
 
     # -- nodes
@@ -50,6 +54,8 @@ class Space:
 
     def read(self, node_id: Any, attribute: int) -> Any:
         """DataValue of an attribute; BadNodeIdUnknown or BadAttributeIdInvalid when there is none."""
+        if attribute == VALUE and (row := self.table.row(node_id)) is not None:
+            return self.table.data_value(row)
         found = self.tree.read(node_id, attribute)
         if found is not None:
             return found
@@ -67,21 +73,60 @@ class Space:
 
     # -- values
 
+    def columns(self, nodes: Sequence[Any], time: int) -> slice:
+        """Keep the values of these variables as rows of the table (`Table.add`). LookupError: no such variable."""
+        types = [self.attribute(node_id, ua.AttributeIds.DataType) for node_id in nodes]
+        for node_id, data_type in zip(nodes, types, strict=True):
+            if data_type is None:
+                raise LookupError(f"{node_id.to_string()} is not a variable")
+        rows = self.table.add(nodes, [self.built_in(t) for t in types], time)
+        for row, node_id in enumerate(nodes, rows.start):
+            if node_id in self.storage:
+                hold(self.storage[node_id].attributes[VALUE], self.table, row)
+            for item in self.tree.waiting(node_id):
+                self.table.watch(row, item)
+        return rows
+
+    def forget_missing(self) -> None:
+        """Take nodes that are no more out of the columns; who watched them is told, and waits for their return."""
+        for node_id, items in self.table.forget(self.__contains__):
+            for item in items:
+                self.tree.wait(node_id, item)
+
+    def write(self, node_id: Any, data: Any) -> None:
+        """Show a DataValue. Raises KeyError without such a variable."""
+        if (row := self.table.row(node_id)) is not None:
+            self.table.put(row, data)
+            return
+        cell = self.cell(node_id, VALUE)
+        cell.value, cell.value_callback = data, None
+        for item in list(cell.datachange_callbacks.values()):
+            item.sample(data)
+
     def cell(self, node_id: Any, attribute: int = VALUE) -> Any:
-        """Where an attribute is written and watched. Raises KeyError without such a node or attribute."""
+        """Where an attribute is that is no column. Raises KeyError without such a node or attribute."""
         cell = self.tree.cell(node_id, attribute)
         return self.storage[node_id].attributes[attribute] if cell is None else cell
 
-    def watch(self, node_id: Any, attribute: int, key: int, item: Any) -> None:
-        """Have `item.sample` called with each new DataValue."""
-        self.cell(node_id, attribute).datachange_callbacks[key] = item
-
-    def unwatch(self, node_id: Any, attribute: int, key: int) -> None:
-        node = self.storage.get(node_id)
-        if node is None:
-            self.tree.unwatch(node_id, attribute, key)
+    def watch(self, node_id: Any, attribute: int, item: Any) -> None:
+        """Have `item.sample` called with each new DataValue. Raises KeyError without such a node or attribute."""
+        if attribute == VALUE and (row := self.table.row(node_id)) is not None:
+            self.table.watch(row, item)
         else:
-            node.attributes[attribute].datachange_callbacks.pop(key, None)
+            self.cell(node_id, attribute).datachange_callbacks[item.id] = item
+
+    def unwatch(self, node_id: Any, attribute: int, item: Any) -> None:
+        """No error for an item that does not watch."""
+        if attribute == VALUE and (row := self.table.row(node_id)) is not None:
+            self.table.unwatch(row, item)
+        elif (node := self.storage.get(node_id)) is not None:
+            node.attributes[attribute].datachange_callbacks.pop(item.id, None)
+        else:
+            self.tree.unwatch(node_id, attribute, item.id)
+
+    def watched(self, node_id: Any) -> bool:
+        """Whether a stored variable's value is."""
+        return bool(self.storage[node_id].attributes[VALUE].datachange_callbacks)
 
     # -- references
 
@@ -94,7 +139,7 @@ class Space:
             r
             for r in node.references
             if wanted.forward in (None, r.IsForward)
-            and r.NodeClass & wanted.classes
+            and wanted.leads_to(r.NodeClass)
             and wanted.kinds(r.ReferenceTypeId)
         )
         return chain(stored, self.tree.references(node_id, wanted))

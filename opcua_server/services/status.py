@@ -44,6 +44,22 @@ def from_ns(time: int) -> datetime:
     return EPOCH + timedelta(microseconds=time // 1000)
 
 
+def ticks(time: int) -> int:
+    """Nanoseconds UTC since 1970 in OPC UA ticks, to the microsecond that `from_ns` shows."""
+    return time // 1000 * 10 + FILETIME_EPOCH
+
+
+def ticks_of(time: datetime | None) -> int:
+    """A datetime in OPC UA ticks; 0 for null, as on the wire."""
+    nanoseconds = to_ns(time)
+    return 0 if nanoseconds is None else ticks(nanoseconds)
+
+
+def from_ticks(time: int) -> datetime | None:
+    """OPC UA ticks as a datetime; None for null."""
+    return None if time == 0 else EPOCH + timedelta(microseconds=(time - FILETIME_EPOCH) // 10)
+
+
 def to_ns(time: datetime | None) -> int | None:
     """Nanoseconds since 1970; None for null and for the ends of OPC UA time (Part 11: not specified)."""
     if time is None:

@@ -4,22 +4,28 @@ Every id a client names is looked up among its own session's subscriptions: thos
 """
 
 import asyncio
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from asyncua import ua
 
+from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services.attributes import Attributes, check_timestamps, parse_range
-from opcua_server.services.event_filters import EventFilter
+from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.columns import Columns, Wanted
+from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
-from opcua_server.services.monitored_items import DISABLED, DataItem, EventItem, Item, data_filter
+from opcua_server.services.locales import Locales
+from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
-from opcua_server.services.status import GOOD, Fault, status
+from opcua_server.services.status import GOOD, NULL, Fault, status
+from opcua_server.services.values import Table
 
+UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
 
@@ -28,13 +34,27 @@ class Subscription:
     """One subscription: a timer, its items, and messages kept until acknowledged (state table of 5.14.1.2)."""
 
     def __init__(
-        self, number: int, session: Session, clock: Clock, limits: Limits, expired: Callable[["Subscription"], None]
+        self,
+        number: int,
+        session: Session,
+        clock: Clock,
+        limits: Limits,
+        table: Table,
+        texts: Locales,
+        expired: Callable[["Subscription"], None],
     ) -> None:
+        self._texts = texts
         self.id = number
         self.session: Session | None = session
         """None after its session was closed without it, until transferred or expired."""
-        self.owner = session.user.user
+        self.owner = session.owner
         self.items: dict[int, Item] = {}
+        self.columns = Columns(table)
+        """Items on rows of the value table; all others are in `items`."""
+        self.links: dict[int, set[int]] = {}
+        """Ids of the items each triggering item reports with it (5.13.1.6)."""
+        self.counts = ua.SubscriptionDiagnosticsDataType()
+        """What is counted of it (Part 5 12.15)."""
         self.priority = 0
         self.enabled = True
         self.interval = 0.0
@@ -50,10 +70,14 @@ class Subscription:
         self._limits = limits
         self._expired = expired
         self._ready: dict[int, Item] = {}
+        self._fired: set[int] = set()
+        """Triggering items with news since the last cycle."""
         self._sequence = 1
         self._quiet = 0
         """Cycles until a keep-alive is due; the first message is due after the first cycle."""
         self._alive = 0
+        self._due = 0.0
+        """When the present cycle ends, `loop.time()`."""
         self._timer: asyncio.TimerHandle | None = None
 
     def revise(self, parameters: Any) -> None:
@@ -61,18 +85,21 @@ class Subscription:
         low, high = self._limits.publishing_interval
         wanted = float(parameters.RequestedPublishingInterval)
         self.interval = low if math.isnan(wanted) else min(max(wanted, low), high)
-        self.keep_alive = min(max(parameters.RequestedMaxKeepAliveCount or 10, 1), self._limits.keep_alive)
-        wanted_lifetime = parameters.RequestedLifetimeCount or self._limits.lifetime
-        self.lifetime = min(max(wanted_lifetime, 3 * self.keep_alive), self._limits.lifetime)
+        self.keep_alive = min(max(parameters.RequestedMaxKeepAliveCount, 1), self._limits.keep_alive)
+        self.lifetime = min(max(parameters.RequestedLifetimeCount, 3 * self.keep_alive), self._limits.lifetime)
         most = self._limits.notifications
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
         self._alive = self.lifetime
+        self._due = asyncio.get_running_loop().time()
         self._schedule()
 
     def _schedule(self) -> None:
+        """The next cycle: an interval after this one was due, so that late ones do not add up."""
         self.stop()
-        self._timer = asyncio.get_running_loop().call_later(self.interval / 1000, self._cycle)
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due + self.interval / 1000, loop.time())
+        self._timer = loop.call_at(self._due, self._cycle)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -83,11 +110,44 @@ class Subscription:
         """Any service call about it restarts the lifetime counter."""
         self._alive = self.lifetime
 
+    def diagnostics(self) -> Any:
+        """What was counted, and how it stands now."""
+        modes = [*self.columns.modes(), *(item.mode for item in self.items.values())]
+        return dataclasses.replace(
+            self.counts,
+            SessionId=self.session.id if self.session is not None else ua.NodeId(),
+            SubscriptionId=self.id,
+            Priority=self.priority,
+            PublishingInterval=self.interval,
+            MaxKeepAliveCount=self.keep_alive,
+            MaxLifetimeCount=self.lifetime,
+            MaxNotificationsPerPublish=self.per_message,
+            PublishingEnabled=self.enabled,
+            CurrentKeepAliveCount=max(self._quiet, 0),
+            CurrentLifetimeCount=self.lifetime - self._alive,
+            UnacknowledgedMessageCount=len(self.kept),
+            MonitoredItemCount=len(modes),
+            DisabledMonitoredItemCount=modes.count(DISABLED),
+            NextSequenceNumber=self._sequence,
+        )
+
     def ready(self, item: Item) -> None:
-        self._ready[item.id] = item
+        """The item has something in its queue."""
+        if item.mode == REPORTING:
+            self._ready[item.id] = item
+        if item.id in self.links:
+            self._fired.add(item.id)
 
     def forget(self, item: Item) -> None:
         self._ready.pop(item.id, None)
+
+    def _fire(self) -> None:
+        """What a triggering item's news makes ready: the sampling items linked to it (5.13.1.6)."""
+        for number in self._fired:
+            for linked in map(self.items.get, self.links.get(number, ())):
+                if linked is not None and linked.mode == SAMPLING and linked.queue:
+                    self._ready[linked.id] = linked
+        self._fired.clear()
 
     def _cycle(self) -> None:
         """End of a publishing interval."""
@@ -99,26 +159,30 @@ class Subscription:
             self._expired(self)
             return
         self._flush()
+        self._fire()
         self._quiet -= 1
         if self.late or (self.enabled and self._pending()) or self._quiet < 0:
             self.deliver()
 
     def _flush(self) -> None:
         now = self._clock.monotonic()
+        self.columns.flush(now)
         for item in self.items.values():
             if isinstance(item, DataItem):
                 item.flush(now)
 
     def _pending(self) -> bool:
-        return any(item.queue for item in self._ready.values())
+        return any(item.queue for item in self._ready.values()) or self.columns.ready()
 
     def deliver(self) -> None:
         """Send what is due while Publish requests are there; `late` when they run out."""
         while True:
             waiting = next_waiting(self.session, self._clock) if self.session is not None else None
             if waiting is None:
+                self.counts.LatePublishRequestCount += not self.late
                 self.late = True
                 return
+            self.counts.PublishRequestCount += 1
             self.late = False
             self._quiet = self.keep_alive - 1
             self.touch()
@@ -134,11 +198,17 @@ class Subscription:
 
     def keep(self, message: Any) -> None:
         """Number a message and keep it for Republish; keep-alives are neither (5.14.1.1)."""
-        message.SequenceNumber = self._sequence
-        self._sequence = self._sequence + 1 if self._sequence < 0xFFFFFFFF else 1
+        message.SequenceNumber = self.next_number()
         self.kept[message.SequenceNumber] = message
         while len(self.kept) > self._limits.retransmission:
             del self.kept[next(iter(self.kept))]
+            self.counts.DiscardedMessageCount += 1
+
+    def next_number(self) -> int:
+        """Sequence number of a message; after the last of UInt32 comes 1 (5.14.1.1)."""
+        number = self._sequence
+        self._sequence = number + 1 if number < 0xFFFFFFFF else 1
+        return number
 
     def _collect(self) -> list[Any]:
         """At most `per_message` notifications, oldest of each item first."""
@@ -150,17 +220,30 @@ class Subscription:
                 entry = item.queue.popleft()
                 if isinstance(item, EventItem):
                     events.append(ua.EventFieldList(ClientHandle=item.client_handle, EventFields=entry))
-                else:
-                    values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=entry))
+                elif isinstance(item, DataItem):
+                    value = stamped(entry, item.stamps)
+                    values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=value))
             if item.queue:
                 break
             self.forget(item)
-        data: list[Any] = []
+        columns, count = self.columns.collect(room - len(values) - len(events))
+        self.counts.DataChangeNotificationsCount += len(values) + count
+        self.counts.EventNotificationsCount += len(events)
+        self.counts.NotificationsCount += len(values) + count + len(events)
+        if self.session is not None and self.session.locales:
+            self._translate(values, events, self.session.locales)
+        data: list[Any] = [] if columns is None else [columns]
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
         if events:
             data.append(ua.EventNotificationList(Events=events))
         return data
+
+    def _translate(self, values: list[Any], events: list[Any], wanted: Sequence[str]) -> None:
+        for notification in values:
+            (notification.Value,) = self._texts.values([notification.Value], wanted)
+        for fields in events:
+            fields.EventFields = [self._texts.variant(field, wanted) for field in fields.EventFields]
 
     def _respond(self, waiting: Waiting, message: Any, *, more: bool) -> None:
         respond(waiting, self.id, message, sorted(self.kept), more=more)
@@ -192,16 +275,25 @@ def next_waiting(session: Session, clock: Clock) -> Waiting | None:
 class Subscriptions:
     """All subscriptions, and the event items by the notifier they listen to."""
 
-    def __init__(self, space: Space, attributes: Attributes, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self, space: Space, attributes: Attributes, table: Table, clock: Clock, limits: Limits, texts: Locales
+    ) -> None:
+        self._texts = texts
         self._space = space
+        self._table = table
         self._attributes = attributes
         self._clock = clock
         self._limits = limits
         self._all: dict[int, Subscription] = {}
         self._next = 1
+        self.made = 0
+        """Subscriptions since the start."""
         self._next_item = 1
         self.listeners: dict[Any, dict[int, EventItem]] = {}
         """Event items by notifier."""
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(list(self._all.values()))
 
     # -- subscriptions
 
@@ -211,8 +303,11 @@ class Subscriptions:
             len(session.subscriptions) >= self._limits.subscriptions_per_session
         ):
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
-        subscription = Subscription(self._next, session, self._clock, self._limits, self._expire)
+        subscription = Subscription(
+            self._next, session, self._clock, self._limits, self._table, self._texts, self._expire
+        )
         self._next += 1
+        self.made += 1
         subscription.enabled = parameters.PublishingEnabled
         subscription.revise(parameters)
         self._all[subscription.id] = session.subscriptions[subscription.id] = subscription
@@ -227,6 +322,7 @@ class Subscriptions:
         """ModifySubscription (5.14.3)."""
         subscription = self._own(session, parameters.SubscriptionId)
         subscription.revise(parameters)
+        subscription.counts.ModifyCount += 1
         return ua.ModifySubscriptionResult(
             RevisedPublishingInterval=subscription.interval,
             RevisedLifetimeCount=subscription.lifetime,
@@ -237,7 +333,10 @@ class Subscriptions:
         """SetPublishingMode (5.14.4)."""
 
         def switch(number: int) -> None:
-            self._own(session, number).enabled = parameters.PublishingEnabled
+            subscription = self._own(session, number)
+            subscription.enabled = parameters.PublishingEnabled
+            subscription.counts.EnableCount += subscription.enabled
+            subscription.counts.DisableCount += not subscription.enabled
 
         return [_status_of(switch, number) for number in parameters.SubscriptionIds]
 
@@ -245,9 +344,7 @@ class Subscriptions:
         """DeleteSubscriptions (5.14.8)."""
         results = [_status_of(lambda n: self._remove(self._own(session, n)), number) for number in numbers]
         if not session.subscriptions:
-            while session.publish:
-                waiting = session.publish.popleft()
-                waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
+            self._nothing_to_publish(session)
         return results
 
     def own(self, session_id: str, number: int) -> Subscription:
@@ -269,6 +366,7 @@ class Subscriptions:
         del self._all[subscription.id]
         if subscription.session is not None:
             del subscription.session.subscriptions[subscription.id]
+        subscription.columns.close()
         for item in list(subscription.items.values()):
             self._drop(subscription, item)
 
@@ -280,12 +378,23 @@ class Subscriptions:
             self._notify_status(session, subscription, ua.StatusCodes.BadTimeout)
 
     def _notify_status(self, session: Session, subscription: Subscription, code: int) -> None:
+        """Its last message to this session, now or with the next Publish request."""
+        message = ua.NotificationMessage(
+            NotificationData=[ua.StatusChangeNotification(Status=ua.StatusCode(code))],
+            SequenceNumber=subscription.next_number(),
+        )
         waiting = next_waiting(session, self._clock)
         if waiting is not None:
-            change = ua.StatusChangeNotification(Status=ua.StatusCode(code))
-            message = ua.NotificationMessage(NotificationData=[change])
-            subscription.keep(message)
             respond(waiting, subscription.id, message, [])
+        else:
+            session.notices.append((subscription.id, message))
+        if not session.subscriptions:
+            self._nothing_to_publish(session)
+
+    def _nothing_to_publish(self, session: Session) -> None:
+        while session.publish:
+            waiting = session.publish.popleft()
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
 
     def session_closed(self, session: Session, delete: bool) -> None:
         """With `delete` they go with it; without, they wait for TransferSubscriptions until their lifetime ends."""
@@ -308,7 +417,7 @@ class Subscriptions:
         subscription = self._all.get(number)
         if subscription is None:
             return ua.TransferResult(StatusCode=status(ua.StatusCodes.BadSubscriptionIdInvalid))
-        if subscription.owner != session.user.user:
+        if subscription.owner != session.owner:
             return ua.TransferResult(StatusCode=status(ua.StatusCodes.BadUserAccessDenied))
         old = subscription.session
         if old is session:
@@ -318,27 +427,33 @@ class Subscriptions:
         available = sorted(subscription.kept)
         if old is not None:
             del old.subscriptions[number]
-            change = ua.StatusChangeNotification(Status=ua.StatusCode(ua.StatusCodes.GoodSubscriptionTransferred))
-            waiting = next_waiting(old, self._clock)
-            if waiting is not None:
-                respond(waiting, number, ua.NotificationMessage(NotificationData=[change]), [])
+            self._notify_status(old, subscription, ua.StatusCodes.GoodSubscriptionTransferred)
         subscription.session = session
         session.subscriptions[number] = subscription
+        same = old is not None and old.application_uri == session.application_uri
+        subscription.counts.TransferRequestCount += 1
+        subscription.counts.TransferredToSameClientCount += same
+        subscription.counts.TransferredToAltClientCount += not same
         subscription.touch()
         if send_initial:
-            self._resend(subscription)
+            self._resend(session, subscription)
         return ua.TransferResult(AvailableSequenceNumbers=available)
 
-    def _resend(self, subscription: Subscription) -> None:
+    def _resend(self, session: Session, subscription: Subscription) -> None:
+        subscription.columns.resend()
         for item in subscription.items.values():
-            if isinstance(item, DataItem) and item.mode == ua.MonitoringMode.Reporting and not item.queue:
-                item.start(self._current(item.target))
+            if isinstance(item, DataItem) and item.mode == REPORTING and not item.queue:
+                item.start(self._current(session, item.target))
 
     # -- publishing
 
     def publish(self, session: Session, waiting: Waiting, acknowledgements: Iterable[Any]) -> None:
         """Publish (5.14.5): answered when something is due."""
         waiting.results.extend(_status_of(lambda a: self._acknowledge(session, a), a) for a in acknowledgements)
+        if session.notices:
+            number, message = session.notices.popleft()
+            respond(waiting, number, message, [])
+            return
         if not session.subscriptions:
             raise Fault(ua.StatusCodes.BadNoSubscription)
         session.publish.append(waiting)
@@ -357,9 +472,13 @@ class Subscriptions:
 
     def republish(self, session: Session, parameters: Any) -> Any:
         """Republish (5.14.6). node-opcua asks until it hears BadMessageNotAvailable."""
-        message = self._own(session, parameters.SubscriptionId).kept.get(parameters.RetransmitSequenceNumber)
+        subscription = self._own(session, parameters.SubscriptionId)
+        subscription.counts.RepublishRequestCount += 1
+        subscription.counts.RepublishMessageRequestCount += 1
+        message = subscription.kept.get(parameters.RetransmitSequenceNumber)
         if message is None:
             raise Fault(ua.StatusCodes.BadMessageNotAvailable)
+        subscription.counts.RepublishMessageCount += 1
         return message
 
     # -- monitored items
@@ -368,25 +487,43 @@ class Subscriptions:
         """CreateMonitoredItems (5.13.2)."""
         subscription = self._own(session, parameters.SubscriptionId)
         check_timestamps(parameters.TimestampsToReturn)
-        room = self._limits.items - sum(len(s.items) for s in session.subscriptions.values())
-        results = []
+        room = self._limits.items - sum(len(s.items) + len(s.columns) for s in session.subscriptions.values())
+        results, columns = [], list[Wanted]()
         for request in parameters.ItemsToCreate:
             try:
                 if room <= 0:
                     raise Fault(ua.StatusCodes.BadTooManyMonitoredItems)
-                results.append(self._create_item(session, subscription, request, parameters.TimestampsToReturn))
+                results.append(
+                    self._create_item(session, subscription, request, parameters.TimestampsToReturn, columns)
+                )
                 room -= 1
             except Fault as fault:
-                results.append(ua.MonitoredItemCreateResult(StatusCode=status(fault.status)))
+                refused = ua.MonitoredItemCreateResult(StatusCode=status(fault.status))
+                refused.FilterResult = _filter_result(fault)
+                results.append(refused)
+        subscription.columns.add(columns)
         return results
 
-    def _create_item(self, session: Session, subscription: Subscription, request: Any, stamps: Any) -> Any:
+    def _create_item(
+        self, session: Session, subscription: Subscription, request: Any, stamps: Any, columns: list[Wanted]
+    ) -> Any:
+        """An item, in `columns` when it goes there."""
         target = request.ItemToMonitor
         if target.IndexRange:
             parse_range(target.IndexRange)
         if not isinstance(request.MonitoringMode, ua.MonitoringMode):
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
-        first = self._attributes.value(session.user, target)
+        self._attributes.check(target)
+        if (row := self._row(session, target)) is not None:
+            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
+            self._next_item += 1
+            columns.append(wanted)
+            return ua.MonitoredItemCreateResult(
+                MonitoredItemId=wanted.id,
+                RevisedSamplingInterval=wanted.interval * 1000,
+                RevisedQueueSize=wanted.queue_size,
+            )
+        first = self._current(session, target)
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
         if kind is EventItem:
@@ -407,11 +544,55 @@ class Subscriptions:
             FilterResult=filter_result,
         )
 
+    def _row(self, session: Session, target: Any) -> int | None:
+        """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
+        if target.AttributeId != ua.AttributeIds.Value or target.IndexRange:
+            return None
+        row = self._table.row(target.NodeId)
+        if row is not None:
+            try:
+                self._attributes.check_readable(session.user, target.NodeId)
+            except Fault:
+                return None
+        return row
+
+    def _watch(self, item: DataItem) -> None:
+        self._space.watch(item.target.NodeId, item.target.AttributeId, item)
+
+    def _unwatch(self, item: DataItem) -> None:
+        """One that was created unreadable is watched nowhere."""
+        self._space.unwatch(item.target.NodeId, item.target.AttributeId, item)
+
+    def release_missing(self) -> None:
+        """Take items on nodes that are no more out of the columns: they wait by themselves for their nodes' return."""
+        for subscription in self._all.values():
+            for number, _ in list(subscription.columns.handles()):
+                if self._table.nodes[subscription.columns.row(number)] not in self._space:
+                    self._item(subscription, number)
+
+    def _wanted(
+        self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
+    ) -> Wanted:
+        """MonitoringParameters of an item on a row. Raises Fault."""
+        wanted = request.RequestedParameters
+        return Wanted(
+            id=number,
+            row=row,
+            client_handle=wanted.ClientHandle,
+            mode=mode,
+            stamps=stamps,
+            filter=data_filter(self._space, target, wanted.Filter),
+            interval=self._sampling(subscription, wanted.SamplingInterval) / 1000,
+            queue_size=min(max(wanted.QueueSize, 1), self._limits.queue),
+            discard_oldest=wanted.DiscardOldest,
+        )
+
     def _listen(self, item: Item, first: Any) -> None:
         if isinstance(item, EventItem):
             self.listeners.setdefault(item.target.NodeId, {})[item.id] = item
         elif isinstance(item, DataItem):
-            self._space.watch(item.target.NodeId, item.target.AttributeId, item.id, item)
+            if first.StatusCode.value not in UNREADABLE:
+                self._watch(item)
             item.start(first)
 
     def _configure(self, subscription: Subscription, item: Item, wanted: Any) -> Any:
@@ -419,11 +600,7 @@ class Subscriptions:
         result = ua.ExtensionObject()
         queue_size = min(max(wanted.QueueSize, 1), self._limits.queue)
         if isinstance(item, EventItem):
-            if not isinstance(wanted.Filter, ua.EventFilter):
-                raise Fault(ua.StatusCodes.BadEventFilterInvalid)
-            compiled = EventFilter(self._space, wanted.Filter)
-            if not compiled.where_valid:
-                raise Fault(ua.StatusCodes.BadEventFilterInvalid)
+            compiled = event_filter(self._space, wanted.Filter)
             if not compiled.valid:
                 result = compiled.result()
             item.filter = compiled
@@ -431,7 +608,7 @@ class Subscriptions:
                 queue_size = self._limits.queue
         elif isinstance(item, DataItem):
             item.filter = data_filter(self._space, item.target, wanted.Filter)
-            item.interval = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)
         item.configure(wanted.ClientHandle, queue_size, wanted.DiscardOldest)
         return result
 
@@ -454,16 +631,28 @@ class Subscriptions:
 
     def _modify_item(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
         try:
-            item = _item(subscription, request.MonitoredItemId)
+            if request.MonitoredItemId in subscription.columns:
+                return self._modify_column(subscription, request, stamps)
+            item = self._item(subscription, request.MonitoredItemId)
             filter_result = self._configure(subscription, item, request.RequestedParameters)
         except Fault as fault:
-            return ua.MonitoredItemModifyResult(StatusCode=status(fault.status))
+            return ua.MonitoredItemModifyResult(StatusCode=status(fault.status), FilterResult=_filter_result(fault))
         interval = 0.0
         if isinstance(item, DataItem):
             item.stamps = stamps
             interval = item.interval * 1000
         return ua.MonitoredItemModifyResult(
             RevisedSamplingInterval=interval, RevisedQueueSize=item.queue_size, FilterResult=filter_result
+        )
+
+    def _modify_column(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
+        columns, number = subscription.columns, request.MonitoredItemId
+        row = columns.row(number)
+        target = ua.ReadValueId(NodeId=self._table.nodes[row], AttributeId=ua.AttributeIds.Value)
+        wanted = self._wanted(subscription, number, row, target, request, stamps, columns.mode(number))
+        columns.modify(wanted)
+        return ua.MonitoredItemModifyResult(
+            RevisedSamplingInterval=wanted.interval * 1000, RevisedQueueSize=wanted.queue_size
         )
 
     def set_mode(self, session: Session, parameters: Any) -> list[Any]:
@@ -474,50 +663,113 @@ class Subscriptions:
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
 
         def switch(number: int) -> None:
-            item = _item(subscription, number)
+            if number in subscription.columns:
+                subscription.columns.set_mode(number, mode)
+                return
+            item = self._item(subscription, number)
             resumed = item.mode == DISABLED and mode != DISABLED
             item.set_mode(mode)
             if resumed and isinstance(item, DataItem):
-                item.start(self._current(item.target))
+                item.start(self._current(session, item.target))
+            if mode != REPORTING:
+                subscription.forget(item)
 
         return [_status_of(switch, number) for number in parameters.MonitoredItemIds]
+
+    def set_triggering(self, session: Session, parameters: Any) -> Any:
+        """SetTriggering (5.13.5): links are removed first."""
+        subscription = self._own(session, parameters.SubscriptionId)
+        add, remove = parameters.LinksToAdd or [], parameters.LinksToRemove or []
+        if not add and not remove:
+            raise Fault(ua.StatusCodes.BadNothingToDo)
+        if len(add) + len(remove) > self._limits.operations:
+            raise Fault(ua.StatusCodes.BadTooManyOperations)
+        trigger = self._item(subscription, parameters.TriggeringItemId)
+        links = subscription.links.setdefault(trigger.id, set())
+
+        def unlink(number: int) -> None:
+            if number not in links or number not in subscription.items:
+                raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
+            links.remove(number)
+
+        return ua.SetTriggeringResult(
+            RemoveResults=[_status_of(unlink, number) for number in remove],
+            AddResults=[_status_of(lambda n: links.add(self._item(subscription, n).id), number) for number in add],
+        )
 
     def delete_items(self, session: Session, parameters: Any) -> list[Any]:
         """DeleteMonitoredItems (5.13.6)."""
         subscription = self._own(session, parameters.SubscriptionId)
 
         def drop(number: int) -> None:
-            self._drop(subscription, _item(subscription, number))
+            if number in subscription.columns:
+                subscription.columns.delete(number)
+                return
+            self._drop(subscription, self._item(subscription, number))
 
         return [_status_of(drop, number) for number in parameters.MonitoredItemIds]
 
     def _drop(self, subscription: Subscription, item: Item) -> None:
         del subscription.items[item.id]
+        subscription.links.pop(item.id, None)
         subscription.forget(item)
         if isinstance(item, EventItem):
             listening = self.listeners[item.target.NodeId]
             del listening[item.id]
             if not listening:
                 del self.listeners[item.target.NodeId]
-        else:
-            self._space.unwatch(item.target.NodeId, item.target.AttributeId, item.id)
+        elif isinstance(item, DataItem):
+            self._unwatch(item)
 
-    def _current(self, target: Any) -> Any:
-        return self._space.read(target.NodeId, target.AttributeId)
+    def _current(self, session: Session, target: Any) -> Any:
+        """What the session's user sees of the attribute now: Bad, for one he may not read (5.13.2.1)."""
+        try:
+            return self._attributes.value(session.user, target)
+        except Fault as fault:
+            return ua.DataValue(NULL, status(fault.status))
 
-    # -- for ConditionRefresh and GetMonitoredItems
+    def _item(self, subscription: Subscription, number: int) -> Item:
+        """An item by itself, taken out of the columns if need be. Raises Fault BadMonitoredItemIdInvalid."""
+        item = subscription.items.get(number)
+        if item is None and number in subscription.columns:
+            item = subscription.columns.release(number, subscription.ready)
+            subscription.items[number] = item
+            self._watch(item)
+        if item is None:
+            raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
+        return item
+
+    # -- for methods
 
     def event_items(self, session_id: str, number: int) -> Mapping[int, EventItem]:
-        """Event items of one's own subscription. Raises Fault BadSubscriptionIdInvalid."""
+        """Event items of one's own subscription, for ConditionRefresh. Raises Fault BadSubscriptionIdInvalid."""
         items = self.own(session_id, number).items
         return {i: item for i, item in items.items() if isinstance(item, EventItem)}
 
+    async def get_monitored_items(self, caller: Caller, _: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+        """GetMonitoredItems (Part 5 9.1): server and client handles."""
+        subscription = self._called_on(caller, arguments[0])
+        handles = dict(subscription.columns.handles())
+        handles |= {number: item.client_handle for number, item in subscription.items.items()}
+        return list(handles), list(handles.values())
 
-def _item(subscription: Subscription, number: int) -> Item:
-    item = subscription.items.get(number)
-    if item is None:
-        raise Fault(ua.StatusCodes.BadMonitoredItemIdInvalid)
-    return item
+    async def resend_data(self, caller: Caller, _: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+        """ResendData (Part 5 9.2)."""
+        subscription = self._called_on(caller, arguments[0])
+        if subscription.session is not None:
+            self._resend(subscription.session, subscription)
+        return ()
+
+    def _called_on(self, caller: Caller, number: int) -> Subscription:
+        """Raises Fault BadSubscriptionIdInvalid; BadUserAccessDenied for another session's."""
+        found = self._all.get(number)
+        if found is not None and (found.session is None or found.session.user.session != caller.session):
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+        return self.own(caller.session, number)
+
+
+def _filter_result(fault: Fault) -> Any:
+    return fault.filter_result if isinstance(fault, BadEventFilter) else ua.ExtensionObject()
 
 
 def _status_of(act: Callable[[Any], None], argument: Any) -> Any:

@@ -23,6 +23,7 @@ from opcua_server.services.status import GOOD, NULL, status
 HAS_TYPE_DEFINITION = ua.NodeId(ua.ObjectIds.HasTypeDefinition)
 PROPERTY_TYPE = ua.NodeId(ua.ObjectIds.PropertyType)
 ARGUMENT = ua.NodeId(ua.ObjectIds.Argument)
+UNKNOWN = ua.DataValue(NULL, status(ua.StatusCodes.BadNodeIdUnknown))
 A = ua.AttributeIds
 T = ua.VariantType
 
@@ -33,12 +34,13 @@ NODE_ADDED, NODE_DELETED, REFERENCE_ADDED, REFERENCE_DELETED = 1, 2, 4, 8
 class Cell:
     """A value that was published or is watched; written to and watched like asyncua's AttributeValue."""
 
-    __slots__ = ("_watchers", "value", "value_callback")
+    __slots__ = ("_watchers", "value", "value_callback", "value_setter")
 
     def __init__(self, value: Any) -> None:
         self.value = value
         """DataValue."""
         self.value_callback = None
+        self.value_setter = None
         self._watchers: dict[int, Any] | None = None
 
     @property
@@ -71,16 +73,19 @@ class Wanted:
     """One direction; None: both."""
     kinds: Callable[[Any], bool] = _any
     """Of which types; subtypes are the caller's business."""
-    classes: int = 0xFF
-    """Mask of the NodeClasses to lead to."""
+    classes: int = 0
+    """Mask of the NodeClasses to lead to; 0: any."""
 
     def part(self, part: "_Part") -> bool:
         """Whether the reference from above to a member is wanted; its direction is not asked again."""
-        return bool(part.node_class & self.classes) and self.kinds(part.member.reference)
+        return self.leads_to(part.node_class) and self.kinds(part.member.reference)
+
+    def leads_to(self, node_class: int) -> bool:
+        return not self.classes or bool(node_class & self.classes)
 
     def of(self, reference: Any) -> tuple[Any, ...]:
         """The reference, if it leads to a class that is wanted."""
-        return (reference,) if reference.NodeClass & self.classes else ()
+        return (reference,) if self.leads_to(reference.NodeClass) else ()
 
 
 EVERYTHING = Wanted()
@@ -366,7 +371,7 @@ class _State:
         if wanted.forward is not True and wanted.kinds(kind):
             if part.parent is None:
                 yield from wanted.of(self.describe(branch.instance.parent, kind, False))
-            elif part.parent.node_class & wanted.classes:
+            elif wanted.leads_to(part.parent.node_class):
                 yield branch.describe(part.parent, kind, False)
         if wanted.forward is False:
             return
@@ -378,7 +383,7 @@ class _State:
 
     def _instances(self, type_id: Any, wanted: Wanted) -> Iterator[Any]:
         for kind, branches in self._of_kind.items():
-            parts = [p for p in kind.of_type.get(type_id, ()) if p.node_class & wanted.classes]
+            parts = [p for p in kind.of_type.get(type_id, ()) if wanted.leads_to(p.node_class)]
             for branch in branches if parts else ():
                 for part in parts:
                     yield branch.describe(part, HAS_TYPE_DEFINITION, False)
@@ -443,7 +448,7 @@ class Tree:
             if not cell.watched:
                 del self._cells[identifier, attribute]
             elif before is not None:  # Part 4 5.8.4.1: its watchers are told
-                cell.show(ua.DataValue(NULL, status(ua.StatusCodes.BadNodeIdUnknown)))
+                cell.show(UNKNOWN)
             return
         was = old.read(before, attribute) if before is not None else None
         shown = new.read(after, attribute)
@@ -495,6 +500,17 @@ class Tree:
                 return None
             cell = self._cells[key] = Cell(shown)
         return cell
+
+    def wait(self, node_id: Any, item: Any) -> None:
+        """Tell an item that its node is gone, and have it wait for the value of one that comes back."""
+        cell = self._cells.setdefault((node_id.Identifier, A.Value), Cell(UNKNOWN))
+        cell.datachange_callbacks[item.id] = item
+        item.sample(cell.value)
+
+    def waiting(self, node_id: Any) -> Iterable[Any]:
+        """The items on a value, which from now on is watched elsewhere."""
+        cell = self._cells.pop((node_id.Identifier, A.Value), None)
+        return () if cell is None else cell.datachange_callbacks.values()
 
     def unwatch(self, node_id: Any, attribute: int, item: int) -> None:
         """Take an item off a cell; a cell that shows nothing of its own goes with its last watcher."""
@@ -554,8 +570,8 @@ def _view(member: Member) -> dict[int, Any]:
     return {A.EventNotifier: _data(member.event_notifier, T.Byte), A.ContainsNoLoops: _data(True, T.Boolean)}
 
 
-def _method(_: Member) -> dict[int, Any]:
-    return {A.Executable: _data(True, T.Boolean), A.UserExecutable: _data(True, T.Boolean)}
+def _method(member: Member) -> dict[int, Any]:
+    return {A.Executable: _data(member.executable, T.Boolean), A.UserExecutable: _data(member.executable, T.Boolean)}
 
 
 def _variable(member: Member) -> dict[int, Any]:

@@ -12,7 +12,7 @@ from opcua_server.services.limits import Limits
 from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.status import Fault, status, to_ns
-from opcua_server.services.tree import EVERYTHING, Wanted
+from opcua_server.services.tree import Wanted
 from opcua_server.services.turns import in_turns
 
 NO_INDEX = 0xFFFFFFFF
@@ -75,7 +75,7 @@ class View:
         except KeyError as error:
             raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid) from error
         forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
-        wanted = Wanted(forward=forward, kinds=kinds, classes=description.NodeClassMask or EVERYTHING.classes)
+        wanted = Wanted(forward=forward, kinds=kinds, classes=description.NodeClassMask)
         found = self._space.references(description.NodeId, wanted)
         if within is not None:
             found = (r for r in found if within(r.NodeId))

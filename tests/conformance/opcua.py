@@ -275,7 +275,7 @@ class Raw:
             RequestType=ua.SecurityTokenRequestType.Issue,
             SecurityMode=self.policy.Mode,
             ClientNonce=secrets.token_bytes(self.policy.secure_channel_nonce_length),
-            RequestedLifetime=60_000,
+            RequestedLifetime=3_600_000,
         )
         for name, value in further.items():
             setattr(parameters, name, value)

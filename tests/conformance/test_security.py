@@ -451,8 +451,8 @@ async def test_conditions_of_anothers_subscription_are_not_refreshed(bench: Benc
     "name",
     [
         "RegisterServerRequest", "RegisterServer2Request", "AddNodesRequest", "AddReferencesRequest",
-        "DeleteNodesRequest", "DeleteReferencesRequest", "QueryFirstRequest", "QueryNextRequest", "CancelRequest",
-        "SetTriggeringRequest", "HistoryUpdateRequest",
+        "DeleteNodesRequest", "DeleteReferencesRequest", "QueryFirstRequest", "QueryNextRequest",
+        "HistoryUpdateRequest", "FindServersOnNetworkRequest",
     ],
 )  # fmt: skip
 async def test_services_not_offered_are_unsupported(bench: Bench, name: str) -> None:
@@ -585,22 +585,41 @@ async def test_sessions_of_one_channel_are_counted(bench: Bench) -> None:
         await raw.open()
         for _ in range(Limits().sessions_per_channel):
             await raw.create_session()
+            await raw.activate()
         assert await refusal(raw.create_session()) == CODES.BadTooManySessions
-    async with Raw(bench) as raw:  # those of a closed connection are gone
+
+
+async def test_a_session_never_activated_gives_way_to_the_next(bench: Bench) -> None:
+    # hostile-inputs H18: CreateSession without end takes places from nobody, its own channel's other session neither.
+    async with Raw(bench) as raw:
         await raw.login()
+        active, first = raw.token, (await raw.create_session()).AuthenticationToken
+        for _ in range(3 * Limits().sessions_per_channel):
+            await raw.create_session()
+        assert len(bench.server._sessions.on_channel(next(iter(bench.server._sessions)).channel)) <= 10
+        raw.token = first
+        assert await refusal(raw.activate()) == CODES.BadSessionIdInvalid
+        raw.token = active
+        assert (await raw.read(nid("Part.Text"))).StatusCode.is_good()
 
 
 async def test_all_sessions_are_counted_and_silent_ones_end(tmp_path: Path) -> None:
     # asyncua kept sessions that were never activated for ever (opcua-services.md 2, CreateSession flood).
-    limits = Limits(sessions=2, inactive=0.5, session_timeout=(0.5, 600.0))
-    async with serve(tmp_path, limits) as small, Raw(small) as raw:
-        await raw.open()
-        await raw.create_session()
-        await raw.create_session()
-        assert await refusal(raw.create_session()) == CODES.BadTooManySessions
-        assert await raw.reader.read() == b""  # no active session in time: closed
-        while list(small.server._sessions):
-            await asyncio.sleep(0.05)
+    limits = Limits(sessions=2, inactive=0.5, session_timeout=(1.0, 1.0))
+    async with serve(tmp_path, limits) as small:
+        async with Raw(small) as raw:
+            await raw.login()
+            await raw.create_session()
+            await raw.activate()
+            async with Raw(small) as other:
+                await other.open()
+                assert await refusal(other.create_session()) == CODES.BadTooManySessions
+        async with Raw(small) as raw:
+            await raw.open()
+            await raw.create_session()
+            assert await refusal(raw._message()) == CODES.BadTimeout  # no active session in time: closed
+            while list(small.server._sessions):
+                await asyncio.sleep(0.05)
 
 
 async def test_sessions_of_dead_connections_give_way(tmp_path: Path) -> None:

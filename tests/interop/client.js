@@ -218,7 +218,7 @@ async function pages(results, perNode) {
 const VERBS = {
   certificate: async () => ({ file: certificateFile, applicationUri: APPLICATION_URI }),
 
-  async connect({ endpoint, policy, mode, serverCertificate, retries = 0, endpointMustExist = true, ...user }) {
+  async connect({ endpoint, policy, mode, serverCertificate, tokenLifetime, retries = 0, endpointMustExist = true, ...user }) {
     if (client) throw new Error("BadInvalidState: already connected");
     if (serverCertificate) await certificates.trustCertificate(pemOrDer(serverCertificate));
     client = OPCUAClient.create({
@@ -231,6 +231,7 @@ const VERBS = {
       endpointMustExist,
       connectionStrategy: { maxRetry: retries, initialDelay: 100, maxDelay: 1000 },
       requestedSessionTimeout: 120000,
+      defaultSecureTokenLifetime: tokenLifetime,
       keepSessionAlive: true,
     });
     for (const event of ["connection_lost", "connection_reestablished", "after_reconnection"]) {

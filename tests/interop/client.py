@@ -251,12 +251,14 @@ class NodeOpcua:
         user_key: Path | None = None,
         retries: int = 0,
         endpoint_must_exist: bool = True,
+        token_lifetime: float = 600.0,
     ) -> list[str]:
         """Open channel and session; the server's namespace array.
 
         The server's certificate (PEM or DER) is put into the client's trust list first; an untrusted server is
         refused. Without user or user certificate the session is anonymous. `retries`: attempts of the first
-        connection and of each reconnection; 0 fails at once, -1 never gives up.
+        connection and of each reconnection; 0 fails at once, -1 never gives up. `token_lifetime`: seconds asked for a
+        security token; the channel is renewed when three quarters of them are over.
         """
         session = await self._ask(
             "connect",
@@ -270,6 +272,7 @@ class NodeOpcua:
             userKey=str(user_key) if user_key else None,
             retries=retries,
             endpointMustExist=endpoint_must_exist,
+            tokenLifetime=token_lifetime * 1000,
         )
         return list(session["namespaces"])
 

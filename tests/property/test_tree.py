@@ -5,8 +5,10 @@ Order of references and times of values that nobody published may differ; nothin
 
 import asyncio
 import contextlib
+import secrets
 from collections import Counter
 from collections.abc import Coroutine, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,6 @@ from opcua_server.plant.space import space as plant_space
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_NS, Access, Instance, Member, NodeClass, Reference, Template, site
-from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.storage import load_types
 from opcua_server.services.view import View
@@ -54,11 +55,13 @@ class Answers:
     def __init__(self, space: Space) -> None:
         self.space = space
         self._view = View(space, Limits())
-        self._attributes = Attributes(space, lambda caller, method: False)
-        self._session: Any = Session(
-            id=ua.NodeId(), token=b"", certificate=b"", application_uri="", name="", channel=None, nonce=b"",  # type: ignore[arg-type]
-            timeout=1.0, touched=0.0,
-        )  # fmt: skip
+        self._attributes = Attributes(space, lambda _caller, _method: False, space.write)
+        self._session: Any = SimpleNamespace(browse_points={}, keep=self._keep)
+
+    def _keep(self, points: dict[bytes, Any], value: Any, _limit: int) -> bytes:
+        """A continuation point, as of a session with any number of them."""
+        points[point := secrets.token_bytes(4)] = value
+        return point
 
     def browse(self, view: ua.NodeId, most: int, description: ua.BrowseDescription) -> tuple[int, list[int], Any]:
         """Status, sizes of the pages, and all references."""

@@ -589,6 +589,14 @@ class TestReject:
         assert recalled.disposition is DispositionState.RECALLED
         assert recalled.release_id  # what was done stays in the record
 
+    def test_a_rejection_signed_before_the_release_recalls_nothing(self, shift: Shift) -> None:
+        # What is signed is the batch as it was: nobody decided about one that is on the market.
+        request = shift.requested()
+        early = self.rejection(shift)
+        batches.release(shift.tx, caller("rel1"), shift.at(), "B1", shift.sign("rel1", request), "")
+        with pytest.raises(NoMatch, match="before its release"):
+            batches.reject(shift.tx, caller("qa1"), shift.at(), "B1", ReasonCode.RECALL, "odour", early)
+
     def test_only_a_released_batch_is_recalled(self, shift: Shift) -> None:
         shift.evaluated()
         with pytest.raises(InvalidState):

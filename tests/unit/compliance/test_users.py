@@ -49,9 +49,10 @@ async def test_a_refusal_does_not_say_what_was_wrong(accounts: Accounts, engine:
     await accounts.add(ADMIN, "gone", {Role.OBSERVER}, PASSWORD, printed_name="Gone", must_change=False)
     await accounts.disable(ADMIN, "gone", "left")
     refusals = []
-    for name, password in [("nobody", PASSWORD), ("op1", "wrong password"), ("gone", PASSWORD), ("\ud800", "x" * 2000)]:
+    tried = [("nobody", PASSWORD), ("op1", "wrong password"), ("gone", PASSWORD), ("\ud800", "x" * 2000)]
+    for i, (name, password) in enumerate(tried):
         with pytest.raises(CredentialRejected) as refused:
-            await login(accounts, name, password)
+            await accounts.by_password(name, password, application_uri=f"urn:{i}", address=f"10.0.0.{i}")
         refusals.append(str(refused.value))
     await wrong(accounts, 2)
     with pytest.raises(CredentialRejected) as refused:
@@ -131,6 +132,57 @@ class TestLockOut:
         guesses = [login(accounts, password="wrong password") for _ in range(3)] + [login(accounts)]
         answers = await asyncio.gather(*guesses, return_exceptions=True)
         assert [type(a) for a in answers] == [CredentialRejected] * 4
+
+    async def test_a_source_that_fails_for_many_names_is_locked(self, accounts: Accounts, clock: Clock) -> None:
+        # Spraying: one password for many names never meets an account's own count. Known and unknown names count.
+        await op1(accounts)
+        for name in ("root", "admin", "Op1"):
+            with pytest.raises(CredentialRejected):
+                await login(accounts, name, "Summer2026!")
+        with pytest.raises(CredentialRejected):
+            await login(accounts)
+        elsewhere = {"application_uri": "urn:plant:hmi", "address": "10.0.0.8"}
+        assert (await accounts.by_password("Op1", PASSWORD, **elsewhere)).name == "Op1"
+        for same in ({"application_uri": FROM["application_uri"]}, {"address": FROM["address"]}):
+            with pytest.raises(CredentialRejected):
+                await accounts.by_password("Op1", PASSWORD, **(elsewhere | same))
+        clock.step(60)
+        await login(accounts)
+
+    async def test_ones_own_mistakes_lock_nobody_else_out(self, accounts: Accounts) -> None:
+        # A control room shares one SCADA gateway: its application and address must not end with one forgotten password.
+        await op1(accounts)
+        await accounts.add(ADMIN, "Op2", {Role.OPERATOR}, PASSWORD, printed_name="Bo", must_change=False)
+        await wrong(accounts, 10)
+        assert (await login(accounts, "Op2")).name == "Op2"
+
+    async def test_a_locked_source_costs_no_work_and_no_entry_for_each_attempt(
+        self, accounts: Accounts, engine: Engine
+    ) -> None:
+        # H20: ten thousand guesses are one line a minute, and the helper process is free for those who may.
+        for name in ("a1", "a2", "a3"):
+            with pytest.raises(CredentialRejected):
+                await login(accounts, name, "guess")
+        before = len(logins(engine))
+        refusals = await asyncio.gather(*(login(accounts) for _ in range(500)), return_exceptions=True)
+        assert {type(r) for r in refusals} == {CredentialRejected}
+        assert {str(r) for r in refusals} == {"user name or password is wrong"}
+        assert len(logins(engine)) == before + 1
+
+    async def test_every_lock_is_told_at_once_and_logged(self, accounts: Accounts, engine: Engine) -> None:
+        # R29: attempted misuse is reported in an immediate and urgent manner (21 CFR 11.300(d)).
+        told = []
+        accounts.on_locked = lambda lock, attempt: told.append((lock.record, lock.failures, attempt.address))
+        await op1(accounts)
+        await wrong(accounts, 3)
+        assert told == [("user_account/op1", 3, "10.0.0.7")]
+        for name in ("a1", "a2"):
+            with pytest.raises(CredentialRejected):
+                await login(accounts, name, "guess")
+        assert [record for record, *_ in told[1:]] == ["application/urn:plant:scada", "address/10.0.0.7"]
+        with engine.begin() as tx:
+            query = select(audit_entry.c.object).where(audit_entry.c.action == "user.lockout")
+            assert list(tx.execute(query).scalars()) == [record for record, *_ in told]
 
     async def test_it_survives_a_restart(self, accounts: Accounts, engine: Engine) -> None:
         await op1(accounts)

@@ -139,12 +139,13 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
     assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active")]
 
 
-def play_a_cycle(pipeline, disk, flags=lambda second: 0) -> None:
+def play_a_cycle(pipeline, disk, flags=lambda second: 0, begin=0) -> None:
     for second in range(25):
         phase = Phase.BASELINE if second < 5 else Phase.EXPOSURE if second < 15 else Phase.PURGE
-        pipeline.take(frame(second, phase=phase, flags=flags(second)))
+        pipeline.take(frame(begin + second, phase=phase, flags=flags(second)))
     for _, future in disk.waiting:
         future.set_result(None)
+    disk.waiting.clear()
 
 
 async def test_a_cycle_is_simulated_if_any_of_its_rows_was(parts):
@@ -197,3 +198,37 @@ async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(pa
     [(stream, cycle)] = shown.cycles
     assert stream == "EN01.Stream01"
     assert np.isfinite(cycle.values).all()
+
+
+async def test_a_result_waits_for_the_disk_and_keeps_its_place(parts, monkeypatch):
+    # Process rule 12, fault F04: a NotOK sample that was dropped would let its batch pass.
+    monkeypatch.setattr("opcua_server.pipeline.RETRY_SECONDS", 0.0)
+    pipeline, disk, shown = parts
+    play_a_cycle(pipeline, disk)
+    play_a_cycle(pipeline, disk, begin=100)
+    await settle()
+    asked = []
+
+    async def full_at_first(result):
+        asked.append(result.result_id)
+        if len(asked) == 1:
+            raise StorageError("database or disk is full")
+        return result
+
+    task = asyncio.create_task(pipeline.store_results(full_at_first))
+    await pipeline.settled()
+    task.cancel()
+    first, second = f"EN01.Stream01.{14 * SECOND}", f"EN01.Stream01.{114 * SECOND}"
+    assert asked == [first, first, second]
+    assert [r.result_id for r in shown.results] == [first, second]
+    assert (pipeline.counters.results, pipeline.counters.refused) == (2, 0)
+
+
+async def test_more_results_than_may_wait_are_counted(parts, monkeypatch):
+    monkeypatch.setattr("opcua_server.pipeline.RESULTS", 1)
+    _, disk, shown = parts
+    pipeline = Pipeline(PLANT, disk, shown, SteppedClock())
+    play_a_cycle(pipeline, disk)
+    play_a_cycle(pipeline, disk, begin=100)
+    await settle()
+    assert pipeline.counters.refused == 1

@@ -1,9 +1,11 @@
 """A plant's site with real records, and nodes that refuse what the address space does not have."""
 
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from asyncua import ua
 
@@ -24,6 +26,11 @@ from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
 
 
+def _number(data_type, value):
+    kind = ua.VariantType(data_type.Identifier if data_type.NamespaceIndex == 0 else 6)  # enumerations are Int32
+    return ua.Variant(value if kind is ua.VariantType.Double else int(value), kind)
+
+
 class Nodes:
     """What would be shown: node -> (value, status). Refuses unknown nodes and values of another type."""
 
@@ -35,6 +42,7 @@ class Nodes:
         }
         self.values: dict[str, tuple[object, int]] = {}
         self.events: list[object] = []
+        self.rows: list[str] = []
 
     def write(self, node, value, status, source_time, server_time):
         data_type, rank = self.types[node]
@@ -52,6 +60,17 @@ class Nodes:
     def write_many(self, values, source_time, server_time):
         for node, value, status in values:
             self.write(node, value, status, source_time, server_time)
+
+    def columns(self, nodes):
+        first = len(self.rows)
+        self.rows += nodes
+        return slice(first, len(self.rows))
+
+    def write_row(self, rows, values, codes, source_time, server_time):
+        codes = np.broadcast_to(codes, len(values))
+        for node, value, code in zip(self.rows[rows], values.tolist(), codes.tolist(), strict=True):
+            data_type, _ = self.types[node]
+            self.write(node, None if math.isnan(value) else _number(data_type, value), code, source_time, server_time)
 
     def publish_event(self, event):
         self.events.append(event)

@@ -1,16 +1,18 @@
+import asyncio
 import json
+from concurrent.futures import Future
 
 import pytest
 from sqlalchemy import select
 
 from historian.schema import audit_entry
-from nodesets.errors import CredentialRejected, DeviceError, EnoseError, InvalidArgument
+from nodesets.errors import CredentialRejected, DeviceError, EnoseError, InvalidArgument, StorageError
 from nodesets.model import Caller, Role
 from opcua_server.app import Records
 from opcua_server.plant import methods
 from opcua_server.plant.space import space
 from opcua_server.services.nodes import site as node_id
-from tests.unit.opcua_server.plant.test_site import approve
+from tests.unit.opcua_server.plant.test_site import approve, refuse_reading
 
 OPERATOR = Caller(user="olga", roles=frozenset({Role.OPERATOR}))
 GATEWAY = Caller(user="scada", roles=frozenset({Role.OPERATOR}), service=True)
@@ -101,3 +103,42 @@ async def test_a_batch_that_never_ran_is_no_lot(site, tmp_path):
     records = Records(made.plant, tmp_path, made.clock, made.writer, made.reader, made.accounts, trust=None)
     with pytest.raises(EnoseError, match="never started"):
         await records.learn(ENGINEER, "COFFEE-A", ["B1"], ())
+
+
+async def test_what_was_committed_is_answered_good_whatever_the_disk_does_then(site, server, monkeypatch, caplog):
+    # Fault F04: a batch that was started and answered as refused would be taken for idle.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    await server.call(OPERATOR, "L01.BatchControl.CreateBatch", "B1", "COFFEE-A", "", "", 1.0)
+    await asyncio.gather(*made._jobs)
+    monkeypatch.setattr("opcua_server.plant.site.RETRY_SECONDS", 0.0)
+    refuse_reading(made, monkeypatch, times=2)
+    submit, calls = made.writer.submit, []
+
+    def full_after_the_first(work, **options):
+        calls.append(work)
+        if len(calls) == 1:
+            return submit(work, **options)
+        refused = Future()
+        refused.set_exception(StorageError("database or disk is full"))
+        return refused
+
+    monkeypatch.setattr(made.writer, "submit", full_after_the_first)
+    assert await server.call(OPERATOR, "L01.BatchControl.StartBatch", "B1") == (1,)
+    assert "not in the audit log" in caplog.text
+    await asyncio.gather(*made._jobs)
+    assert shown["L01.Batch.ExecutionStateNumber"] == 1
+    assert shown["L01.Batch.LastCallResult"] == "BatchControl.StartBatch Good"
+
+
+async def test_a_refusal_is_answered_as_what_it_is_although_it_cannot_be_logged(server, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(methods, "log_call", refused_by_the_disk)
+        with pytest.raises(InvalidArgument):
+            await server.call(OPERATOR, *SET_CONTEXT, "rita")
+
+
+async def refused_by_the_disk(_site, _caller, action, *_):
+    if not action.endswith(".intent"):
+        raise StorageError("database or disk is full")

@@ -7,7 +7,7 @@ import pytest
 
 from analytics.features import Features
 from analytics.fingerprint import Judgement
-from compliance import exceptions, models, recommendations
+from compliance import batches, exceptions, models, recommendations, results
 from compliance.rows import change
 from compliance.tables import product_model
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
@@ -198,6 +198,19 @@ def refuse_once(made, monkeypatch) -> None:
     monkeypatch.setattr(made.writer, "submit", full)
 
 
+def refuse_reading(made, monkeypatch, times: int) -> None:
+    """The database cannot be read so many times."""
+    read, left = made.reader.read, [times]
+
+    async def refused(query):
+        if left[0] == 0:
+            return await read(query)
+        left[0] -= 1
+        raise StorageError("disk I/O error")
+
+    monkeypatch.setattr(made.reader, "read", refused)
+
+
 async def test_an_exception_waits_for_the_disk(site, monkeypatch):
     # Fault F04: a finding comes once; a batch must not be released as if it had not been.
     made, shown = site
@@ -223,17 +236,8 @@ async def test_a_recorded_result_is_given_on_although_its_line_cannot_be_shown(s
     while made._jobs:
         await asyncio.sleep(0.01)
     recorded = made.record_result(result(verdict=Verdict.OK))
-    submit = made.writer.submit
-
-    def record_then_refuse(work, **options):
-        done = submit(work, **options)
-        refuse_once(made, monkeypatch)
-        return done
-
-    monkeypatch.setattr(made.writer, "submit", record_then_refuse)
+    refuse_reading(made, monkeypatch, times=10**9)
     assert (await recorded).result_id == "EN01.Stream01.1"
-    while made._jobs:
-        await asyncio.sleep(0.01)
 
 
 async def test_a_result_that_is_not_ok_is_recorded_and_brings_advice(site):
@@ -341,3 +345,55 @@ async def test_the_gap_of_an_interrupted_batch_begins_with_the_last_recorded_fra
     await asyncio.wrap_future(made.writer.append([recorded]))
     [opened] = await made.submit(lambda tx: exceptions.interrupted(tx, OPERATOR, 4 * 10**18 + 60 * 10**9))
     assert opened.text.endswith("from 2096-10-02T07:06:40.000000000Z to 2096-10-02T07:07:40.000000000Z")
+
+
+async def test_a_result_given_again_after_a_refusal_is_recorded_once(site, monkeypatch):
+    # The record was taken and its numbers were not: only these are still to be recorded.
+    made, _ = site
+    await made.refresh_all()
+    append = made.writer.append
+
+    def full(_rows):
+        monkeypatch.setattr(made.writer, "append", append)
+        refused = Future()
+        refused.set_exception(StorageError("database or disk is full"))
+        return refused
+
+    monkeypatch.setattr(made.writer, "append", full)
+    with pytest.raises(StorageError):
+        await made.record_result(result(verdict=Verdict.OK))
+    stored = await made.record_result(result(verdict=Verdict.OK))
+    assert await made.submit(lambda tx: results.of_stream(tx, "EN01.Stream01")) == (stored,)
+    history = await made.reader.read_raw("EN01.Stream01.Quality.Score", None, None, 10)
+    assert history.values.tolist() == [33.0]
+
+
+async def test_showing_does_not_take_the_writer_s_time(site, monkeypatch):
+    # The digests of ten records at each result would be seconds in which no frame is recorded.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await asyncio.gather(*made._jobs)
+
+    def busy(*_, **__):
+        raise AssertionError("asked the writer")
+
+    monkeypatch.setattr(made.writer, "submit", busy)
+    await made.refresh_all()
+    summary = await methods.get_batch_summary(made, OPERATOR, "L01", "B1")
+    assert '"batch_id": "B1"' in summary[0]
+    assert shown["L01.Batch.BatchId"] == "B1"
+
+
+async def test_a_change_of_state_names_who_made_it_whoever_shows_it_first(site):
+    # The refresh that follows a result may come between a user's commit and the answer to him.
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await made.submit(lambda tx: batches.start(tx, OPERATOR, made.clock.now(), "B1", made.pins))
+    await made.record_result(result(verdict=Verdict.OK))
+    await asyncio.gather(*made._jobs)
+    [started] = [e for e in shown.events if e.fields.get("NewState")]
+    assert started.fields["ClientUserId"].Value == "olga"

@@ -48,7 +48,11 @@ async def test_unknown_things_have_their_codes(raw: Raw) -> None:
     assert (await raw.read(nid("Nowhere"))).StatusCode.value == CODES.BadNodeIdUnknown
     assert (await raw.read(nid("Part"))).StatusCode.value == CODES.BadAttributeIdInvalid
     assert (await raw.read(nid("Part.Value"), 99)).StatusCode.value == CODES.BadAttributeIdInvalid
-    encoded = await raw.read(nid("Part.Value"), DataEncoding=ua.QualifiedName("Default XML"))
+    # 5.11.2.2: an encoding can be chosen for structures alone.
+    encoding = ua.QualifiedName("Default XML")
+    encoded = await raw.read(nid("Part.Value"), DataEncoding=encoding)
+    assert encoded.StatusCode.value == CODES.BadDataEncodingInvalid
+    encoded = await raw.read(nid("Part.Value.EURange"), DataEncoding=encoding)
     assert encoded.StatusCode.value == CODES.BadDataEncodingUnsupported
 
 
@@ -57,7 +61,10 @@ async def test_a_variable_without_read_access_is_not_read(raw: Raw) -> None:
     # asyncua's Read checked nothing.
     assert (await raw.read(nid("Part.Secret"))).StatusCode.value == CODES.BadNotReadable
     subscription = (await raw.subscribe()).SubscriptionId
-    assert (await raw.monitor(subscription, nid("Part.Secret"))).StatusCode.value == CODES.BadNotReadable
+    # 5.13.2.1: the item is made, and the refusal reported.
+    assert (await raw.monitor(subscription, nid("Part.Secret"))).StatusCode.is_good()
+    (told,) = await raw.next_data()
+    assert (told.StatusCode.value, told.Value.Value) == (CODES.BadNotReadable, None)
 
 
 @anyio

@@ -149,8 +149,9 @@ def test_elements_refer_to_later_ones(space: Space) -> None:
 @pytest.mark.parametrize(
     ("wrong", "code", "operand"),
     [
-        (element(OP.Cast, literal(1), literal(2)), CODES.BadFilterOperatorUnsupported, None),
-        (element(OP.BitwiseAnd, literal(1), literal(2)), CODES.BadFilterOperatorUnsupported, None),
+        # 7.22.3: these two look at the address space, not at events.
+        (element(OP.InView, literal(1)), CODES.BadFilterOperatorUnsupported, None),
+        (element(OP.RelatedTo, literal(1), literal(2)), CODES.BadFilterOperatorUnsupported, None),
         (element(OP.Equals, literal(1)), CODES.BadFilterOperandCountMismatch, None),
         (element(OP.Not, at(0)), CODES.BadFilterOperandInvalid, CODES.BadFilterOperandInvalid),
         (element(OP.Not, at(9)), CODES.BadFilterOperandInvalid, CODES.BadFilterOperandInvalid),

@@ -125,7 +125,7 @@ async def test_object_and_method_have_to_belong_together(raw: Raw, calls: Calls)
     assert (await raw.method("Double", *two, on=nid("Device"))).StatusCode.value == CODES.BadMethodInvalid
     assert (await raw.method("Value", *two)).StatusCode.value == CODES.BadMethodInvalid
     assert (await raw.method("Double", *two, on=nid("Nowhere"))).StatusCode.value == CODES.BadNodeIdUnknown
-    assert (await raw.method("Nowhere", *two)).StatusCode.value == CODES.BadNodeIdUnknown
+    assert (await raw.method("Nowhere", *two)).StatusCode.value == CODES.BadMethodInvalid
 
 
 @anyio

@@ -171,6 +171,10 @@ async def test_an_abandoned_subscription_expires_and_says_so(raw: Raw) -> None:
     subscriptions = raw.bench.server._subscriptions._all
     while number in subscriptions:
         await asyncio.sleep(0.01)
+    # 5.14.1.2: the StatusChange waits for whoever asks next.
+    told = await raw.publish()
+    assert told.SubscriptionId == number
+    assert told.NotificationMessage.NotificationData[0].Status.value == CODES.BadTimeout
     assert await code_of(raw.publish()) == CODES.BadNoSubscription
 
 

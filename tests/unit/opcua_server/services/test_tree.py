@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from asyncua import ua
 
@@ -170,6 +171,30 @@ async def test_who_watches_what_is_gone_is_told_and_told_again_when_it_is_back(b
     assert await values(raw) == [waiting, (ua.LocalizedText("T1", "en"), 0)]
     show(bench, "T1.Level", 4.0)
     assert await values(raw) == [(4.0, 0)]
+
+
+async def test_items_on_columns_follow_their_nodes_too(bench: Bench, raw: Raw) -> None:
+    # What is kept as columns is one address space with the rest: gone, told, back in new rows.
+    bench.server.replace([tank("T5"), TWO], [])
+    rows = bench.server.columns(["T5.Level"])
+    bench.server.write_row(rows, np.array([3.0]), np.zeros(1, np.uint32), time.time_ns(), time.time_ns())
+    number = await watch(raw, "T5.Level")
+    assert await values(raw) == [(3.0, 0)]
+    assert (await raw.read(nid("T5.Level"))).Value.Value == 3.0
+    bench.server.replace([TWO], [])
+    assert await values(raw) == [(None, CODES.BadNodeIdUnknown)]
+    assert (await raw.read(nid("T5.Level"))).StatusCode.value == CODES.BadNodeIdUnknown
+    bench.server.replace([tank("T5"), TWO], [])
+    assert await values(raw) == [(None, CODES.BadWaitingForInitialData)]
+    rows = bench.server.columns(["T5.Level"])
+    bench.server.write_row(rows, np.array([4.0]), np.zeros(1, np.uint32), time.time_ns(), time.time_ns())
+    assert await values(raw) == [(4.0, 0)]
+    request = ua.DeleteSubscriptionsRequest()
+    request.Parameters.SubscriptionIds = [number]
+    assert (await raw.call(request)).Results[0].is_good()
+    bench.server.replace([ONE, TWO], [])
+    with pytest.raises(LookupError):
+        bench.server.columns(["T5.Level"])
 
 
 async def test_a_constant_that_changes_is_told(bench: Bench, raw: Raw) -> None:

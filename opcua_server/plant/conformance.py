@@ -1,0 +1,493 @@
+"""The playground of a test plant: what a conformance tool wants to read, write, call, trigger and trend.
+
+    Playground                        event notifier
+      Scalar, Array, Matrix           a writable variable of every built-in type, of one and of two dimensions
+      Analog, Discrete                Data Access items (Part 8)
+      Dynamic                         change ten times a second
+      Access                          variables by what may be done with them, and by whom
+      Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseAlarm, ClearAlarm
+      History                         Ramp: a value a second, the last ten minutes are there from the start
+      Many                            2,000 children
+      Deep                            twenty levels, and a name of 500 characters
+
+Everybody may write and call here, so the configuration lets it be on loopback alone.
+"""
+
+import asyncio
+import math
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from asyncua import ua
+
+from nodesets.model import Caller, Finding, Quality, Role, Row
+from nodesets.ports import Clock, History, Recorder
+from opcua_server.plant.templates import engineering_units, reference_id, value_range
+from opcua_server.services.nodes import (
+    HAS_NOTIFIER,
+    HAS_PROPERTY,
+    ORGANIZES,
+    SITE_NS,
+    Access,
+    Event,
+    Instance,
+    Member,
+    NodeClass,
+    Reference,
+    Template,
+    site,
+)
+from opcua_server.services.server import UaServer
+
+ROOT = "Playground"
+RAMP = f"{ROOT}.History.Ramp"
+GROUP = f"{ROOT}.History"
+ALARM_SOURCE = "QualityScoreLow"
+MANY, DEEP, LONG = 2_000, 20, 500
+PERIOD = 0.1
+"""Seconds between changes of the dynamic variables."""
+TREND_SECONDS = 600
+SECOND = 1_000_000_000
+
+OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
+EVERYTHING = 0xFF
+T = ua.VariantType
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+NUMBERS: Mapping[str, tuple[float, float]] = {
+    "SByte": (-100, 100),
+    "Byte": (0, 200),
+    "Int16": (-1000, 1000),
+    "UInt16": (0, 1000),
+    "Int32": (-1000, 1000),
+    "UInt32": (0, 1000),
+    "Int64": (-1000, 1000),
+    "UInt64": (0, 1000),
+    "Float": (-100, 100),
+    "Double": (-100, 100),
+}
+"""Numeric type -> EURange of its analog item."""
+VALUES: Mapping[str, tuple[Any, Any]] = {
+    "Boolean": (False, True),
+    **{name: ((0.0, 1.5) if name in ("Float", "Double") else (0, 1)) for name in NUMBERS},
+    "String": ("", "one"),
+    "DateTime": (MOMENT, MOMENT.replace(year=2027)),
+    "Guid": (uuid.UUID(int=0), uuid.UUID(int=1)),
+    "ByteString": (b"", b"\x01\x02\x03"),
+    "XmlElement": (ua.XmlElement("<a/>"), ua.XmlElement("<b/>")),
+    "NodeId": (ua.NodeId(ua.ObjectIds.Server), ua.NodeId("one", SITE_NS)),
+    "ExpandedNodeId": (ua.ExpandedNodeId(ua.ObjectIds.Server), ua.ExpandedNodeId("one", SITE_NS)),
+    "StatusCode": (ua.StatusCode(0), ua.StatusCode(ua.StatusCodes.BadTimeout)),
+    "QualifiedName": (ua.QualifiedName("zero"), ua.QualifiedName("one", SITE_NS)),
+    "LocalizedText": (ua.LocalizedText("zero", "en"), ua.LocalizedText("eins", "de")),
+}
+"""Built-in type -> two values of it."""
+ABSTRACT: Mapping[str, tuple[int, ua.VariantType]] = {
+    "Number": (ua.ObjectIds.Number, T.Int32),
+    "Integer": (ua.ObjectIds.Integer, T.Int32),
+    "UInteger": (ua.ObjectIds.UInteger, T.UInt32),
+    "Variant": (ua.ObjectIds.BaseDataType, T.Int32),
+}
+"""Abstract data types and what their variables hold at first."""
+
+Find = Callable[[Finding], None]
+Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
+
+
+# -- the nodes
+
+
+def instances() -> Iterator[Instance]:
+    """The playground, ready to be realised."""
+    members = (
+        _object("", notifier=1, reference=ORGANIZES),
+        *_folder("Scalar", (_variable(f"Scalar.{n}", n, v[0]) for n, v in VALUES.items())),
+        *(_variable(f"Scalar.{n}", i, 0, kind=kind) for n, (i, kind) in ABSTRACT.items()),
+        _variable("Scalar.Structure", ua.ObjectIds.Range, ua.Range(Low=0.0, High=1.0), kind=T.ExtensionObject),
+        _variable("Scalar.Enumeration", ua.ObjectIds.ServerState, 0, kind=T.Int32),
+        *_folder("Array", (_variable(f"Array.{n}", n, [*v, v[0], v[1], v[0]], rank=1) for n, v in VALUES.items())),
+        _variable("Array.Structure", ua.ObjectIds.Range, [ua.Range(Low=0.0, High=1.0)], rank=1, kind=T.ExtensionObject),
+        _variable("Array.Variant", ua.ObjectIds.BaseDataType, [0, 1, 2], rank=1, kind=T.Int32),
+        *_folder("Matrix", (_variable(f"Matrix.{n}", n, [[0, 1, 2], [3, 4, 5]], rank=2) for n in NUMBERS)),
+        *_folder("Analog", _analogs()),
+        *_folder("Discrete", _discretes()),
+        *_folder("Dynamic", (_variable(f"Dynamic.{n}", n, VALUES[n][0], access=Access.READ) for n in DYNAMIC)),
+        *_folder("Access", (_variable(f"Access.{n}", "Int32", 0, access=a) for n, (a, _) in ACCESS.items())),
+        *_folder("Methods", _methods()),
+        *_folder("History", [replace(_variable("History.Ramp", "Double", 0.0), access=RECORDED, historizing=True)]),
+        *_folder("Many", (_variable(f"Many.M{i:04}", "Int32", i) for i in range(MANY))),
+        *_deep(),
+    )
+    yield Instance(
+        template=Template(name=ROOT, members=members),
+        prefix=ROOT,
+        parent=ua.NodeId(ua.ObjectIds.ObjectsFolder),
+        descriptions={"": "For conformance tools: everybody may write and call what is below"},
+    )
+
+
+def references() -> tuple[Reference, ...]:
+    """Server tells of the playground's events."""
+    return (Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),)
+
+
+RECORDED = Access.READ | Access.HISTORY_READ
+DYNAMIC = ("Boolean", *NUMBERS, "String", "DateTime")
+
+
+def _name(path: str) -> ua.QualifiedName:
+    return ua.QualifiedName(path.rpartition(".")[2] or ROOT, SITE_NS)
+
+
+def _object(path: str, notifier: int = 0, reference: ua.NodeId = ORGANIZES) -> Member:
+    return Member(
+        path=path,
+        node_class=NodeClass.OBJECT,
+        browse_name=_name(path),
+        reference=reference,
+        type_definition=ua.NodeId(ua.ObjectIds.BaseObjectType if notifier else ua.ObjectIds.FolderType),
+        event_notifier=notifier,
+    )
+
+
+def _folder(path: str, inside: Iterable[Member]) -> Iterator[Member]:
+    yield _object(path)
+    yield from inside
+
+
+def _variable(
+    path: str,
+    data_type: str | int,
+    value: Any,
+    *,
+    rank: int = -1,
+    kind: ua.VariantType | None = None,
+    access: Access = OPEN,
+    type_definition: int = ua.ObjectIds.BaseDataVariableType,
+) -> Member:
+    """`data_type`: name of a built-in type, or a DataType's number with `kind` as built-in type."""
+    built_in = kind if kind is not None else T[str(data_type)]
+    number = data_type if isinstance(data_type, int) else built_in.value
+    return Member(
+        path=path,
+        node_class=NodeClass.VARIABLE,
+        browse_name=_name(path),
+        type_definition=ua.NodeId(type_definition),
+        data_type=ua.NodeId(number),
+        value_rank=rank,
+        access=access,
+        value=ua.Variant(value, built_in, is_array=rank > 0),
+    )
+
+
+def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> Member:
+    return Member(
+        path=path,
+        node_class=NodeClass.VARIABLE,
+        browse_name=ua.QualifiedName(path.rpartition(".")[2], 0),
+        reference=HAS_PROPERTY,
+        type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
+        data_type=ua.NodeId(data_type),
+        value_rank=rank,
+        value=value,
+    )
+
+
+def _analogs() -> Iterator[Member]:
+    analog = ua.ObjectIds.AnalogItemType
+    for name, (low, high) in NUMBERS.items():
+        zero = VALUES[name][0]
+        yield _variable(f"Analog.{name}", name, zero, type_definition=analog)
+        yield from _scale(f"Analog.{name}", low, high)
+        yield _variable(f"Analog.{name}Array", name, [zero] * 4, rank=1, type_definition=analog)
+        yield from _scale(f"Analog.{name}Array", low, high)
+    yield _variable("Analog.DataItem", "Double", 0.0, type_definition=ua.ObjectIds.DataItemType)
+    yield _property("Analog.DataItem.Definition", ua.Variant("As written", T.String), ua.ObjectIds.String)
+    yield _property("Analog.DataItem.ValuePrecision", ua.Variant(3.0, T.Double), ua.ObjectIds.Double)
+
+
+def _scale(path: str, low: float, high: float) -> Iterator[Member]:
+    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range)
+    yield _property(f"{path}.InstrumentRange", value_range(low, high), ua.ObjectIds.Range)
+    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation)
+
+
+def _discretes() -> Iterator[Member]:
+    two, multi, valued = "Discrete.TwoState", "Discrete.MultiState", "Discrete.MultiStateValue"
+    yield _variable(two, "Boolean", False, type_definition=ua.ObjectIds.TwoStateDiscreteType)
+    for name, text in (("FalseState", "Off"), ("TrueState", "On")):
+        yield _property(f"{two}.{name}", _text(text), ua.ObjectIds.LocalizedText)
+    yield _variable(multi, "UInt32", 0, type_definition=ua.ObjectIds.MultiStateDiscreteType)
+    names = ua.Variant([ua.LocalizedText(text, "en") for text in STATES.values()], T.LocalizedText)
+    yield _property(f"{multi}.EnumStrings", names, ua.ObjectIds.LocalizedText, 1)
+    yield _variable(valued, "Int32", 1, type_definition=ua.ObjectIds.MultiStateValueDiscreteType)
+    named = [ua.EnumValueType(Value=n, DisplayName=ua.LocalizedText(text, "en")) for n, text in STATES.items()]
+    yield _property(f"{valued}.EnumValues", ua.Variant(named, T.ExtensionObject), ua.ObjectIds.EnumValueType, 1)
+    yield _property(f"{valued}.ValueAsText", _text(STATES[1]), ua.ObjectIds.LocalizedText)
+
+
+STATES = {1: "Open", 2: "Closed", 4: "Moving"}
+
+
+def _text(text: str) -> ua.Variant:
+    return ua.Variant(ua.LocalizedText(text, "en"), T.LocalizedText)
+
+
+def _deep() -> Iterator[Member]:
+    path = "Deep"
+    yield _object(path)
+    yield Member(
+        path=f"{path}.Long",
+        node_class=NodeClass.VARIABLE,
+        browse_name=ua.QualifiedName("N" * LONG, SITE_NS),
+        type_definition=ua.NodeId(ua.ObjectIds.BaseDataVariableType),
+        data_type=ua.NodeId(ua.ObjectIds.Int32),
+        access=OPEN,
+        value=ua.Variant(0, T.Int32),
+    )
+    for level in range(1, DEEP + 1):
+        path = f"{path}.Level{level}"
+        yield _object(path)
+
+
+# -- access
+
+
+def _everybody(_: Caller) -> int:
+    return EVERYTHING
+
+
+def _operators(caller: Caller) -> int:
+    """Everybody reads, operators write."""
+    return EVERYTHING if Role.OPERATOR in caller.roles else int(Access.READ)
+
+
+def _engineers_only(caller: Caller) -> int:
+    return EVERYTHING if Role.ENGINEER in caller.roles else 0
+
+
+ACCESS: Mapping[str, tuple[Access, Callable[[Caller], int]]] = {
+    "ReadOnly": (Access.READ, _everybody),
+    "WriteOnly": (Access.WRITE, _everybody),
+    "None": (Access(0), _everybody),
+    "ValueOnly": (Access.READ | Access.WRITE, _everybody),
+    "OperatorWrites": (Access.READ | Access.WRITE, _operators),
+    "EngineerOnly": (Access.READ | Access.WRITE, _engineers_only),
+}
+"""Variable -> its AccessLevel, and what of it a caller has; `ValueOnly` takes no status and no timestamps."""
+
+
+# -- methods
+
+
+def _argument(name: str, data_type: str, rank: int = -1) -> ua.Argument:
+    return ua.Argument(
+        Name=name,
+        DataType=ua.NodeId(T[data_type].value),
+        ValueRank=rank,
+        ArrayDimensions=[0] if rank == 1 else [],
+        Description=ua.LocalizedText(f"{name} of type {data_type}", "en"),
+    )
+
+
+def _inputs(*types: str, rank: int = -1) -> tuple[ua.Argument, ...]:
+    return tuple(_argument(f"In{i}", name, rank) for i, name in enumerate(types, 1))
+
+
+def _outputs(*types: str, rank: int = -1) -> tuple[ua.Argument, ...]:
+    return tuple(_argument(f"Out{i}", name, rank) for i, name in enumerate(types, 1))
+
+
+SIGNATURES: Mapping[str, tuple[tuple[ua.Argument, ...], tuple[ua.Argument, ...]]] = {
+    "NoArguments": ((), ()),
+    "Input": (_inputs("Int32"), ()),
+    "Output": ((), _outputs("Int32")),
+    "InputOutput": (_inputs("Double"), _outputs("Double")),
+    "Add": (_inputs("Double", "Double"), _outputs("Double")),
+    "Arrays": (_inputs("Int32", "String", rank=1), _outputs("Int32", "String", rank=1)),
+    "EveryType": (_inputs(*VALUES), _outputs(*VALUES)),
+    "Slow": (_inputs("UInt32"), ()),
+    "NotExecutable": ((), ()),
+    "RaiseEvent": ((_argument("Message", "String"), _argument("Severity", "UInt16")), ()),
+    "RaiseAlarm": ((), ()),
+    "ClearAlarm": ((), ()),
+}
+"""Method -> inputs, outputs. What has equal inputs and outputs gives back what it was given."""
+SLOWEST = 60_000
+"""Milliseconds a call of `Slow` takes at most."""
+
+
+def _methods() -> Iterator[Member]:
+    for name, (inputs, outputs) in SIGNATURES.items():
+        path = f"Methods.{name}"
+        yield Member(
+            path=path,
+            node_class=NodeClass.METHOD,
+            browse_name=_name(path),
+            reference=reference_id("HasComponent"),
+            executable=name != "NotExecutable",
+            inputs=inputs,
+            outputs=outputs,
+        )
+
+
+async def _nothing(_caller: Caller, _object: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
+    return ()
+
+
+async def _forty_two(_caller: Caller, _object: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
+    return (42,)
+
+
+async def _echo(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+    return arguments
+
+
+async def _add(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+    return (arguments[0] + arguments[1],)
+
+
+async def _slow(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+    """Takes as many milliseconds as it is told."""
+    await asyncio.sleep(min(arguments[0], SLOWEST) / 1000)
+    return ()
+
+
+class Playground:
+    """The playground's life: answers methods, changes what is dynamic, records the ramp."""
+
+    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: History, clock: Clock) -> None:
+        """`find` is told of the alarm to play with."""
+        self._server = server
+        self._find = find
+        self._recorder = recorder
+        self._history = history
+        self._clock = clock
+
+    def link(self, alarm_source: str) -> None:
+        """Let everybody write and call; `alarm_source` is the stream whose alarm is played with."""
+        for instance in instances():
+            for member in instance.template.members:
+                if member.node_class is NodeClass.VARIABLE and member.reference != HAS_PROPERTY:
+                    name = member.path.removeprefix("Access.")
+                    rights = ACCESS[name][1] if name in ACCESS else _everybody
+                    self._server.grant(site(f"{ROOT}.{member.path}"), rights)
+        valued = f"{ROOT}.Discrete.MultiStateValue"
+        self._server.grant(site(valued), _everybody, lambda data: self._name_state(f"{valued}.ValueAsText", data))
+        self._server.historize(RAMP, self._history)
+        for name, handler in self._handlers(alarm_source).items():
+            self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
+
+    def _handlers(self, alarm_source: str) -> Mapping[str, Handler]:
+        async def raise_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+            message, severity = arguments
+            self._server.publish_event(self._event(message, min(max(severity, 1), 1000)))
+            return ()
+
+        def alarm(level: str) -> Handler:
+            async def handler(_caller: Caller, _object: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
+                self._find(self._finding(alarm_source, level))
+                return ()
+
+            return handler
+
+        return {
+            "NoArguments": _nothing,
+            "NotExecutable": _nothing,
+            "Input": _nothing,
+            "Output": _forty_two,
+            "InputOutput": _echo,
+            "Add": _add,
+            "Arrays": _echo,
+            "EveryType": _echo,
+            "Slow": _slow,
+            "RaiseEvent": raise_event,
+            "RaiseAlarm": alarm("Low"),
+            "ClearAlarm": alarm(""),
+        }
+
+    def _event(self, message: str, severity: int) -> Event:
+        now = self._clock.now()
+        return Event(
+            event_id=secrets.token_bytes(16),
+            event_type=ua.NodeId(ua.ObjectIds.BaseEventType),
+            source=site(ROOT),
+            source_name=ROOT,
+            time=now,
+            received=now,
+            severity=severity,
+            message=message,
+        )
+
+    def _finding(self, source: str, level: str) -> Finding:
+        return Finding(
+            kind=ALARM_SOURCE,
+            source=source,
+            time=self._clock.now(),
+            level=level,
+            value=10.0 if level else 90.0,
+            limit=50.0,
+            text=f"{source}: quality score {'below' if level else 'above'} its limit, by hand",
+        )
+
+    def _name_state(self, node: str, data: Any) -> None:
+        now = self._clock.now()
+        self._server.write(node, _text(STATES[data.Value.Value]), 0, now, now)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._fill_ramp()
+        started, step = self._clock.monotonic(), 0
+        while True:
+            self._change(step)
+            if step % round(1 / PERIOD) == 0:
+                await self._record([self._clock.now()])
+            step += 1
+            await self._clock.sleep_until(started + step * PERIOD)
+
+    def _change(self, step: int) -> None:
+        now = self._clock.now()
+        for name in DYNAMIC:
+            self._server.write(f"{ROOT}.Dynamic.{name}", ua.Variant(_dynamic(name, step, now), T[name]), 0, now, now)
+
+    async def _fill_ramp(self) -> None:
+        """The last ten minutes, unless an earlier run has recorded some of them."""
+        now = self._clock.now() // SECOND * SECOND
+        first = now - TREND_SECONDS * SECOND
+        if not len((await self._history.read_raw(RAMP, first, None, 1)).times):
+            await self._record(range(first, now, SECOND))
+
+    async def _record(self, times: Iterable[int]) -> None:
+        """The ramp at these times, recorded and then shown."""
+        rows = [
+            Row(
+                group=GROUP,
+                source_time=time,
+                received_time=time,
+                values=np.array([time // SECOND % 100], np.float64),
+                status=np.array([Quality.GOOD], np.uint32),
+            )
+            for time in times
+        ]
+        await asyncio.wrap_future(self._recorder.append(rows))
+        last = rows[-1]
+        value = ua.Variant(float(last.values[0]), T.Double)
+        self._server.write(RAMP, value, 0, last.source_time, last.received_time)
+
+
+def _dynamic(name: str, step: int, now: int) -> Any:
+    if name == "Boolean":
+        return step % 2 == 1
+    if name == "String":
+        return f"step {step}"
+    if name == "DateTime":
+        return datetime.fromtimestamp(now / SECOND, UTC)
+    low, high = NUMBERS[name]
+    if name in ("Float", "Double"):
+        return low + (high - low) * (math.sin(step / 10) + 1) / 2
+    return int(low) + step % int(high - low + 1)

@@ -1,0 +1,456 @@
+"""Monitored items on rows of the value table: those of a subscription as arrays (Part 4 5.13).
+
+What `monitored_items.DataItem` does one by one, done for all at once, with the same rules. Nothing happens when a value
+is written: `consider` looks at all rows written since the last look, and the table has it done before a value that was
+not looked at is overwritten. So each sample is judged once, in order, at the instant it was written.
+
+An item is a slot, in the order of ids. Samples that pass wait in one list for all items, oldest first; what has to go
+because a queue is full is found when the list is looked at (`_settle`).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Self
+
+import numpy as np
+from asyncua import ua
+from numpy.typing import NDArray
+
+from opcua_server.services.monitored_items import DISABLED, ON_TIME, REPORTING, TRIGGER, DataFilter, DataItem, Item
+from opcua_server.services.status import OVERFLOW
+from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change, data_value
+
+NO_STATUS = np.uint32(0xFFFFFFFF)
+"""Status of the last reported value where there is none: no StatusCode is this one."""
+LEAST_SETTLED = 1024
+"""Waiting samples below which looking for full queues is not worth it."""
+Flags = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class _Arrays:
+    """Arrays of one length."""
+
+    @classmethod
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls))
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.names()))
+
+    def pick(self, which: Any) -> Self:
+        return type(self)(*(getattr(self, name)[which] for name in self.names()))
+
+
+@dataclass(slots=True)
+class _Samples(_Arrays):
+    slot: Index
+    value: Floats
+    status: Codes
+    source: Times
+    server: Times
+
+    def put(self, other: "_Samples") -> None:
+        """Take over what another has for its slots; this one has a sample for every slot."""
+        at = other.slot
+        self.value[at], self.status[at] = other.value, other.status
+        self.source[at], self.server[at] = other.source, other.server
+
+
+@dataclass(slots=True)
+class _Items(_Arrays):
+    id: Codes
+    row: Index
+    """-1: deleted."""
+    client: Codes
+    mode: Bytes
+    stamps: Bytes
+    """Timestamps to return, as bits of the encoding mask."""
+    trigger: Bytes
+    deadband: Floats
+    """Absolute; 0: every change."""
+    interval: Floats
+    """Seconds between samples; 0: every change."""
+    queue: Codes
+    newest: Flags
+    """A full queue loses its newest, not its oldest."""
+    kind: Bytes
+    """Built-in type."""
+    due: Floats
+    """From when on a sample is taken at once."""
+    value: Floats
+    """Last reported."""
+    status: Codes
+    source: Times
+    pending: Flags
+    """A change within the sampling interval waits for its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An item to be."""
+
+    id: int
+    row: int
+    client_handle: int
+    mode: Any
+    stamps: Any
+    filter: DataFilter
+    interval: float
+    """Seconds."""
+    queue_size: int
+    discard_oldest: bool
+
+
+class Columns:
+    """Items of one subscription on rows of a table."""
+
+    def __init__(self, table: Table) -> None:
+        self.seen = 0
+        self._table = table
+        self._items = _Items(*(np.empty(0, t) for t in _TYPES))
+        self._late: _Samples | None = None
+        """One for each slot: the sample that waits where `pending`; None until an item samples at an interval."""
+        self._queue: list[_Samples] = []
+        self._length = 0
+        """Samples in `_queue`."""
+        self._bound = LEAST_SETTLED
+        self._deleted = 0
+
+    def __len__(self) -> int:
+        return len(self._items.id) - self._deleted
+
+    def __contains__(self, number: int) -> bool:
+        return self._find(number) is not None
+
+    def handles(self) -> Iterable[tuple[int, int]]:
+        """(item id, client handle) of each."""
+        alive = self._items.row >= 0
+        return zip(self._items.id[alive].tolist(), self._items.client[alive].tolist(), strict=True)
+
+    def modes(self) -> list[int]:
+        """MonitoringMode of each."""
+        modes: list[int] = self._items.mode[self._items.row >= 0].tolist()
+        return modes
+
+    def _find(self, number: int) -> int | None:
+        ids = self._items.id
+        slot = int(ids.searchsorted(number)) if 0 <= number <= 0xFFFFFFFF else len(ids)
+        return slot if slot < len(ids) and ids[slot] == number and self._items.row[slot] >= 0 else None
+
+    def close(self) -> None:
+        """No items any more."""
+        if len(self._items.id):
+            self._table.unsubscribe(self)
+        self._items = self._items.pick(slice(0))
+        self._queue, self._length, self._late, self._deleted = [], 0, None, 0
+
+    # -- what clients ask for
+
+    def add(self, wanted: Sequence[Wanted]) -> None:
+        """New items, with ids above all there are; the first value of each is reported whatever it is (5.13.1.2)."""
+        if not wanted:
+            return
+        if not len(self._items.id):
+            self._table.subscribe(self)
+        self.consider()
+        self._compact()
+        first, n = len(self._items.id), len(wanted)
+        columns = zip(*((w.id, w.row, w.client_handle, int(w.mode), STAMPS[w.stamps], int(w.filter.trigger),
+                         w.filter.deadband or 0.0, w.interval, w.queue_size, not w.discard_oldest)
+                        for w in wanted), strict=True)  # fmt: skip
+        made = [np.array(column, t) for column, t in zip(columns, _TYPES, strict=False)]
+        made.append(self._table.kind[made[1]])
+        made += [np.zeros(n, t) for t in _TYPES[len(made) :]]
+        self._items = _Items.join([self._items, _Items(*made)])
+        if self._late is not None:
+            self._late = _Samples.join([self._late, _blank(n)])
+        slots = np.arange(first, first + n)
+        self._start(slots[self._items.mode[slots] != DISABLED])
+
+    def modify(self, wanted: Wanted) -> None:
+        """Change the parameters of an item but its row and mode."""
+        slot = self._slot(wanted.id)
+        self.consider()
+        it = self._items
+        it.client[slot], it.stamps[slot] = wanted.client_handle, STAMPS[wanted.stamps]
+        it.trigger[slot], it.deadband[slot] = int(wanted.filter.trigger), wanted.filter.deadband or 0.0
+        it.interval[slot] = wanted.interval
+        it.due[slot] = min(it.due[slot], self._table.now() + ON_TIME * wanted.interval)
+        if wanted.queue_size < it.queue[slot]:
+            self._shrink(slot, wanted.queue_size, wanted.discard_oldest)
+        elif self._queue:
+            self._settle()  # by the rules so far
+        it.queue[slot], it.newest[slot] = wanted.queue_size, not wanted.discard_oldest
+
+    def _shrink(self, slot: int, size: int, discard_oldest: bool) -> None:
+        queued = self._settle()
+        own = np.flatnonzero(queued.slot == slot)
+        if (excess := len(own) - size) > 0:
+            keep = np.ones(len(queued.slot), np.bool_)
+            keep[own[:excess] if discard_oldest else own[size:]] = False
+            self._requeue(queued.pick(keep))
+
+    def row(self, number: int) -> int:
+        """Row of an item. Raises KeyError."""
+        return int(self._items.row[self._slot(number)])
+
+    def mode(self, number: int) -> Any:
+        """MonitoringMode of an item. Raises KeyError."""
+        return ua.MonitoringMode(int(self._items.mode[self._slot(number)]))
+
+    def set_mode(self, number: int, mode: Any) -> None:
+        """SetMonitoringMode (5.13.4): disabled forgets everything, and what comes after begins anew."""
+        slot = self._slot(number)
+        self.consider()
+        before = self._items.mode[slot]
+        self._items.mode[slot] = int(mode)
+        if mode == DISABLED:
+            self._forget(slot)
+        elif before == DISABLED:
+            self._start(np.array([slot]))
+
+    def delete(self, number: int) -> None:
+        slot = self._slot(number)
+        self.consider()
+        self._forget(slot)
+        self._items.mode[slot] = int(DISABLED)
+        self._items.row[slot] = -1
+        self._deleted += 1
+        if len(self) == 0:
+            self.close()
+
+    def release(self, number: int, ready: Callable[[Item], None]) -> DataItem:
+        """An item by itself, with all this one knows; this one is deleted. Raises KeyError."""
+        slot = self._slot(number)
+        self.consider()
+        it, table = self._items, self._table
+        row = int(it.row[slot])
+        target = ua.ReadValueId(NodeId=table.nodes[row], AttributeId=ua.AttributeIds.Value)
+        item = DataItem(number, target, ua.MonitoringMode(int(it.mode[slot])), ready, table.now)
+        item.stamps = next(stamps for stamps, bits in STAMPS.items() if bits == it.stamps[slot])
+        item.filter = DataFilter(TRIGGER(int(it.trigger[slot])), float(it.deadband[slot]) or None)
+        item.interval = float(it.interval[slot])
+        item.configure(int(it.client[slot]), int(it.queue[slot]), not it.newest[slot])
+        kind = int(table.kind[row])
+
+        def shown(samples: _Samples, i: int) -> Any:
+            return data_value(kind, *(getattr(samples, f)[i].item() for f in ("value", "status", "source", "server")))
+
+        queued = self._settle()
+        last = None
+        if it.status[slot] != NO_STATUS:
+            last = data_value(kind, it.value[slot].item(), it.status[slot].item(), it.source[slot].item(), 0)
+        item.resume(
+            last=last,
+            pending=shown(self._late, slot) if self._late is not None and it.pending[slot] else None,
+            due=float(it.due[slot]),
+            queue=[shown(queued, i) for i in np.flatnonzero(queued.slot == slot).tolist()],
+        )
+        self.delete(number)
+        return item
+
+    def resend(self) -> None:
+        """Report the present value of each reporting item that has nothing queued (5.14.7.2)."""
+        self.consider()
+        idle = self._items.mode == int(REPORTING)
+        idle[self._settle().slot] = False
+        self._start(np.flatnonzero(idle))
+
+    def _slot(self, number: int) -> int:
+        slot = self._find(number)
+        if slot is None:
+            raise KeyError(number)
+        return slot
+
+    def _forget(self, slot: int) -> None:
+        self._items.status[slot] = NO_STATUS
+        self._items.pending[slot] = False
+        if any((part.slot == slot).any() for part in self._queue):
+            queued = self._settle()
+            self._requeue(queued.pick(queued.slot != slot))
+
+    def _compact(self) -> None:
+        """Close the gaps that deleted items left."""
+        if not self._deleted:
+            return
+        alive = self._items.row >= 0
+        moved = np.cumsum(alive) - 1
+        self._items = self._items.pick(alive)
+        if self._late is not None:
+            self._late = self._late.pick(alive)
+        for part in self._queue:
+            part.slot = moved[part.slot]
+        self._deleted = 0
+
+    # -- sampling
+
+    def consider(self) -> None:
+        """Judge every value written since the last look."""
+        table, it = self._table, self._items
+        if self.seen == table.count:
+            return
+        fresh = table.order[it.row] > self.seen
+        fresh &= it.mode != int(DISABLED)
+        self.seen = table.count
+        slots = np.flatnonzero(fresh)
+        if len(slots):
+            self._sample(slots, table.at[it.row[slots]])
+
+    def flush(self, now: float) -> None:
+        """Take what was waiting for the end of a sampling interval that is over."""
+        self.consider()
+        if self._late is not None:
+            self._flush(np.flatnonzero(self._items.pending & (self._items.due <= now)))
+
+    def _flush(self, slots: Index) -> None:
+        if len(slots) and self._late is not None:
+            self._items.pending[slots] = False
+            self._items.due[slots] += self._items.interval[slots]
+            waiting = self._late.pick(slots)
+            waiting.slot = slots
+            self._take(waiting)
+
+    def _start(self, slots: Index) -> None:
+        """Report the present values whatever they are."""
+        self._items.status[slots] = NO_STATUS
+        self._items.pending[slots] = False
+        self._items.due[slots] = -math.inf
+        if len(slots):
+            self._sample(slots, np.full(len(slots), self._table.now()))
+
+    def _sample(self, slots: Index, at: Floats) -> None:
+        """The values these rows have now, written at these instants."""
+        it, of = self._items, self._index(slots)
+        if self._late is not None:
+            over = it.pending[of] & (it.due[of] <= at)
+            if over.any():
+                self._flush(slots[over])
+        ripe = it.due[of] <= at
+        if not ripe.all():
+            self._postpone(slots[~ripe])
+            slots, at = slots[ripe], at[ripe]
+            of = slots
+            if not len(slots):
+                return
+        interval = it.interval[of]
+        it.due[of] = np.maximum(it.due[of] + interval, at + ON_TIME * interval)
+        self._take(self._present(slots))
+
+    def _index(self, slots: Index) -> Any:
+        """Slots in order as the cheapest index of the same: most often they are all."""
+        return slice(None) if len(slots) == len(self._items.id) else slots
+
+    def _present(self, slots: Index) -> _Samples:
+        table, rows = self._table, self._items.row[self._index(slots)]
+        return _Samples(slots, table.value[rows], table.status[rows], table.source[rows], table.server[rows])
+
+    def _postpone(self, slots: Index) -> None:
+        if self._late is None:
+            self._late = _blank(len(self._items.id))
+        self._items.pending[slots] = True
+        self._late.put(self._present(slots))
+
+    def _take(self, samples: _Samples) -> None:
+        """Queue what differs from the last reported (7.22.2)."""
+        it, of = self._items, self._index(samples.slot)
+        value, last = samples.value, it.value[of]
+        with np.errstate(invalid="ignore"):  # infinity less infinity: no change, as it should be
+            moved = np.abs(value - last) > it.deadband[of]
+        moved |= np.isnan(value) != np.isnan(last)
+        trigger = it.trigger[of]
+        if (trigger != int(TRIGGER.StatusValue)).any():
+            moved &= trigger != int(TRIGGER.Status)
+            moved |= (trigger == int(TRIGGER.StatusValueTimestamp)) & (samples.source != it.source[of])
+        moved |= samples.status != it.status[of]
+        if not moved.all():
+            samples = samples.pick(moved)
+            of = samples.slot
+            if not len(of):
+                return
+        it.value[of], it.status[of], it.source[of] = samples.value, samples.status, samples.source
+        self._queue.append(samples)
+        self._length += len(samples.slot)
+        if self._length > self._bound:
+            self._settle()
+
+    # -- queues
+
+    def _settle(self) -> _Samples:
+        """What is queued, after each full queue has lost what it must (7.21, Overflow 7.22.1)."""
+        if not self._queue:
+            return _blank(0)
+        queued = _Samples.join(self._queue)
+        if len(self._queue) > 1:
+            excess = np.bincount(queued.slot, minlength=len(self._items.id)) - self._items.queue
+            if (excess > 0).any():
+                queued = self._overflow(queued, excess)
+        self._requeue(queued)
+        self._bound = max(LEAST_SETTLED, 2 * len(queued.slot), 2 * len(self._items.id))
+        return queued
+
+    def _overflow(self, queued: _Samples, excess: Index) -> _Samples:
+        it = self._items
+        keep = np.ones(len(queued.slot), np.bool_)
+        full = np.flatnonzero(excess[queued.slot] > 0)
+        full = full[np.argsort(queued.slot[full], kind="stable")]  # item by item, oldest first
+        slots = queued.slot[full]
+        begin = np.flatnonzero(np.diff(slots, prepend=-1))
+        rank = np.arange(len(slots)) - np.repeat(begin, np.diff(begin, append=len(slots)))
+        over, size, newest = excess[slots], it.queue[slots], it.newest[slots]
+        lost = np.where(newest, (rank >= size - 1) & (rank < size - 1 + over), rank < over)
+        keep[full[lost]] = False
+        # The bit stands where values are missing: on the oldest kept, or on the newest; never in a queue of one.
+        flagged = full[(rank == np.where(newest, size - 1 + over, over)) & (size > 1)]
+        queued.status[flagged] |= np.uint32(OVERFLOW)
+        return queued.pick(keep)
+
+    def _requeue(self, queued: _Samples) -> None:
+        self._queue = [queued] if len(queued.slot) else []
+        self._length = len(queued.slot)
+
+    # -- publishing
+
+    def ready(self) -> bool:
+        """Whether something is to be sent."""
+        self.consider()
+        if not self._queue:
+            return False
+        if not (self._items.mode != int(REPORTING)).any():
+            return True
+        return any((self._items.mode[part.slot] == int(REPORTING)).any() for part in self._queue)
+
+    def collect(self, room: int) -> tuple[Any, int]:
+        """Oldest samples that may be sent, at most `room`, as an encoded DataChangeNotification; how many."""
+        if room <= 0 or not self.ready():
+            return None, 0
+        queued, it = self._settle(), self._items
+        sent = np.flatnonzero(it.mode[queued.slot] == int(REPORTING))[:room]
+        if len(sent) == len(queued.slot):
+            self._queue, self._length = [], 0
+        else:
+            left = np.ones(len(queued.slot), np.bool_)
+            left[sent] = False
+            self._requeue(queued.pick(left))
+            queued = queued.pick(sent)
+        of = queued.slot
+        return data_change(
+            it.client[of], it.kind[of], it.stamps[of], queued.value, queued.status, queued.source, queued.server,
+        ), len(sent)  # fmt: skip
+
+
+_TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "u1", "f8", "f8", "u4", "i8", "?")
+"""Of the fields of `_Items`; the first ten are what a client asks for."""
+
+
+def _blank(n: int) -> _Samples:
+    return _Samples(
+        np.zeros(n, np.intp), np.zeros(n), np.zeros(n, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    )

@@ -1,0 +1,251 @@
+"""Discovery, sessions, users and the Server object of a process of the test plant (Part 4 5.5, 5.7; Part 5 6.3)."""
+
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.crypto import security_policies
+
+from tests.conformance.plant import CHANNELS, CODES, Conversation, Plant, browse, nid, read, reads, write
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+A, T, IDS = ua.AttributeIds, ua.VariantType, ua.ObjectIds
+MODE = ua.MessageSecurityMode
+
+
+def server(name: str) -> str:
+    return f"i={getattr(IDS, f'Server_{name}')}"
+
+
+async def value(talk: Conversation, path: str) -> Any:
+    found = await talk.read(nid(path))
+    found.StatusCode.check()
+    return found.Value.Value
+
+
+async def fault(awaited: Any) -> int:
+    with pytest.raises(ua.UaStatusCodeError) as caught:
+        await awaited
+    return int(caught.value.code)
+
+
+@pytest.fixture(params=CHANNELS)
+def channel(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_endpoints_are_filtered(plant: Plant) -> None:
+    # 5.5.4
+    async with Conversation(plant, policy=None) as stranger:
+        await stranger.open()
+
+        async def endpoints(**further: Any) -> list[Any]:
+            request = ua.GetEndpointsRequest(Parameters=ua.GetEndpointsParameters(EndpointUrl=plant.url, **further))
+            return list((await stranger.call(request)).Endpoints)
+
+        found = await endpoints()
+        assert [e.SecurityMode for e in found].count(MODE.None_) == 1
+        assert [e.SecurityMode for e in found].count(MODE.SignAndEncrypt) == 3
+        assert max(found, key=lambda e: e.SecurityLevel).SecurityMode == MODE.SignAndEncrypt
+        for endpoint in found:  # no password ever goes in the clear
+            for token in endpoint.UserIdentityTokens:
+                assert token.TokenType == ua.UserTokenType.Anonymous or token.SecurityPolicyUri
+        assert len(await endpoints(ProfileUris=[found[0].TransportProfileUri])) == 4
+        assert await endpoints(ProfileUris=["http://nothing"]) == []
+        assert len(await endpoints(LocaleIds=["de"])) == 4
+        request = ua.FindServersRequest(Parameters=ua.FindServersParameters(EndpointUrl=plant.url))
+        (application,) = (await stranger.call(request)).Servers
+        assert application.ApplicationUri == found[0].Server.ApplicationUri
+        request.Parameters.ServerUris = ["urn:nothing"]
+        assert (await stranger.call(request)).Servers == []
+
+
+async def test_a_session_has_to_be_activated(plant: Plant, channel: str) -> None:
+    # 5.7.2.1
+    async with Conversation(plant, policy=None if channel == "None" else channel) as talk:
+        await talk.open()
+        made = await talk.create_session(SessionName=None, RequestedSessionTimeout=1e9)
+        assert 0 < made.RevisedSessionTimeout < 1e9
+        assert len(made.ServerNonce) >= 32
+        assert made.ServerCertificate == plant.identity.der
+        assert {e.SecurityMode for e in made.ServerEndpoints} == {MODE.None_, MODE.SignAndEncrypt}
+        assert await talk.outcome(read("Scalar.Int32")) == CODES.BadSessionNotActivated
+        assert await talk.outcome(read("Scalar.Int32")) == CODES.BadSessionIdInvalid
+
+
+async def test_two_sessions_on_one_channel_are_two(plant: Plant, channel: str) -> None:
+    async with plant.session(channel) as talk:
+        first = talk.token
+        await talk.create_session()
+        await talk.enter("obs1")
+        second = talk.token
+        await talk.call(ua.CloseSessionRequest())
+        assert await talk.outcome(read("Scalar.Int32")) == CODES.BadSessionIdInvalid
+        assert await talk.outcome(ua.CloseSessionRequest()) == CODES.BadSessionIdInvalid
+        talk.token = first
+        assert await talk.outcome(read("Scalar.Int32")) == [0]
+        assert first != second
+
+
+async def test_users_are_told_apart(plant: Plant, channel: str) -> None:
+    # 5.7.3: a change of user by ActivateSession changes what may be done.
+    node = "Access.OperatorWrites"
+
+    async def level(talk: Conversation) -> int:
+        return int((await talk.read(nid(node), A.UserAccessLevel)).Value.Value)
+
+    async with plant.session(channel, "obs1") as talk:
+        assert await talk.outcome(write(node, 1, T.Int32)) == [CODES.BadUserAccessDenied]
+        assert await level(talk) == 1
+        await talk.enter("op1")
+        assert await talk.outcome(write(node, 1, T.Int32)) == [0]
+        assert await level(talk) == 3
+        await talk.enter("eng1")
+        assert await talk.outcome(read("Access.EngineerOnly")) == [0]
+        await talk.enter("")
+        assert await talk.outcome(read("Access.EngineerOnly")) == [CODES.BadUserAccessDenied]
+        assert await talk.outcome(read("Scalar.Int32")) == [0]
+
+
+@pytest.mark.parametrize(
+    ("token", "codes"),
+    [
+        (lambda t: t.password_token("op1", "wrong"), {CODES.BadUserAccessDenied, CODES.BadIdentityTokenRejected}),
+        (lambda t: t.password_token("nobody", "wrong"), {CODES.BadUserAccessDenied, CODES.BadIdentityTokenRejected}),
+        (lambda t: ua.UserNameIdentityToken(PolicyId="username", UserName="op1", Password=b"plain"),
+         {CODES.BadIdentityTokenInvalid, CODES.BadIdentityTokenRejected}),
+        (lambda t: ua.AnonymousIdentityToken(PolicyId="nothing"),
+         {CODES.BadIdentityTokenInvalid, CODES.BadIdentityTokenRejected}),
+        (lambda t: ua.IssuedIdentityToken(PolicyId="x", TokenData=b"x"),
+         {CODES.BadIdentityTokenInvalid, CODES.BadIdentityTokenRejected}),
+    ],
+)  # fmt: skip
+async def test_a_wrong_token_is_refused(plant: Plant, channel: str, token: Any, codes: set[int]) -> None:
+    async with Conversation(plant, policy=None if channel == "None" else channel) as talk:
+        await talk.open()
+        await talk.create_session()
+        assert await fault(talk.activate(token(talk))) in codes
+
+
+async def test_a_null_token_is_nobody(plant: Plant, channel: str) -> None:
+    # 5.7.3.2
+    async with Conversation(plant, policy=None if channel == "None" else channel) as talk:
+        await talk.open()
+        await talk.create_session()
+        await talk.activate(ua.ExtensionObject())
+        assert await talk.outcome(read("Scalar.Int32")) == [0]
+
+
+async def test_a_response_larger_than_the_client_takes_is_refused(plant: Plant, channel: str) -> None:
+    # 5.7.2.2 MaxResponseMessageSize
+    async with plant.session(channel, MaxResponseMessageSize=10_000) as talk:
+        assert await talk.outcome(read("Scalar.Int32")) == [0]
+        item = ua.ReadValueId(NodeId=nid("Scalar.Int32"), AttributeId=A.Value)
+        assert await talk.outcome(reads(*[item] * 1000)) == CODES.BadResponseTooLarge
+
+
+async def test_header_fields_are_taken_as_they_come(plant: Plant, channel: str) -> None:
+    # 7.32: diagnostics asked for, an audit entry id, any time hint.
+    async with plant.session(channel) as talk:
+        request = read("Scalar.Int32")
+        request.RequestHeader.ReturnDiagnostics = 0x3FF
+        request.RequestHeader.AuditEntryId = "entry"
+        request.RequestHeader.TimeoutHint = 1
+        assert await talk.outcome(request) == [0]
+
+
+async def test_texts_come_in_the_language_asked_for(plant: Plant, channel: str) -> None:
+    # 5.4
+    node = "ns=3;s=EN01.Stream01.Alarms.QualityScoreLow"
+    async with plant.session(channel) as talk:
+        assert set(await value(talk, server("ServerCapabilities_LocaleIdArray"))) == {
+            "en",
+            "de",
+            "fr",
+            "es",
+            "ja",
+            "zh",
+        }
+        for wanted, text in (
+            (["xx", "de-AT"], "Qualitätswert niedrig"),
+            (["fr"], "Score de qualité bas"),
+            (["en-US", "de"], "QualityScoreLow"),
+        ):
+            token = talk.password_token("op1", plant.running.passwords["op1"])
+            await talk.activate(token, LocaleIds=wanted)
+            assert (await talk.read(nid(node), A.DisplayName)).Value.Value.Text == text
+            browsed = (await talk.call(browse("ns=3;s=EN01.Stream01.Alarms"))).Results[0].References
+            assert text in [r.DisplayName.Text for r in browsed]
+
+
+async def test_every_standard_variable_of_the_server_can_be_read(plant: Plant, channel: str) -> None:
+    # Part 5 6.3: nothing below Server says Good and has no value.
+    async with plant.session(channel, "admin1") as talk:
+        seen: dict[Any, str] = {}
+        waiting = [nid("i=2253")]
+        while waiting:
+            request = browse("i=2253", NodeId=waiting.pop(), NodeClassMask=3)
+            for r in (await talk.call(request)).Results[0].References:
+                if r.NodeId.NamespaceIndex == 0 and r.NodeId not in seen:
+                    seen[r.NodeId] = r.BrowseName.Name
+                    waiting.append(r.NodeId)
+                if r.NodeClass == ua.NodeClass.Object:
+                    seen[r.NodeId] = ""
+        # What is in it asyncua's codec cannot read.
+        wanted = [n for n, name in seen.items() if name not in ("", "SessionSecurityDiagnosticsArray")]
+        found = (await talk.call(reads(*(ua.ReadValueId(n, A.Value) for n in wanted)))).Results
+        nulls = [
+            f"{seen[n]} {n.to_string()}"
+            for n, v in zip(wanted, found, strict=True)
+            if v.StatusCode.is_good() and v.Value.VariantType == T.Null
+        ]
+        roles = ("Identities", "Applications", "Endpoints", "CustomConfiguration", "Default")
+        assert [n for n in nulls if not n.startswith(roles)] == []
+
+
+async def test_each_namespace_is_described_once(plant: Plant, channel: str) -> None:
+    # Part 5 6.3.14
+    async with plant.session(channel) as talk:
+        described = (await talk.call(browse("i=11715"))).Results[0].References
+        namespaces = await value(talk, server("NamespaceArray"))
+        assert [r.BrowseName.Name for r in described] == [namespaces[0], *namespaces[2:]]
+
+
+async def test_limits_are_those_published(plant: Plant, channel: str) -> None:
+    async with plant.session(channel) as talk:
+        limit = await value(talk, server("ServerCapabilities_OperationLimits_MaxNodesPerRead"))
+        item = ua.ReadValueId(NodeId=nid("Scalar.Int32"), AttributeId=A.NodeClass)
+        assert len(await talk.outcome(reads(*[item] * limit))) == limit  # type: ignore[arg-type]
+        assert await talk.outcome(reads(*[item] * (limit + 1))) == CODES.BadTooManyOperations
+
+
+async def test_diagnostics_count_and_can_be_switched_off(plant: Plant, channel: str) -> None:
+    # Part 5 6.3.3
+    flag = server("ServerDiagnostics_EnabledFlag")
+    current = server("ServerDiagnostics_ServerDiagnosticsSummary_CurrentSessionCount")
+    sessions = server("ServerDiagnostics_SessionsDiagnosticsSummary_SessionDiagnosticsArray")
+    security = server("ServerDiagnostics_SessionsDiagnosticsSummary_SessionSecurityDiagnosticsArray")
+    subscriptions = server("ServerDiagnostics_SubscriptionDiagnosticsArray")
+    async with plant.session(channel, "admin1", SessionName=f"over {channel}") as talk:
+        before = await value(talk, current)
+        async with plant.session(channel):
+            assert await value(talk, current) == before + 1
+        made = await talk.subscribe(123.0)
+        (own,) = [s for s in await value(talk, sessions) if s.SessionName == f"over {channel}"]
+        assert own.CurrentSubscriptionsCount == 1
+        assert own.ReadCount.TotalCount >= 3
+        (row,) = [s for s in await value(talk, subscriptions) if s.SubscriptionId == made.SubscriptionId]
+        assert row.PublishingInterval == 123.0
+        assert await talk.outcome(write(flag, False, T.Boolean)) == [0]
+        assert (await talk.read(nid(sessions))).StatusCode.is_bad()
+        assert await talk.outcome(write(flag, True, T.Boolean)) == [0]
+        assert await value(talk, sessions)
+        await talk.enter("op1")
+        assert await talk.outcome(read(security)) == [CODES.BadUserAccessDenied]
+
+
+async def test_a_channel_without_offered_security_is_refused(plant: Plant) -> None:
+    async with Conversation(plant, policy="Basic256Sha256") as talk:
+        talk.policy = security_policies.SecurityPolicyNone()
+        assert await talk.hello()
