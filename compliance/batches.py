@@ -603,15 +603,25 @@ def _obstacles(tx: Connection, row: Row[Any]) -> list[str]:
 
 
 def _uninvolved(tx: Connection, row: Row[Any], review: Signature, signed: Signature) -> None:
-    """Nobody releases his own result. Whom a service account claimed to act for counts as having acted."""
-    acts = {"reviewed": [review.signer], "created": [row.created_by, row.created_for]}
-    acts["started"] = [row.started_by, row.started_for]
-    acts["evaluated"] = [
-        name for e in rows_of(tx, evaluation, row.batch_id) for name in (e.evaluated_by, e.evaluated_for)
-    ]
-    for act, names in acts.items():
-        if person(signed.signer) in {person(name) for name in names if name}:
+    """Nobody releases his own result. Whom a service account claimed to act for counts as having acted.
+
+    A claim is what another system wrote: the account or the printed name, with any spaces.
+    """
+    evaluations = rows_of(tx, evaluation, row.batch_id)
+    acts = {
+        "reviewed": ([review.signer], [""]),
+        "created": ([row.created_by], [row.created_for]),
+        "started": ([row.started_by], [row.started_for]),
+        "evaluated": ([e.evaluated_by for e in evaluations], [e.evaluated_for for e in evaluations]),
+    }
+    signer, names = person(signed.signer), {_claim(signed.signer), _claim(signed.printed_name)}
+    for act, (actors, claims) in acts.items():
+        if signer in map(person, actors) or names & {_claim(claim) for claim in claims if claim}:
             raise AccessDenied(f"{signed.signer} {act} batch {row.batch_id} and cannot release it")
+
+
+def _claim(name: str) -> str:
+    return person(" ".join(name.split()))
 
 
 def _examine(tx: Connection, caller: Caller, now: int, owner: Row[Any], cycle: Result, number: int) -> None:

@@ -79,7 +79,22 @@ DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 }
 """Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key."""
 
-TRIGGERS: Final = ("audit_entry_no_update", "audit_entry_no_delete", "audit_entry_next_only")
+TRIGGERS: Final[Mapping[str, str]] = {
+    "audit_entry_no_update": """
+        CREATE TRIGGER audit_entry_no_update BEFORE UPDATE ON audit_entry
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END
+    """,
+    "audit_entry_no_delete": """
+        CREATE TRIGGER audit_entry_no_delete BEFORE DELETE ON audit_entry
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END
+    """,
+    "audit_entry_next_only": """
+        CREATE TRIGGER audit_entry_next_only BEFORE INSERT ON audit_entry
+        WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), -1) + 1 FROM audit_entry)
+        BEGIN SELECT RAISE(ABORT, 'an audit entry takes the next number'); END
+    """,
+}
+"""Triggers of the database, by name, and the statements that make them; how these are spaced does not count."""
 
 LISTED: Final = 1000
 """Problems a report lists; the rest is counted."""
@@ -286,11 +301,13 @@ def _as_defined(database: sqlite3.Connection, table: str) -> bool:
 
 
 def _file(database: sqlite3.Connection) -> Iterator[Problem]:
-    triggers = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
-    for trigger in TRIGGERS:
+    triggers = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall())
+    for trigger, statement in TRIGGERS.items():
         if trigger not in triggers:
             yield Problem("audit_entry", "", f"trigger {trigger} is missing")
-    for trigger in sorted(triggers.difference(TRIGGERS)):
+        elif triggers[trigger].split() != statement.split():
+            yield Problem("audit_entry", "", f"trigger {trigger} is altered")
+    for trigger in sorted(triggers.keys() - TRIGGERS.keys()):
         yield Problem("database", "", f"trigger {trigger} is not one of enose")
     try:
         for (message,) in database.execute("PRAGMA integrity_check"):

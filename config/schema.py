@@ -5,7 +5,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 
 import ipaddress
 from enum import IntFlag
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -258,6 +258,9 @@ class Device(Model):
     """Name of a map in `register_maps`; `enose`, the map of registers.md, is built in."""
     scenario: str | None = None
     """Of the driver simulator, which needs one: a scenario's file, or the name of a shipped one, e.g. `coffee_a`."""
+    simulated: bool = False
+    """Its results are marked simulated whatever its status bit says: for a replay whose map has none. Those of the
+    driver simulator always are."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=4096)]
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
@@ -280,11 +283,6 @@ class Device(Model):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
         return self
-
-    @cached_property
-    def heated(self) -> tuple[int, ...]:
-        """Positions of the channels whose heater temperature is measured."""
-        return tuple(i for i, c in enumerate(self.channels) if c.heater)
 
     def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
         """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""
@@ -474,7 +472,7 @@ class Server(Model):
     port: Annotated[int, Field(ge=0, le=65535)] = 4840
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
-    """Name clients reach the server by, in endpoints and certificate; null: the machine's name."""
+    """Name of the server in endpoints and certificate; null: the machine's name, on loopback `localhost`."""
     limits: Limits = Limits()
     """What one client may ask of it."""
 

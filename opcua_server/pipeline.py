@@ -55,6 +55,8 @@ class _Watch:
     last: validation.Validated
     flags: int = 0
     """Every `StatusBit` the device showed during baseline and exposure of this cycle."""
+    simulated: bool = False
+    """Whatever its status bits say."""
     refused: int = 0
     """Number of the newest frame that could not be recorded."""
 
@@ -191,7 +193,7 @@ class Pipeline:
             fingerprint=tuple(map(float, found.values)),
             model=model.model_id,
             model_digest=model.digest,
-            simulated=bool(watch.flags & StatusBit.SIMULATED),
+            simulated=watch.simulated or bool(watch.flags & StatusBit.SIMULATED),
         )
         if self._results.full():
             self._lose(result, f"{RESULTS} results wait for the disk already")
@@ -290,6 +292,7 @@ def _watch(plant: Plant, device: Device) -> _Watch:
         assembler=CycleAssembler(period=device.period, baseline=stream.baseline, exposure=stream.exposure),
         channels=tuple(features.kind(c.id, c.technology) for c in device.channels),
         last=validation.waiting(len(columns)),
+        simulated=device.simulated or device.driver == "simulator",
     )
 
 

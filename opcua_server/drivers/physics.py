@@ -15,7 +15,7 @@ times drift, ageing, temperature and absolute humidity (Magnus formula), plus no
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -265,17 +265,25 @@ class State:
     link: bool = True
     """Whether the device answers."""
 
-    def row(self, device: Device) -> Floats:
+    def row(self, device: Device, heated: Sequence[int] | None = None) -> Floats:
         """Values in the order of `Device.columns`: by position on the array, by name in the environment.
 
-        NaN where the scenario has no such sensor or quantity.
+        NaN where the scenario has no such sensor or quantity. `heated`: positions of the channels with a heater, for
+        who asks often.
         """
         n, m = len(device.channels), len(self.channels)
-        row = np.full(n + len(device.environment) + len(device.heated), np.nan)
+        if heated is None:
+            heated = positions(device)
+        row = np.full(n + len(device.environment) + len(heated), np.nan)
         row[: min(n, m)] = self.channels[:n]
         row[n : n + len(device.environment)] = [self.environment.get(e.quantity, np.nan) for e in device.environment]
-        row[n + len(device.environment) :] = [self.heaters[i] if i < m else np.nan for i in device.heated]
+        row[n + len(device.environment) :] = [self.heaters[i] if i < m else np.nan for i in heated]
         return row
+
+
+def positions(device: Device) -> list[int]:
+    """Of the channels whose heater temperature is measured."""
+    return [i for i, c in enumerate(device.channels) if c.heater]
 
 
 class Physics:

@@ -9,7 +9,7 @@ from config.schema import Device, RegisterMap
 from nodesets.errors import ConfigurationError, DeviceError, Mistake
 from nodesets.model import Cause, Frame
 from nodesets.ports import Clock
-from opcua_server.drivers.physics import SECOND, Physics, State, find_scenario, load_scenario
+from opcua_server.drivers.physics import SECOND, Physics, State, find_scenario, load_scenario, positions
 from opcua_server.drivers.schedule import Schedule
 from opcua_server.drivers.waves import WAVES, Waves
 
@@ -24,6 +24,7 @@ class Simulator:
         self._device = device
         self._columns = device.columns(registers)
         self._status = registers.channel_status is not None
+        self._heated = positions(device)
         self._clock = clock
         self._physics: Physics | Waves = (
             Waves(device, seed)
@@ -57,7 +58,7 @@ class Simulator:
         }
 
     def _frame(self, at: int, t: int, state: State) -> Frame:
-        values = state.row(self._device)
+        values = state.row(self._device, self._heated)
         causes = np.where(np.isnan(values), np.uint8(Cause.NOT_A_NUMBER), np.uint8(Cause.NONE))
         if self._status:
             n = min(len(state.failed), len(self._device.channels))

@@ -190,7 +190,7 @@ def result_ready(result: Result, now: int) -> Event:
             "ResultId": string(result.result_id),
             "BatchId": string(result.batch_id),
             "Evaluation": number(result.verdict, ua.VariantType.Int32),
-            "Score": double(result.score),
+            "Score": ua.Variant() if math.isnan(result.score) else double(result.score),
         },
     )
 

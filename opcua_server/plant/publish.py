@@ -63,6 +63,12 @@ class _Device:
     """Columns of a recorded row."""
     qualities: slice
     """Columns of the channels' Quality."""
+    baselines: slice
+    """Of their Baseline."""
+    ratios: tuple[int, ...]
+    """Positions of the channels whose response is a ratio."""
+    normalized: slice
+    """Columns of the NormalizedValue of these."""
 
 
 class Publisher:
@@ -155,14 +161,11 @@ class Publisher:
         """An exposure has ended: baseline of each channel, and the normalised response where there is a ratio."""
         to, now = self._devices[stream.split(".")[0]], self._clock.now()
         device = to.device.id
-        ratios = [c for c in to.device.channels if is_ratio(c.technology)]
-        for name, value in zip(cycle.channels, cycle.baseline.tolist(), strict=True):
-            self.number(f"{device}.Array.{name}.Baseline", value, now)
-        normalized = dict(zip(cycle.channels, cycle.normalized.tolist(), strict=True))
-        for channel in ratios:
-            self.number(f"{device}.Array.{channel.id}.NormalizedValue", normalized[channel.id], now)
-        if not ratios:
+        self._nodes.write_row(to.baselines, cycle.baseline, _known(cycle.baseline), now, now)
+        if not to.ratios:
             return
+        normalized = cycle.normalized[list(to.ratios)]
+        self._nodes.write_row(to.normalized, normalized, _known(normalized), now, now)
         vector = ua.Variant(cycle.normalized.tolist(), ua.VariantType.Double)
         known = 0 if np.isfinite(cycle.normalized).any() else NO_DATA
         self._nodes.write(f"{device}.Array.NormalizedVector", vector if known == 0 else None, known, now, now)
@@ -298,11 +301,20 @@ class Publisher:
         return [events.condition_event(c, now) for c in self._alarms if c.retain]
 
 
+def _known(values: Floats) -> Codes:
+    """BadNoData where there is no number."""
+    return np.where(np.isfinite(values), np.uint32(0), np.uint32(NO_DATA))
+
+
 def _device(plant: Plant, nodes: Nodes, device: Device) -> _Device:
+    ratios = tuple(i for i, c in enumerate(device.channels) if is_ratio(c.technology))
     return _Device(
         device=device,
         tags=nodes.columns([t.node for t in device.tags(plant.registers(device))]),
         qualities=nodes.columns([f"{device.id}.Array.{c.id}.Quality" for c in device.channels]),
+        baselines=nodes.columns([f"{device.id}.Array.{c.id}.Baseline" for c in device.channels]),
+        ratios=ratios,
+        normalized=nodes.columns([f"{device.id}.Array.{device.channels[i].id}.NormalizedValue" for i in ratios]),
     )
 
 

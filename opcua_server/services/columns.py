@@ -45,6 +45,11 @@ class _Arrays:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.names()))
 
+    def extend(self, more: Self) -> None:
+        """One after the other, so that each takes the room the one before has left."""
+        for name in self.names():
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(more, name)]))
+
     def pick(self, which: Any) -> Self:
         return type(self)(*(getattr(self, name)[which] for name in self.names()))
 
@@ -169,9 +174,9 @@ class Columns:
         made = [np.array(column, t) for column, t in zip(columns, _TYPES, strict=False)]
         made.append(self._table.kind[made[1]])
         made += [np.zeros(n, t) for t in _TYPES[len(made) :]]
-        self._items = _Items.join([self._items, _Items(*made)])
+        self._items.extend(_Items(*made))
         if self._late is not None:
-            self._late = _Samples.join([self._late, _blank(n)])
+            self._late.extend(_blank(n))
         slots = np.arange(first, first + n)
         self._start(slots[self._items.mode[slots] != DISABLED])
 

@@ -185,6 +185,7 @@ class DataItem(Item):
         if self.mode == DISABLED:
             return
         if self.interval == 0.0 and self._pending is None:
+            self._due = self._monotonic()  # where an interval that is asked for later begins
             self._take(value)
             return
         now = self._monotonic()

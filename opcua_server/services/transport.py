@@ -57,10 +57,12 @@ class Connection(asyncio.Protocol):
         self._waiting = 0
         self._paused = False
         self._partial_since: float | None = None
+        self._begun_since: float | None = None
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._greeted = False
+        self._busy = False
         self.closing: float | None = None
         """`time.monotonic` of the close."""
         self.touched = time.monotonic()
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
             self._chunks.append(bytes(received[:size]))
             self._waiting += size
             del received[:size]
+            self._partial_since = None
         if self._chunks:
             self._arrived.set()
         self._note_partial()
@@ -132,11 +135,16 @@ class Connection(asyncio.Protocol):
         return self._services.has_active_session(self.channel)
 
     def _note_partial(self) -> None:
-        """Since when something incomplete waits for its rest."""
-        if not self._received and not self.channel.held:
+        """Since when a chunk waits for its rest, and a message for its further chunks."""
+        now = time.monotonic()
+        if not self._received:
             self._partial_since = None
         elif self._partial_since is None:
-            self._partial_since = time.monotonic()
+            self._partial_since = now
+        if not self.channel.held:
+            self._begun_since = None
+        elif self._begun_since is None:
+            self._begun_since = now
 
     def _account(self) -> None:
         self._listener.account(self, self.held)
@@ -160,7 +168,7 @@ class Connection(asyncio.Protocol):
     def overdue(self, now: float) -> str:
         """What the client should have done by now; empty when it may go on."""
         limits, age = self._limits, now - self.made
-        if self.in_session:
+        if self._busy or self.in_session:  # busy: it waits for us, as for a password to be checked
             self.touched = now
         if not self._greeted and age > limits.hello:
             return "no HELLO in time"
@@ -170,7 +178,8 @@ class Connection(asyncio.Protocol):
             return "channel not renewed in time"
         if now - self.touched > limits.inactive:
             return "no active session in time"
-        if self._partial_since is not None and now - self._partial_since > limits.incomplete:
+        begun = [since for since in (self._partial_since, self._begun_since) if since is not None]
+        if begun and not self._waiting and now - min(begun) > limits.incomplete:
             return "a message stayed incomplete"
         return ""
 
@@ -248,7 +257,9 @@ class Connection(asyncio.Protocol):
         if message.kind == CLOSE:
             self.close()
         elif message.body:
+            self._busy = True
             await self._services.handle(self.channel, message.sequence, message.body)
+            self._busy = False
 
     async def _in_equal_time(self, error: ChannelError, arrived: float) -> None:
         """However far a check of signatures and certificates went, its failure takes the same time."""

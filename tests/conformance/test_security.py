@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asyncua import ua
+from asyncua.common.connection import MessageChunk
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_to_binary
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -547,6 +548,71 @@ async def test_a_channel_is_renewed_under_its_session(bench: Bench) -> None:
             raw.connection.set_channel(answer.Parameters, ua.SecurityTokenRequestType.Renew, nonce)
             raw.connection.revolve_tokens()
             assert (await raw.read(nid("Part.Text"))).Value.Value == "abcdef"
+
+
+async def renewed(raw: Raw) -> None:
+    """The channel's next token, which the client does not use yet."""
+    nonce = secrets.token_bytes(32)
+    request = ua.OpenSecureChannelRequest()
+    request.Parameters.RequestType = ua.SecurityTokenRequestType.Renew
+    request.Parameters.SecurityMode = ua.MessageSecurityMode.SignAndEncrypt
+    request.Parameters.ClientNonce = nonce
+    answer = await raw.answer(raw.write(request, ua.MessageType.SecureOpen), "OpenSecureChannelResponse")
+    raw.connection.set_channel(answer.Parameters, ua.SecurityTokenRequestType.Renew, nonce)
+
+
+async def test_a_token_is_good_for_its_time_and_a_quarter_more(tmp_path: Path) -> None:
+    # Part 4 5.6.2.1; H12. Until the client uses the new token, the old one serves both ways.
+    async with serve(tmp_path, Limits(channel_lifetime=(1.0, 1.0))) as small, Raw(small) as raw, Raw(small) as other:
+        await raw.login()
+        await other.login()
+        await renewed(raw)
+        assert (await raw.read(nid("Part.Text"))).StatusCode.is_good()  # by the old token
+        await asyncio.sleep(0.6)
+        await renewed(raw)
+        await asyncio.sleep(0.7)
+        assert await refusal(other.read(nid("Part.Text"))) in (CODES.BadSecureChannelTokenUnknown, CODES.BadTimeout)
+        assert await refusal(raw.read(nid("Part.Text"))) == CODES.BadSecureChannelTokenUnknown  # renewed, not used
+        async with Raw(small) as third:
+            await third.login()
+            await renewed(third)
+            third.connection.revolve_tokens()
+            assert (await third.read(nid("Part.Text"))).StatusCode.is_good()
+
+
+async def test_strangers_leave_places_for_enrolled_clients(tmp_path: Path) -> None:
+    # H10: whoever floods the port takes places from strangers alone, the oldest first.
+    limits = Limits(connections=4, connections_reserved=2, connections_per_address=100)
+    async with serve(tmp_path, limits) as small, Raw(small) as enrolled:
+        await enrolled.login()
+        strangers = [await Raw(small, policy=None).__aenter__() for _ in range(6)]
+        for stranger in strangers[:4]:
+            assert await refusal(stranger._message()) == CODES.BadTcpServerTooBusy
+        async with Raw(small) as second:
+            await second.login()
+            assert (await second.read(nid("Part.Text"))).StatusCode.is_good()
+        assert (await enrolled.read(nid("Part.Text"))).StatusCode.is_good()
+        for stranger in strangers:
+            stranger.writer.close()
+
+
+async def test_what_all_connections_hold_together_is_bounded(tmp_path: Path) -> None:
+    # Each within its own limits, and together more than the machine has: who holds most goes.
+    async with serve(tmp_path, Limits(buffered=400_000)) as small, Raw(small) as modest, Raw(small) as greedy:
+        await modest.login()
+        await greedy.login()
+        for chunk in MessageChunk.message_to_chunks(
+            greedy.connection.security_policy,
+            bytes(900_000),
+            65_535,
+            channel_id=greedy.connection.security_token.ChannelId,
+            token_id=greedy.connection.security_token.TokenId,
+        ):
+            greedy.connection._sequence_number += 1
+            chunk.SequenceHeader.SequenceNumber = greedy.connection._sequence_number
+            greedy.writer.write(chunk.to_binary())
+        assert await refusal(greedy._message()) == CODES.BadTcpNotEnoughResources
+        assert (await modest.read(nid("Part.Text"))).StatusCode.is_good()
 
 
 async def test_request_size_is_what_the_server_said(bench: Bench) -> None:

@@ -29,6 +29,7 @@ const ACKNOWLEDGE = "i=9111";
 const CONDITION_TYPE = "i=2782";
 const CONDITION_REFRESH = "i=3875";
 const NODES_PER_REQUEST = 100;
+const NODES_PER_PAGED_BROWSE = 10;
 
 // ---- values -------------------------------------------------------------------------------------------------------
 
@@ -265,7 +266,8 @@ const VERBS = {
     let level = [coerceNodeId(root).toString()];
     while (level.length) {
       const below = [];
-      await inChunks(level, NODES_PER_REQUEST, async (nodes) => {
+      // A page of each node may leave a continuation point behind, of which a server keeps few for one session.
+      await inChunks(level, perNode ? NODES_PER_PAGED_BROWSE : NODES_PER_REQUEST, async (nodes) => {
         const results = await open().browse(nodes.map((nodeId) => ({
           nodeId, browseDirection: BrowseDirection.Forward, referenceTypeId: HIERARCHICAL_REFERENCES,
           includeSubtypes: true, nodeClassMask: 0, resultMask: 63,

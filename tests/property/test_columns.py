@@ -132,7 +132,7 @@ class Model:
     def modify(self, parameters: Parameters, now: float) -> None:
         """5.13.3: the queue keeps what still has room, the next sampling interval begins now at the latest."""
         self.parameters = parameters
-        self.free_at = min(self.free_at, now + ON_TIME * parameters.interval / 1000)
+        self.free_at = min(self.free_at, now + ON_TIME * (parameters.interval / 1000))
         while len(self.queue) > parameters.queue:
             del self.queue[0 if parameters.discard_oldest else -1]
 
@@ -473,6 +473,17 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
         ("cycle", 0.0),
     ],
     items=[(KINDS[0], Parameters(interval=100.0), REPORTING)],
+    per_message=3,
+)
+@example(  # an interval asked for where there was none begins with the last sample that was taken
+    steps=[
+        ("frame", 0.0, [(None, 0)] * len(KINDS)),
+        ("frame", 0.0, [(None, 0)] * len(KINDS)),
+        ("modify", 0, Parameters(interval=100.0, trigger=TRIGGER.StatusValueTimestamp, discard_oldest=False)),
+        ("frame", 0.0, [(None, 0)] * len(KINDS)),
+        ("frame", 0.0875, [(None, 0)] * len(KINDS)),
+    ],
+    items=[(KINDS[0], Parameters(trigger=TRIGGER.Status), REPORTING)],
     per_message=3,
 )
 @settings(max_examples=400, deadline=None)

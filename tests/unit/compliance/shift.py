@@ -37,7 +37,7 @@ ROLES: dict[str, frozenset[Role]] = {
 def account(name: str, *, must_change: bool = False) -> Account:
     return Account(
         name=name,
-        printed_name=name.upper(),
+        printed_name=f"{name.upper()} Berg",
         roles=ROLES[name],
         service=name == "mes1",
         must_change=must_change,

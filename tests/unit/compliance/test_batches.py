@@ -384,7 +384,7 @@ class TestRelease:
     def test_a_batch_is_released_by_a_review_and_a_release_of_two_people(self, shift: Shift) -> None:
         released = shift.released()
         assert released.disposition is DispositionState.RELEASED
-        assert released.released_by == "REL1"
+        assert released.released_by == "REL1 Berg"
         assert released.release_id
 
     def test_the_record_a_signature_is_on_stays_as_it_was(self, shift: Shift) -> None:
@@ -508,9 +508,11 @@ class TestRelease:
         with pytest.raises(AccessDenied, match="created"):
             batches.release(shift.tx, caller("rel1"), shift.at(), "B1", shift.sign("rel1", request), "")
 
-    def test_whom_a_service_acted_for_does_not_release(self, shift: Shift) -> None:
+    @pytest.mark.parametrize("claimed", ["rel1", " REL1 ", "os:rel1", "Rel1  Berg", "\uff32\uff25\uff2c1 berg"])
+    def test_whom_a_service_acted_for_does_not_release(self, shift: Shift, claimed: str) -> None:
+        # The claim is free text of another system: the account or the name as printed, spaced and cased as it likes.
         shift.created()
-        batches.start(shift.tx, caller("mes1"), shift.at(), "B1", PINS, on_behalf_of="rel1")
+        batches.start(shift.tx, caller("mes1"), shift.at(), "B1", PINS, on_behalf_of=claimed)
         for _ in range(2):
             shift.sample()
         batches.complete(shift.tx, caller("op1"), shift.at(), "B1")

@@ -209,6 +209,16 @@ def test_one_byte_of_the_file_is_found_in_every_table(path: Path, table: str) ->
     assert spared == []
 
 
+def test_a_trigger_of_the_same_name_that_forbids_nothing_is_found(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            DROP TRIGGER audit_entry_no_update;
+            CREATE TRIGGER audit_entry_no_update BEFORE UPDATE ON audit_entry WHEN 0
+            BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+        """)
+    assert problems(path) == ["audit_entry: trigger audit_entry_no_update is altered"]
+
+
 def test_a_trigger_that_is_not_ours_is_found(path: Path) -> None:
     # It would alter what is recorded from now on.
     with closing(sqlite3.connect(path)) as connection:

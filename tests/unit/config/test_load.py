@@ -85,6 +85,13 @@ def test_a_timeout_longer_than_the_period_is_refused():
     assert mistakes(ONE + "    period: 0.1\n    timeout: 0.5\n") == [(3, "devices[0]")]
 
 
+def test_a_modbus_device_has_no_more_channels_than_a_poll_can_read():
+    many = "".join(f"      - {{id: S{i:03d}}}\n" for i in range(65))
+    device = "devices:\n  - id: EN01\n    channels:\n" + many
+    assert mistakes(device) == [(2, "devices[0]")]
+    assert len(parse(device + "    driver: simulator\n    scenario: waves\n").devices[0].channels) == 65
+
+
 def test_a_simulator_needs_a_scenario_and_a_real_device_has_none():
     assert mistakes(ONE + "    driver: simulator\n") == [(3, "devices[0]")]
     assert mistakes(ONE + "    scenario: coffee_a\n") == [(3, "devices[0]")]

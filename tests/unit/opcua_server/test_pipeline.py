@@ -232,3 +232,16 @@ async def test_more_results_than_may_wait_are_counted(parts, monkeypatch):
     play_a_cycle(pipeline, disk, begin=100)
     await settle()
     assert pipeline.counters.refused == 1
+
+
+@pytest.mark.parametrize(("simulated", "driver"), [(False, "modbus"), (True, "modbus"), (True, "simulator")])
+async def test_a_device_that_is_declared_simulated_needs_no_status_bit(parts, simulated, driver):
+    # Process rule 7: a register map with `status: null` tells nothing, and a replay behind it must not be released.
+    _, disk, shown = parts
+    [device] = PLANT.devices
+    declared = {"simulated": simulated} if driver == "modbus" else {"driver": driver, "scenario": "coffee_a"}
+    plant = PLANT.model_copy(update={"devices": (device.model_copy(update=declared),)})
+    pipeline = Pipeline(plant, disk, shown, SteppedClock())
+    play_a_cycle(pipeline, disk)
+    await settle()
+    assert [judged.result.simulated for judged in pipeline._results._queue] == [simulated]

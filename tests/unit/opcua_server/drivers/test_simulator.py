@@ -53,6 +53,14 @@ async def test_simulated_hour_is_the_physics_sampled_once_a_period() -> None:
     assert seen[8].phase == Phase.EXPOSURE
 
 
+# A benchmark needs many channels that change in every frame, within their range, and costs nothing to make.
+async def test_waves_stay_within_the_range_and_change_in_every_frame() -> None:
+    seen = np.array([f.values[: len(PLANT.devices[0].channels)] for f in await frames("waves", 100)])
+    low, high = PLANT.devices[0].channels[0].range
+    assert ((low <= seen) & (seen <= high)).all()
+    assert (np.diff(seen, axis=0) != 0).all()
+
+
 async def test_scripted_events_come_as_causes() -> None:
     seen = await frames("bad_day", 400)
     assert {c for f in seen[350:358] for c in f.causes.tolist()} == {Cause.LINK_LOST}

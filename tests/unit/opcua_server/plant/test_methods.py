@@ -142,3 +142,33 @@ async def test_a_refusal_is_answered_as_what_it_is_although_it_cannot_be_logged(
 async def refused_by_the_disk(_site, _caller, action, *_):
     if not action.endswith(".intent"):
         raise StorageError("database or disk is full")
+
+
+async def test_a_log_is_verified_by_our_module_alone_one_verification_at_a_time(site, tmp_path, monkeypatch):
+    # A file of that name in the working directory must not be what says that all is well.
+    made, _ = site
+    fake = tmp_path / "elsewhere" / "compliance"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "verify.py").write_text("""print('{"clean": false, "problems": []}')""")
+    monkeypatch.chdir(fake.parent)
+    records = Records(made.plant, tmp_path, made.clock, made.writer, made.reader, made.accounts, trust=None)
+    start, running, most = asyncio.create_subprocess_exec, [0], []
+
+    async def counted(*command, **options):
+        process = await start(*command, **options)
+        running[0] += 1
+        most.append(running[0])
+        communicate = process.communicate
+
+        async def ended():
+            answer = await communicate()
+            running[0] -= 1
+            return answer
+
+        process.communicate = ended
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
+    assert [v.clean for v in await asyncio.gather(records.verify(), records.verify())] == [True, True]
+    assert most == [1, 1]

@@ -397,3 +397,11 @@ async def test_a_change_of_state_names_who_made_it_whoever_shows_it_first(site):
     await asyncio.gather(*made._jobs)
     [started] = [e for e in shown.events if e.fields.get("NewState")]
     assert started.fields["ClientUserId"].Value == "olga"
+
+
+async def test_an_event_of_a_result_without_a_score_carries_null(site):
+    # NaN would pass for a number in a client's filter or trend.
+    made, shown = site
+    undecided = result(verdict=Verdict.NOT_DECIDABLE, score=float("nan"))
+    made.publisher.result(undecided, Judgement(verdict=Verdict.NOT_DECIDABLE, reason="r"))
+    assert shown.events[0].fields["Score"].Value is None
