@@ -102,8 +102,10 @@ class Accounts:
         self._security = security
         self._thumbprints = {t.lower(): name for t, name in security.certificate_users.items()}
         self._hasher = passwords.Hasher()
-        self._dummy = ""
+        self._dummy: asyncio.Future[str]
+        """Hash that an unknown user's password is compared with, so that it takes as long as a known one's."""
         self._effort = 0.0
+        """Seconds that takes."""
         self.version = 0
         """Counts the changes of who holds which role."""
         self._sources = Sources(security.login_failures, security.lockout)
@@ -111,13 +113,18 @@ class Accounts:
         """Told of every lock, in the event loop: someone has to know at once (R29)."""
 
     async def start(self) -> None:
-        """Start the helper process; afterwards an unknown user costs as much as a known one."""
-        self._dummy = await self._hasher.hash(passwords.generate())
+        """Start the helper process, without waiting for it: the first login does."""
+        self._dummy = asyncio.create_task(self._prepare())
+
+    async def _prepare(self) -> str:
+        dummy = await self._hasher.hash(passwords.generate())
         started = self.clock.monotonic()
-        await self._hasher.verify(self._dummy, "")
+        await self._hasher.verify(dummy, "")
         self._effort = self.clock.monotonic() - started
+        return dummy
 
     def close(self) -> None:
+        self._dummy.cancel()
         self._hasher.close()
 
     async def by_password(
@@ -158,7 +165,7 @@ class Accounts:
         if self._sources.locked(attempt.sources, self.clock.now()):
             await self._refuse_source(attempt)
         row = await self.submit(lambda tx: find(tx, user_account, folded))
-        hashed = row.password_hash if row is not None else self._dummy
+        hashed = row.password_hash if row is not None else await self._dummy
         right = len(password) <= passwords.LONGEST and await self._hasher.verify(hashed, password)
         proved = hashed if right else ""
         outcome, row, locked = await self.submit(lambda tx: self._settle(tx, folded, proved, attempt))
@@ -173,6 +180,7 @@ class Accounts:
         if untold is not None:
             entry = replace(_tried(attempt, now, None, Outcome.SOURCE_LOCKED, "password"), old={"untold": untold})
             await self.submit(lambda tx: append(tx, entry))
+        await self._dummy
         await asyncio.sleep(self._effort)
         raise LockedOut("application or address locked after failed logins")
 

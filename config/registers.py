@@ -5,6 +5,7 @@ A register is big-endian by specification; the order of the registers of one num
     float32 12.5 = 0x41480000        big: 4148 0000        little: 0000 4148
 """
 
+import mmap
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _STRUCTS = {
 
 def image() -> Registers:
     """All registers a device can have: input table, then holding table. Pages never touched take no memory."""
-    return np.zeros(2 * SPACE, np.uint16)
+    return np.frombuffer(mmap.mmap(-1, 2 * SPACE * 2), np.uint16)
 
 
 def position(point: Point) -> int:

@@ -5,6 +5,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 
 import ipaddress
 from enum import IntFlag
+from functools import cache
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -117,13 +118,13 @@ class Block(Model):
 
     def point(self, index: int) -> Point:
         stride = self.stride or REGISTERS[self.type]
-        return Point(
-            address=self.address + index * stride,
-            type=self.type,
-            scale=self.scale,
-            offset=self.offset,
-            invalid=self.invalid,
-        )
+        return _point(self.address + index * stride, self.type, self.scale, self.offset, self.invalid)
+
+
+@cache
+def _point(address: int, kind: RegisterType, scale: float, offset: float, invalid: tuple[float, ...]) -> Point:
+    """The one object of equal points: devices of one model have all theirs in common."""
+    return Point(address=address, type=kind, scale=scale, offset=offset, invalid=invalid)
 
 
 class RegisterMap(Model):

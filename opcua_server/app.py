@@ -58,7 +58,7 @@ from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
 from opcua_server.services.server import UaServer
-from opcua_server.services.storage import load_types, realise
+from opcua_server.services.storage import load_types
 
 log = logging.getLogger(__name__)
 
@@ -247,9 +247,10 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         server.translate(TRANSLATIONS)
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
         tree = space(plant)
-        realise(server.aspace, tree.instances, tree.references)
+        instances, references = tree.instances, tree.references
         if plant.playground:
-            realise(server.aspace, conformance.instances(), conformance.references())
+            instances, references = (*instances, *conformance.instances()), (*references, *conformance.references())
+        server.replace(instances, references)
         for node in recorded(plant):
             server.historize(node, records.reader)
 

@@ -21,8 +21,7 @@ from nodesets.model import Caller, Role
 from nodesets.types import ExecutionCycle
 from opcua_server.plant import events
 from opcua_server.plant.site import CONTEXT_FIELDS, IDENTITY_FIELDS, Site
-from opcua_server.plant.space import Space, nodes
-from opcua_server.services.nodes import NodeClass
+from opcua_server.plant.space import Space, methods
 from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
 
@@ -421,18 +420,17 @@ CONDITION_METHODS: Mapping[str, tuple[int, Handler]] = {
 
 
 def link(server: UaServer, site: Site, space: Space) -> None:
-    """Answer every method of the address space. A method without a handler is a mistake of ours (LookupError)."""
-    for node, instance, member in nodes(space.instances):
-        if member.node_class is not NodeClass.METHOD:
-            continue
+    """Answer every method of the address space. A method without a handler is a mistake of ours (LookupError).
+
+    Those of conditions are linked once, at their types.
+    """
+    for node, instance, member in methods(space.instances):
         at, _, name = node.rpartition(".")
         owner, _, kind = at.rpartition(".")
         key = f"{kind}.{name}"
         if key in HANDLERS:
             _link(server, site, node_id(node), key, HANDLERS[key], partial(_owner, owner))
-        elif name in CONDITION_METHODS and member.path == name:
-            _link(server, site, node_id(node), f"Alarms.{name}", CONDITION_METHODS[name][1], _condition)
-        else:
+        elif name not in CONDITION_METHODS or member.path != name:
             raise LookupError(f"no handler for {node} of {instance.template.name}")
     for name, (number, handler) in CONDITION_METHODS.items():
         _link(server, site, ua.NodeId(number), f"Alarms.{name}", handler, _condition)

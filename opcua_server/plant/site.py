@@ -243,9 +243,9 @@ class Site:
         """Show everything that is recorded; at start."""
         for condition in self.alarms:
             self.publisher.condition_nodes(condition)
-        for device in self.plant.devices:
-            stream = f"{device.id}.{device.streams[0].id}"
-            for result in reversed(await self.reader.read(partial(results.of_stream, stream=stream))):
+        streams = [f"{device.id}.{device.streams[0].id}" for device in self.plant.devices]
+        for recorded in await self.reader.read(lambda tx: [results.of_stream(tx, stream) for stream in streams]):
+            for result in reversed(recorded):
                 self.publisher.ring(result)
         for line in self.plant.lines:
             await self.refresh_line(line.id)

@@ -7,6 +7,7 @@ BadWaitingForInitialData until then.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any, TypedDict
 
@@ -110,7 +111,7 @@ def space(plant: Plant) -> Space:
     view_instances, view_references = _views(plant, instances)
     references = (*_notifiers(plant), *_conditions_of(plant), *view_references)
     everything = (*instances, *view_instances)
-    if longest := max((node for node, _, _ in nodes(everything) if len(node) > LONGEST_ID), key=len, default=None):
+    if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
         raise ConfigurationError([Mistake("devices", message)])
     return Space(everything, references)
@@ -140,10 +141,33 @@ def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member
             yield (f"{instance.prefix}.{member.path}" if member.path else instance.prefix), instance, member
 
 
+def _longest(instances: Iterable[Instance]) -> str:
+    """The longest id."""
+    paths: dict[int, str] = {}
+    longest = ""
+    for instance in instances:
+        key = id(instance.template)
+        if key not in paths:
+            paths[key] = max((m.path for m in instance.template.members), key=len)
+        longest = max(longest, f"{instance.prefix}.{paths[key]}", key=len)
+    return longest.rstrip(".")
+
+
+def methods(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member]]:
+    """`nodes` that are methods."""
+    of: dict[int, list[Member]] = {}
+    for instance in instances:
+        key = id(instance.template)
+        if key not in of:
+            of[key] = [m for m in instance.template.members if m.node_class is NodeClass.METHOD]
+        for member in of[key]:
+            yield f"{instance.prefix}.{member.path}", instance, member
+
+
 def tags(plant: Plant) -> list[TagRow]:
     """The tag list: every scalar variable a SCADA system would bind to."""
     tree = _Tree(i for i in space(plant).instances if i.template.name not in _NO_TAGS)
-    return [_row(tree, node) for node in tree.members if tree.is_tag(node)]
+    return [_row(tree, node) for node in tree.tags()]
 
 
 def _check_names(plant: Plant) -> None:
@@ -217,10 +241,8 @@ def _metadata() -> Instance:
 
 
 def _slots(type_: str, parent: str, letter: str, count: int) -> Iterator[Instance]:
-    compiled = template(type_)
-    return (
-        Instance(template=compiled, prefix=f"{parent}.{letter}{i:02}", parent=site(parent)) for i in range(1, count + 1)
-    )
+    compiled, above = template(type_), site(parent)
+    return (Instance(template=compiled, prefix=f"{parent}.{letter}{i:02}", parent=above) for i in range(1, count + 1))
 
 
 def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[Instance]:
@@ -245,13 +267,14 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
             "Array.ChannelIds": ua.Variant([c.id for c in device.channels], ua.VariantType.String),
             "Array.SensorVector.EURange": value_range(low, high),
             "Array.SensorVector.EngineeringUnits": engineering_units(units.pop() if len(units) == 1 else "C62"),
-            **{k: v for path, tag in under.items() for k, v in _measured(path, tag).items()},
+            **{k: v for path, tag in under.items() for k, v in _measured(path, *_range(tag)).items()},
         },
         descriptions={"": device.title or device.id, **{path: tag.description for path, tag in under.items()}},
         lengths=dict.fromkeys(("Array.ChannelIds", "Array.SensorVector", *vectors), lengths),
     )
+    array = site(f"{device.id}.Array")
     for channel in device.channels:
-        yield _channel(device, channel, columns)
+        yield _channel(array, channel, columns)
     for stream in device.streams:
         yield from _stream(device, stream, history)
 
@@ -260,32 +283,45 @@ def _below(prefix: str, paths: Iterable[str], history: frozenset[str]) -> frozen
     return frozenset(p for p in paths if f"{prefix}.{p}" in history)
 
 
-def _measured(path: str, tag: Tag) -> dict[str, ua.Variant]:
-    return {
-        f"{path}.EURange": value_range(tag.low, tag.high),
-        f"{path}.EngineeringUnits": engineering_units(tag.unit),
-    }
+def _measured(path: str, unit: str, low: float, high: float) -> dict[str, ua.Variant]:
+    return {f"{path}.EURange": value_range(low, high), f"{path}.EngineeringUnits": engineering_units(unit)}
 
 
-def _channel(device: Device, channel: Channel, columns: Mapping[str, Tag]) -> Instance:
-    prefix = f"{device.id}.Array.{channel.id}"
+def _channel(array: ua.NodeId, channel: Channel, columns: Mapping[str, Tag]) -> Instance:
+    prefix = f"{array.Identifier}.{channel.id}"
     value, heater = columns[f"{prefix}.SensorValue"], columns.get(f"{prefix}.HeaterTemperature")
     recorded_paths = frozenset({"HeaterTemperature"} if heater else ())
     ratio = frozenset({"NormalizedValue"} if is_ratio(channel.technology) else ())
     return Instance(
         template=template("EnoseChannelType", recorded_paths | ratio, recorded_paths | {"SensorValue"}),
         prefix=prefix,
-        parent=site(f"{device.id}.Array"),
-        values={
-            "Technology": _text(channel.technology),
-            "TargetGas": _text(channel.target_gas),
-            **_measured("SensorValue", value),
-            "SensorValue.InstrumentRange": value_range(value.low, value.high),
-            **_measured("Baseline", value),
-            **(_measured("HeaterTemperature", heater) if heater else {}),
-        },
+        parent=array,
+        values=_channel_values(
+            channel.technology, channel.target_gas, _range(value), _range(heater) if heater else None
+        ),
         descriptions={"": value.description, "SensorValue": value.description},
     )
+
+
+Range = tuple[str, float, float]
+"""Unit, low, high."""
+
+
+def _range(tag: Tag) -> Range:
+    return tag.unit, tag.low, tag.high
+
+
+@cache
+def _channel_values(technology: str, target_gas: str, value: Range, heater: Range | None) -> Mapping[str, ua.Variant]:
+    """Constants of a channel: one object for all that are alike."""
+    return {
+        "Technology": _text(technology),
+        "TargetGas": _text(target_gas),
+        **_measured("SensorValue", *value),
+        "SensorValue.InstrumentRange": value_range(*value[1:]),
+        **_measured("Baseline", *value),
+        **(_measured("HeaterTemperature", *heater) if heater else {}),
+    }
 
 
 def _stream(device: Device, stream: Stream, history: frozenset[str]) -> Iterator[Instance]:
@@ -363,46 +399,81 @@ def _notifiers(plant: Plant) -> Iterator[Reference]:
         yield notifies(site("ENose"), line.id)
 
 
+Node = tuple[Instance, Member]
+
+
+class _Shape:
+    """What follows from a template alone."""
+
+    def __init__(self, template: Template) -> None:
+        members = {m.path: m for m in template.members}
+        self.children: dict[str, list[Member]] = {path: [] for path in members}
+        self.tags: set[str] = set()
+        """Paths of the scalars that belong to an object; of a condition, only the mirrors."""
+        for member in template.members[1:]:
+            above = members[member.path.rpartition(".")[0]]
+            self.children[above.path].append(member)
+            if member.node_class is not NodeClass.VARIABLE or above.node_class is not NodeClass.OBJECT:
+                continue
+            if template.name in _CONDITION_NAMES:
+                is_tag = member.path in ALARM_TAGS
+            else:
+                is_tag = member.value_rank == -1 and _scalar(member) is not None
+            if is_tag:
+                self.tags.add(member.path)
+
+
 class _Tree:
-    """The nodes of some instances by id, with their children."""
+    """The nodes of some instances, and what a SCADA system can use of them."""
 
     def __init__(self, instances: Iterable[Instance]) -> None:
-        self.members: dict[str, tuple[Instance, Member]] = {}
-        self.children: dict[str, list[str]] = {}
-        self.parent: dict[str, str] = {}
-        for node, instance, member in nodes(instances):
-            above = node.rpartition(".")[0] if member.path else _above(instance)
-            self.members[node] = instance, member
-            self.parent[node] = above
-            self.children.setdefault(above, []).append(node)
-            self.children.setdefault(node, [])
+        self._instances = {i.prefix: i for i in instances}
+        self._hung: dict[str, list[Node]] = {}
+        self._shapes: dict[int, _Shape] = {}
+        for instance in self._instances.values():
+            self._hung.setdefault(_above(instance), []).append((instance, instance.template.members[0]))
+            if id(instance.template) not in self._shapes:
+                self._shapes[id(instance.template)] = _Shape(instance.template)
 
-    def name(self, node: str) -> str:
-        return node.rpartition(".")[2]
+    def tags(self) -> Iterator[Node]:
+        for instance in self._instances.values():
+            tags = self._shapes[id(instance.template)].tags
+            yield from ((instance, member) for member in instance.template.members if member.path in tags)
 
-    def is_object(self, node: str) -> bool:
-        return self.members[node][1].node_class is NodeClass.OBJECT
+    def root(self, prefix: str) -> Node:
+        instance = self._instances[prefix]
+        return instance, instance.template.members[0]
 
-    def is_tag(self, node: str) -> bool:
-        """A scalar that belongs to an object; of a condition, only the mirrors."""
-        instance, member = self.members[node]
-        above = self.parent[node]
-        if member.node_class is not NodeClass.VARIABLE or above not in self.members or not self.is_object(above):
-            return False
-        if instance.template.name in _CONDITION_NAMES:
-            return member.path in ALARM_TAGS
-        return member.value_rank == -1 and member.data_type is not None and member.data_type.Identifier in _SCALARS
+    def children(self, node: Node) -> list[Node]:
+        instance, member = node
+        own = self._shapes[id(instance.template)].children[member.path]
+        return [*((instance, child) for child in own), *self._hung.get(_name(node), ())]
 
-    def is_plain(self, node: str) -> bool:
+    def path(self, node: str) -> str:
+        """Browse path of an id from Objects."""
+        names = []
+        while node:
+            names.append(node.rpartition(".")[2])
+            instance = self._instances.get(node)
+            node = _above(instance) if instance is not None else node.rpartition(".")[0]
+        return "/".join(reversed(names))
+
+    def is_tag(self, node: Node) -> bool:
+        return node[1].path in self._shapes[id(node[0].template)].tags
+
+    def is_plain(self, node: Node) -> bool:
         """An object in which a SCADA system can use everything: scalars, methods and objects of the same kind."""
-        if self.members[node][0].template.name in _CONDITION_NAMES:
+        if node[0].template.name in _CONDITION_NAMES:
             return False
-        return all(self._is_usable(child) for child in self.children[node])
+        return all(self._is_usable(child) for child in self.children(node))
 
-    def _is_usable(self, node: str) -> bool:
-        if self.is_object(node):
+    def _is_usable(self, node: Node) -> bool:
+        if _is_object(node):
             return self.is_plain(node)
-        return self.members[node][1].node_class is NodeClass.METHOD or self.is_tag(node)
+        return node[1].node_class is NodeClass.METHOD or self.is_tag(node)
+
+    def has_usable(self, node: Node) -> bool:
+        return any(self.is_tag(c) or (_is_object(c) and self.has_usable(c)) for c in self.children(node))
 
 
 _CONDITION_NAMES = frozenset(type_ for type_, _ in CONDITION_TYPES.values())
@@ -412,14 +483,27 @@ def _above(instance: Instance) -> str:
     return str(instance.parent.Identifier) if instance.parent.NamespaceIndex == SITE_NS else ""
 
 
-def _row(tree: _Tree, node: str) -> TagRow:
-    instance, member = tree.members[node]
-    of = {name: _value(tree, f"{node}.{name}") for name in ("EURange", "EngineeringUnits")}
-    limits, unit = of["EURange"], of["EngineeringUnits"]
+def _name(node: Node) -> str:
+    instance, member = node
+    return f"{instance.prefix}.{member.path}" if member.path else instance.prefix
+
+
+def _is_object(node: Node) -> bool:
+    return node[1].node_class is NodeClass.OBJECT
+
+
+def _scalar(member: Member) -> str | None:
+    """Data type every SCADA system can read; None for others."""
+    return _SCALARS.get(member.data_type.Identifier) if member.data_type is not None else None
+
+
+def _row(tree: _Tree, node: Node) -> TagRow:
+    instance, member = node
+    limits, unit = (_constant(instance, f"{member.path}.{name}") for name in ("EURange", "EngineeringUnits"))
     return TagRow(
-        node_id=f"ns={SITE_NS};s={node}",
-        path=_path(tree, node),
-        data_type=_SCALARS[member.data_type.Identifier] if member.data_type else "",
+        node_id=f"ns={SITE_NS};s={_name(node)}",
+        path=tree.path(_name(node)),
+        data_type=_scalar(member) or "",
         unit=unit.DisplayName.Text if unit else "",
         low=limits.Low if limits else None,
         high=limits.High if limits else None,
@@ -429,21 +513,11 @@ def _row(tree: _Tree, node: str) -> TagRow:
     )
 
 
-def _value(tree: _Tree, node: str) -> Any:
+def _constant(instance: Instance, path: str) -> Any:
     """Constant of a property; None where there is none."""
-    if node not in tree.members:
-        return None
-    instance, member = tree.members[node]
-    variant = instance.values.get(member.path, member.value)
+    member = next((m for m in instance.template.members if m.path == path), None)
+    variant = instance.values.get(path, member.value) if member is not None else None
     return variant.Value if variant is not None else None
-
-
-def _path(tree: _Tree, node: str) -> str:
-    names = []
-    while node:
-        names.append(tree.name(node))
-        node = tree.parent[node]
-    return "/".join(reversed(names))
 
 
 _VIEW = Template(
@@ -465,35 +539,32 @@ def _views(plant: Plant, instances: Iterable[Instance]) -> tuple[list[Instance],
         Instance(template=_VIEW, prefix="Quality", parent=VIEWS, descriptions={"": "Results and batches"}),
         Instance(template=_VIEW, prefix="Maintenance", parent=VIEWS, descriptions={"": "Devices and the service"}),
     ]
+    quality, maintenance = site("Quality"), site("Maintenance")
     links: list[Reference] = []
-
-    def link(view: str, node: str) -> None:
-        links.append(Reference(source=site(view), type=ORGANIZES, target=site(node)))
-
-    def show(node: str, view: str) -> None:
-        for child in tree.children[node]:
-            if tree.is_tag(child) or (tree.is_object(child) and tree.children[child] and tree.is_plain(child)):
-                link(view, child)
-            elif tree.is_object(child) and _has_usable(tree, child):
-                folder = f"SCADA.{child}"
-                made.append(
-                    Instance(template=template("FolderType", reference="Organizes"), prefix=folder, parent=site(view))
-                )
-                show(child, folder)
-
-    show("ENose", "SCADA")
+    for shown in _usable(tree, tree.root("ENose"), site("SCADA")):
+        (made if isinstance(shown, Instance) else links).append(shown)  # type: ignore[arg-type]
     for device in plant.devices:
         for stream in device.streams:
-            link("Quality", f"{device.id}.{stream.id}.Quality")
-            link("Quality", f"{device.id}.{stream.id}.Results")
-        for part in ("Identification", "DeviceHealth", "Alarms"):
-            link("Maintenance", f"{device.id}.{part}")
+            links.append(_link(quality, f"{device.id}.{stream.id}.Quality"))
+            links.append(_link(quality, f"{device.id}.{stream.id}.Results"))
+        links += [_link(maintenance, f"{device.id}.{part}") for part in ("Identification", "DeviceHealth", "Alarms")]
     for line in plant.lines:
-        link("Quality", f"{line.id}.Batch")
-        link("Quality", f"{line.id}.Recent")
-    link("Maintenance", "ENose.Diagnostics")
+        links.append(_link(quality, f"{line.id}.Batch"))
+        links.append(_link(quality, f"{line.id}.Recent"))
+    links.append(_link(maintenance, "ENose.Diagnostics"))
     return made, links
 
 
-def _has_usable(tree: _Tree, node: str) -> bool:
-    return any(tree.is_tag(c) or (tree.is_object(c) and _has_usable(tree, c)) for c in tree.children[node])
+def _link(view: ua.NodeId, node: str) -> Reference:
+    return Reference(source=view, type=ORGANIZES, target=site(node))
+
+
+def _usable(tree: _Tree, node: Node, view: ua.NodeId) -> Iterator[Instance | Reference]:
+    """Folders and links that show the usable part of an object under a node of the view."""
+    for child in tree.children(node):
+        if tree.is_tag(child) or (_is_object(child) and tree.children(child) and tree.is_plain(child)):
+            yield _link(view, _name(child))
+        elif _is_object(child) and tree.has_usable(child):
+            folder = f"SCADA.{_name(child)}"
+            yield Instance(template=template("FolderType", reference="Organizes"), prefix=folder, parent=view)
+            yield from _usable(tree, child, site(folder))

@@ -27,6 +27,7 @@ def structure(value: object) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.ExtensionObject)
 
 
+@cache
 def value_range(low: float, high: float) -> ua.Variant:
     return structure(ua.Range(Low=float(low), High=float(high)))
 

@@ -109,21 +109,21 @@ class Attributes:
         return self._stored(node_id, attribute)
 
     def _stored(self, node_id: Any, attribute: int) -> Any:
-        data = self._space.storage.read_attribute_value(node_id, attribute)
+        data = self._space.read(node_id, attribute)
         if attribute == ua.AttributeIds.DataTypeDefinition and data.Value.Value is None:
             return ua.DataValue(definition(self._space, node_id) or NULL)
         return data
 
     def check(self, item: Any) -> None:
         """Whether node and attribute of a ReadValueId are there, in the encoding it asks for. Raises Fault."""
-        node = self._space.storage.get(item.NodeId)
-        if node is None:
+        node_id = item.NodeId
+        if node_id not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
         if item.AttributeId == ua.AttributeIds.AccessLevelEx:
-            present = ua.AttributeIds.AccessLevel in node.attributes
+            present = self._space.has(node_id, ua.AttributeIds.AccessLevel)
         else:
-            present = item.AttributeId in node.attributes or item.AttributeId in PERMISSIONS
-        if present and self._optional(node, item.AttributeId):
+            present = self._space.has(node_id, item.AttributeId) or item.AttributeId in PERMISSIONS
+        if present and self._optional(node_id, item.AttributeId):
             present = self._stored(item.NodeId, item.AttributeId).Value.Value is not None
         if not present:
             raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
@@ -143,10 +143,10 @@ class Attributes:
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
         return self._permissions.of_roles(node_id, list(Role))
 
-    def _optional(self, node: Any, attribute: int) -> bool:
+    def _optional(self, node_id: Any, attribute: int) -> bool:
         """DataTypeDefinition and the Value of a VariableType: without a value they are not there."""
         if attribute == VALUE:
-            return ua.AttributeIds.AccessLevel not in node.attributes
+            return not self._space.has(node_id, ua.AttributeIds.AccessLevel)
         return bool(attribute == ua.AttributeIds.DataTypeDefinition)
 
     def _structured(self, item: Any) -> bool:
@@ -193,10 +193,9 @@ class Attributes:
     def _admitted(self, caller: Caller, item: Any) -> Any:
         """The DataValue a variable has after a write. Raises Fault."""
         node_id, data = item.NodeId, item.Value
-        node = self._space.storage.get(node_id)
-        if node is None:
+        if node_id not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
-        if item.AttributeId not in node.attributes:
+        if not self._space.has(node_id, item.AttributeId):
             raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
         if item.AttributeId != VALUE or not self._access(node_id) & Access.WRITE:
             raise Fault(ua.StatusCodes.BadNotWritable)
@@ -224,7 +223,7 @@ class Attributes:
         given = _as_declared(given, self._space.built_in(self._data_type(node_id)), rank)
         self._check_type(node_id, given)
         if index_range:
-            given = replaced(self._space.storage.read_attribute_value(node_id, VALUE).Value, given, index_range)
+            given = replaced(self._space.read(node_id, VALUE).Value, given, index_range)
         elif not _has_rank(given, rank):
             raise Fault(ua.StatusCodes.BadTypeMismatch)
         self._check_range(node_id, given)

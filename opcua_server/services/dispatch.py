@@ -153,13 +153,8 @@ class Dispatcher:
             "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
                 Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, lambda r: ua.BrowseResponse(
-                Results=texts.browsed(view.browse(r.session, r.parameters), r.session.locales)),
-                "NodesToBrowse", paths),
-            "BrowseNextRequest": Service(ua.BrowseNextParameters, lambda r: ua.BrowseNextResponse(
-                Parameters=ua.BrowseNextResult(
-                    Results=texts.browsed(view.browse_next(r.session, r.parameters), r.session.locales))),
-                "ContinuationPoints", paths),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths),
+            "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
                 Results=view.translate(r.parameters)), "BrowsePaths", paths),
@@ -339,6 +334,15 @@ class Dispatcher:
     def _close_session(self, request: Request) -> Response:
         self._sessions.close_by_request(request.channel, request.header, request.parameters.DeleteSubscriptions)
         return ua.CloseSessionResponse()
+
+    async def _browse(self, request: Request) -> Response:
+        results = await self._view.browse(request.session, request.parameters)
+        return ua.BrowseResponse(Results=self._texts.browsed(results, request.session.locales))
+
+    async def _browse_next(self, request: Request) -> Response:
+        results = await self._view.browse_next(request.session, request.parameters)
+        shown = self._texts.browsed(results, request.session.locales)
+        return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=shown))
 
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)

@@ -18,6 +18,7 @@ from opcua_server.services.attributes import parse_range, take
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import HAS_SUBTYPE, Space
 from opcua_server.services.status import NULL, Fault, from_ns, status
+from opcua_server.services.tree import Wanted
 
 OPERATOR = ua.FilterOperator
 BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
@@ -155,10 +156,10 @@ def _event_members(space: Space) -> frozenset[str]:
     names = set()
     waiting = [BASE_EVENT]
     while waiting:
-        for r in space.references(waiting.pop()):
-            if r.IsForward and r.ReferenceTypeId == HAS_SUBTYPE:
+        for r in space.references(waiting.pop(), Wanted(forward=True)):
+            if r.ReferenceTypeId == HAS_SUBTYPE:
                 waiting.append(r.NodeId)
-            elif r.IsForward:
+            else:
                 names.add(r.BrowseName.Name)
     return frozenset(names)
 

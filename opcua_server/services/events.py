@@ -12,6 +12,7 @@ from opcua_server.services.nodes import HAS_COMPONENT, HAS_CONDITION, HAS_EVENT_
 from opcua_server.services.space import Space
 from opcua_server.services.status import Fault
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.tree import Wanted
 
 SERVER = ua.NodeId(ua.ObjectIds.Server)
 UPWARDS = (HAS_EVENT_SOURCE, HAS_COMPONENT, HAS_CONDITION)
@@ -42,9 +43,10 @@ class Events:
         """The source and what lies above it, and Server."""
         found = {source, SERVER}
         waiting = [source]
+        above = Wanted(forward=False, kinds=self._upwards)
         while waiting:
-            for r in self._space.references(waiting.pop()):
-                if not r.IsForward and r.NodeId not in found and self._upwards(r.ReferenceTypeId):
+            for r in self._space.references(waiting.pop(), above):
+                if r.NodeId not in found:
                     found.add(r.NodeId)
                     waiting.append(r.NodeId)
         return found

@@ -79,6 +79,10 @@ class HistoryService:
             raise LookupError(f"{node_id.to_string()} is not a numeric variable")
         self._readers[node_id] = (tag, reader, built_in)
 
+    def forget_missing(self) -> None:
+        """Drop the readers of nodes that are no more."""
+        self._readers = {node_id: reader for node_id, reader in self._readers.items() if node_id in self._space}
+
     async def read(self, session: Session, parameters: Any) -> list[Any]:
         """HistoryRead (Part 4 5.11.3)."""
         if parameters.ReleaseContinuationPoints:

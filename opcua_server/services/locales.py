@@ -59,6 +59,7 @@ class Locales:
         """BrowseResults with their display names translated."""
         if wanted:
             for result in results:
-                for reference in result.References:
-                    reference.DisplayName = self.text(reference.DisplayName, wanted)
+                result.References = [
+                    dataclasses.replace(r, DisplayName=self.text(r.DisplayName, wanted)) for r in result.References
+                ]
         return results

@@ -18,6 +18,7 @@ from nodesets.errors import EnoseError, InvalidArgument
 from nodesets.model import Caller
 from opcua_server.services.space import NUMBER_TYPES, Space
 from opcua_server.services.status import Fault, status
+from opcua_server.services.tree import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ Refused = Callable[[Caller, Any, int], Awaitable[None]]
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
 HAS_OPTIONAL_INPUT = ua.NodeId(131)
 """HasOptionalInputArgumentDescription (Part 3 7.25): it names an argument a call may leave out."""
+OPTIONAL_INPUTS = Wanted(forward=True, kinds=HAS_OPTIONAL_INPUT.__eq__)
 INTEGERS = {
     ua.VariantType.SByte: (-(2**7), 2**7 - 1),
     ua.VariantType.Byte: (0, 2**8 - 1),
@@ -69,6 +71,10 @@ class Methods:
         if self._space.node_class(method_id) != ua.NodeClass.Method:
             raise LookupError(f"{method_id.to_string()} is not a method")
         self._links[method_id] = Link(handler, allowed, refused)
+
+    def forget_missing(self) -> None:
+        """Drop the handlers of nodes that are no more."""
+        self._links = {node_id: link for node_id, link in self._links.items() if node_id in self._space}
 
     def executable(self, caller: Caller, method_id: Any) -> bool:
         """UserExecutable: the method does something, and this caller may."""
@@ -130,20 +136,15 @@ class Methods:
         return (object_id, *(self._space.supertypes(kind) if kind is not None else ()))
 
     def _has(self, owner: Any, method_id: Any) -> bool:
-        return any(
-            r.IsForward and r.NodeId == method_id and self._space.is_subtype(r.ReferenceTypeId, HAS_COMPONENT)
-            for r in self._space.references(owner)
-        )
+        components = self._space.references(owner, self._components(forward=True))
+        return any(r.NodeId == method_id for r in components)
 
     def _owner(self, method_id: Any) -> Any | None:
-        return next(
-            (
-                r.NodeId
-                for r in self._space.references(method_id)
-                if not r.IsForward and self._space.is_subtype(r.ReferenceTypeId, HAS_COMPONENT)
-            ),
-            None,
-        )
+        owners = self._space.references(method_id, self._components(forward=False))
+        return next((r.NodeId for r in owners), None)
+
+    def _components(self, *, forward: bool) -> Wanted:
+        return Wanted(forward=forward, kinds=self._space.of_type(HAS_COMPONENT))
 
     def _inherited(self, object_id: Any | None, method_id: Any) -> Link | None:
         """Handler of the type's method of the same name, for an instance's own copy of it."""
@@ -151,8 +152,8 @@ class Methods:
             return None
         name = self._space.attribute(method_id, ua.AttributeIds.BrowseName)
         for owner in self._owners(object_id):
-            for r in self._space.references(owner):
-                if r.IsForward and r.BrowseName == name and r.NodeId in self._links:
+            for r in self._space.references(owner, Wanted(forward=True)):
+                if r.BrowseName == name and r.NodeId in self._links:
                     return self._links[r.NodeId]
         return None
 
@@ -177,8 +178,7 @@ class Methods:
 
     def _optional(self, method_id: Any) -> int:
         """How many of the last arguments may be left out (Part 3 5.7.3)."""
-        references = self._space.references(method_id)
-        return sum(r.IsForward and r.ReferenceTypeId == HAS_OPTIONAL_INPUT for r in references)
+        return sum(1 for _ in self._space.references(method_id, OPTIONAL_INPUTS))
 
     def _outputs(self, method_id: Any, outputs: Sequence[Any]) -> list[Any]:
         declared = self._space.property(method_id, "OutputArguments") or []

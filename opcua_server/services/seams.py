@@ -17,11 +17,14 @@ from typing import Any, Protocol
 from asyncua import ua
 from asyncua.common.connection import MessageChunk
 from asyncua.common.utils import ServiceError
+from asyncua.common.xmlimporter import XmlImporter
 from asyncua.crypto import security_policies, uacrypto
-from asyncua.server.address_space import AddressSpace, AttributeValue
+from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.server import Server
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from opcua_server.services.standard_nodes import StandardServer
 
 ASYNCUA = "2.1.0"
 """The version these seams were cut for."""
@@ -41,10 +44,12 @@ SEAMS: dict[Callable[..., Any], tuple[str, ...]] = {
     security_policies.SecurityPolicyBasic256Sha256.make_local_symmetric_key: ("self", "secret", "seed"),
     security_policies.SecurityPolicyBasic256Sha256.make_remote_symmetric_key: ("self", "secret", "seed", "lifetime"),
     AddressSpace.read_attribute_value: ("self", "nodeid", "attr"),
-    AddressSpace.add_datachange_callback: ("self", "nodeid", "attr", "callback"),
-    AddressSpace.delete_datachange_callback: ("self", "handle"),
     AttributeValue.__init__: ("self", "value"),
     InternalServer.__init__: ("self", "user_manager"),
+    InternalServer.load_standard_address_space: ("self", "shelf_file"),
+    NodeData.__init__: ("self", "nodeid"),
+    XmlImporter.__init__: ("self", "server", "strict_mode", "auto_load_definitions"),
+    XmlImporter._add_missing_reverse_references: ("self", "new_nodes"),  # noqa: SLF001
     Server.__init__: ("self", "iserver", "user_manager"),
     Server.init: ("self", "shelf_file"),
 }  # fmt: skip
@@ -107,7 +112,7 @@ def symmetric_keys(policy: Any, peer_nonce: bytes, own_nonce: bytes, millisecond
 
 def make_server() -> Any:
     """asyncua's Server, of which only address space and its loading are used; it never listens."""
-    iserver = InternalServer()
+    iserver = StandardServer()
     iserver.disabled_clock = True
     return Server(iserver=iserver)
 

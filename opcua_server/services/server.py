@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,14 +18,14 @@ from opcua_server.services.channel import Channel
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
-from opcua_server.services.events import Events
+from opcua_server.services.events import SERVER, Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
-from opcua_server.services.nodes import Event, site
+from opcua_server.services.nodes import Event, Instance, Reference, site
 from opcua_server.services.prune import prune
-from opcua_server.services.seams import POLICIES, check_version, hold, make_server, silence
+from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
 from opcua_server.services.space import Space
@@ -32,11 +33,14 @@ from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
 from opcua_server.services.subscriptions import Subscriptions
 from opcua_server.services.transport import Listener
+from opcua_server.services.tree import Change
 from opcua_server.services.values import Codes, Floats, Table
 from opcua_server.services.view import View
 
 log = logging.getLogger(__name__)
 
+MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
+MODEL_CHANGE_SEVERITY = 100
 FLOOD_WINDOW = 60.0
 """Seconds within which refusals of one kind and source are reported once, with their number the next time."""
 FLOOD_SOURCES = 1000
@@ -82,10 +86,12 @@ class UaServer:
         self._on_security = on_security
         self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
-        self.space = Space(self.aspace)
         self.table = Table(self._clock.monotonic)
+        self.space = Space(self.aspace, self.table)
         self._methods = Methods(self.space)
-        self._attributes = attributes = Attributes(self.space, self._methods.executable, self._put, secured=not none)
+        self._attributes = attributes = Attributes(
+            self.space, self._methods.executable, self.space.write, secured=not none
+        )
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
@@ -125,10 +131,9 @@ class UaServer:
             texts=self._texts,
         )
         self._diagnostics = Diagnostics(
-            self._sessions, self._subscriptions, self._write_node, self._watched, self._clock
+            self._sessions, self._subscriptions, self._write_node, self.space.watched, self._clock
         )
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
-        self._cells: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
         self._reported: dict[tuple[str, str], tuple[float, int]] = {}
@@ -251,6 +256,41 @@ class UaServer:
 
     # -- what the plant uses
 
+    def replace(self, instances: Iterable[Instance], references: Iterable[Reference]) -> Change:
+        """Make these the nodes by template, all at once; what stays keeps its values and its subscribers.
+
+        Of a running server clients are told by a GeneralModelChangeEvent (Part 3 9.32.2), and by BadNodeIdUnknown
+        those that watch what is gone. Handlers, readers and columns of nodes that are gone go with them; for nodes that
+        come back they are to be linked again. Raises KeyError, and changes nothing, for what does not fit together
+        (`Tree.replace`).
+        """
+        change = self.space.replace(instances, references)
+        self._subscriptions.release_missing()
+        self.space.forget_missing()
+        self._methods.forget_missing()
+        self._history.forget_missing()
+        if self._listener is not None and (verbs := change.verbs()):
+            changes = [
+                ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
+                for node, verb in verbs.items()
+            ]
+            self._events.publish(self._model_change(changes))
+        return change
+
+    def _model_change(self, changes: list[Any]) -> Event:
+        now = self._clock.now()
+        return Event(
+            event_id=secrets.token_bytes(16),
+            event_type=MODEL_CHANGE,
+            source=SERVER,
+            source_name="Server",
+            time=now,
+            received=now,
+            severity=MODEL_CHANGE_SEVERITY,
+            message="The address space has changed",
+            fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
+        )
+
     def link_method(self, method_id: Any, handler: Handler, allowed: Allowed, refused: Refused = untold) -> None:
         """Answer calls of a method, of a type's for all its instances. Raises LookupError without such a node.
 
@@ -264,13 +304,7 @@ class UaServer:
 
         The slice is what `write_row` takes. Raises LookupError without such a node, ValueError for other types.
         """
-        ids = [site(node) for node in nodes]
-        cells = [self._cell(node_id) for node_id in ids]
-        types = [self.space.attribute(node_id, ua.AttributeIds.DataType) for node_id in ids]
-        rows = self.table.add(ids, [self.space.built_in(t) for t in types], self._clock.now())
-        for cell, row in zip(cells, range(rows.start, rows.stop), strict=True):
-            hold(cell, self.table, row)
-        return rows
+        return self.space.columns([site(node) for node in nodes], self._clock.now())
 
     def write_row(self, rows: slice, values: Floats, codes: Codes, source_time: int, server_time: int) -> None:
         """Show values of the rows of one `columns`, NaN for null; times ns UTC."""
@@ -281,35 +315,20 @@ class UaServer:
 
         A Bad value is shown as null (Part 4 7.11). Raises KeyError without such a node.
         """
-        _put(self._site_cell(node), value, code, from_ns(source_time), from_ns(server_time))
+        self._write_node(site(node), value, code, source_time, server_time)
 
     def write_many(self, values: Iterable[tuple[str, Any, int]], source_time: int, server_time: int) -> None:
         """`write` of (node, value, code) with the same times."""
         source, server = from_ns(source_time), from_ns(server_time)
         for node, value, code in values:
-            _put(self._site_cell(node), value, code, source, server)
-
-    def _site_cell(self, node: str) -> Any:
-        cell = self._cells.get(node)
-        if cell is None:
-            cell = self._cells[node] = self._cell(site(node))
-        return cell
+            self.space.write(site(node), shown(value, code, source, server))
 
     def _show_constant(self, node_id: Any, value: Any) -> None:
         now = self._clock.now()
         self._write_node(node_id, value, 0, now, now)
 
     def _write_node(self, node_id: Any, value: Any, code: int, source_time: int, server_time: int) -> None:
-        _put(self._cell(node_id), value, code, from_ns(source_time), from_ns(server_time))
-
-    def _cell(self, node_id: Any) -> Any:
-        return self.aspace[node_id].attributes[ua.AttributeIds.Value]
-
-    def _watched(self, node_id: Any) -> bool:
-        return bool(self._cell(node_id).datachange_callbacks)
-
-    def _put(self, node_id: Any, data: Any) -> None:
-        _show(self._cell(node_id), data)
+        self.space.write(node_id, shown(value, code, from_ns(source_time), from_ns(server_time)))
 
     def grant(self, node_id: Any, rights: Rights, written: Written | None = None) -> None:
         """Let callers read or write a variable as `rights` says, in AccessLevel bits; without, nobody writes."""
@@ -351,15 +370,7 @@ class UaServer:
         return [s for s in self._sessions if s.caller is not None and user in (None, s.caller.user)]
 
 
-def _put(cell: Any, value: Any, code: int, source: datetime, server: datetime) -> None:
-    shown = NULL if value is None or is_bad(code) else value
-    _show(cell, ua.DataValue(shown, status(code), source, server))
-
-
-def _show(cell: Any, data: Any) -> None:
-    if cell.value_setter is not None:
-        cell.value_setter(None, ua.AttributeIds.Value, data)
-    else:
-        cell.value, cell.value_callback = data, None
-    for item in list(cell.datachange_callbacks.values()):
-        item.sample(data)
+def shown(value: Any, code: int, source: datetime, server: datetime) -> Any:
+    """DataValue of a Variant or None; a Bad value is null."""
+    value = NULL if value is None or is_bad(code) else value
+    return ua.DataValue(value, status(code), source, server)

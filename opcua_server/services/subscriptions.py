@@ -289,10 +289,6 @@ class Subscriptions:
         self.made = 0
         """Subscriptions since the start."""
         self._next_item = 1
-        self._handles: dict[int, int] = {}
-        """Callback handle in the storage of each data item."""
-        self._rows: dict[int, int] = {}
-        """Row of each data item that is by itself though its value is a column."""
         self.listeners: dict[Any, dict[int, EventItem]] = {}
         """Event items by notifier."""
 
@@ -561,21 +557,18 @@ class Subscriptions:
         return row
 
     def _watch(self, item: DataItem) -> None:
-        target = item.target
-        row = self._table.row(target.NodeId) if target.AttributeId == ua.AttributeIds.Value else None
-        if row is not None:
-            self._table.watch(row, item)
-            self._rows[item.id] = row
-        else:
-            _, handle = self._space.storage.add_datachange_callback(target.NodeId, target.AttributeId, item)
-            self._handles[item.id] = handle
+        self._space.watch(item.target.NodeId, item.target.AttributeId, item)
 
     def _unwatch(self, item: DataItem) -> None:
         """One that was created unreadable is watched nowhere."""
-        if item.id in self._rows:
-            self._table.unwatch(self._rows.pop(item.id), item)
-        elif item.id in self._handles:
-            self._space.storage.delete_datachange_callback(self._handles.pop(item.id))
+        self._space.unwatch(item.target.NodeId, item.target.AttributeId, item)
+
+    def release_missing(self) -> None:
+        """Take items on nodes that are no more out of the columns: they wait by themselves for their nodes' return."""
+        for subscription in self._all.values():
+            for number, _ in list(subscription.columns.handles()):
+                if self._table.nodes[subscription.columns.row(number)] not in self._space:
+                    self._item(subscription, number)
 
     def _wanted(
         self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any

@@ -6,7 +6,7 @@ null (Part 4 7.11).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -162,14 +162,19 @@ class Table:
     def unsubscribe(self, reader: Reader) -> None:
         self._readers.remove(reader)
 
+    def forget(self, there: Callable[[Any], bool]) -> Iterator[tuple[Any, list[Watcher]]]:
+        """Give up the rows of nodes that are not there any more; these nodes, and who watched each."""
+        for node_id in [node_id for node_id in self._rows if not there(node_id)]:
+            yield node_id, self._watchers.pop(self._rows.pop(node_id), [])
+
     def watch(self, row: int, watcher: Watcher) -> None:
         self._watchers.setdefault(row, []).append(watcher)
 
     def unwatch(self, row: int, watcher: Watcher) -> None:
-        watching = self._watchers[row]
-        watching.remove(watcher)
-        if not watching:
-            del self._watchers[row]
+        """No error for one that does not watch."""
+        watching = [w for w in self._watchers.pop(row, ()) if w is not watcher]
+        if watching:
+            self._watchers[row] = watching
 
 
 def data_value(kind: int, value: float, code: int, source: int, server: int) -> Any:

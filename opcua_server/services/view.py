@@ -1,8 +1,9 @@
 """View service set (Part 4 5.9): Browse, BrowseNext, TranslateBrowsePathsToNodeIds, RegisterNodes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from asyncua import ua
@@ -10,11 +11,15 @@ from asyncua import ua
 from opcua_server.services.limits import Limits
 from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
-from opcua_server.services.status import Fault, status
+from opcua_server.services.status import Fault, status, to_ns
+from opcua_server.services.tree import Wanted
+from opcua_server.services.turns import in_turns
 
 NO_INDEX = 0xFFFFFFFF
 """RemainingPathIndex of a path followed to its end."""
 
+VIEWED = (ua.NodeId(ua.ObjectIds.Organizes), ua.NodeId(ua.ObjectIds.Aggregates))
+"""References by which a view is filled; HasEventSource leads out of it, back to the whole device."""
 MASK = ua.BrowseResultMask
 
 
@@ -22,9 +27,11 @@ MASK = ua.BrowseResultMask
 class _Rest:
     """What a continuation point stands for."""
 
-    references: list[Any]
+    references: Iterator[Any]
     mask: int
     page: int
+    ahead: tuple[Any, ...] = ()
+    """Taken from the iterator already, to see that there is more."""
 
 
 class View:
@@ -32,48 +39,60 @@ class View:
         self._space = space
         self._limits = limits
 
-    def browse(self, session: Session, parameters: Any) -> list[Any]:
+    async def browse(self, session: Session, parameters: Any) -> list[Any]:
         """Browse (5.9.2)."""
-        if not parameters.View.ViewId.is_null():
-            raise Fault(ua.StatusCodes.BadViewIdUnknown)
+        within = self._within(parameters.View)
         wanted = parameters.RequestedMaxReferencesPerNode or self._limits.references
         page = min(wanted, self._limits.references)
-        return [_result(partial(self._browse, session, d, page)) for d in parameters.NodesToBrowse]
+        browse = partial(self._browse, session, page, within)
+        return await in_turns(_result(partial(browse, d)) for d in parameters.NodesToBrowse)
 
-    def _browse(self, session: Session, description: Any, page: int) -> Any:
+    def _within(self, view: Any) -> "_Within | None":
+        """What a ViewDescription (7.44) limits a Browse to; None: nothing. Raises Fault."""
+        if view.ViewId.is_null():
+            return None
+        if self._space.node_class(view.ViewId) != ua.NodeClass.View:
+            raise Fault(ua.StatusCodes.BadViewIdUnknown)
+        time = to_ns(view.Timestamp)
+        if time is not None and view.ViewVersion:
+            raise Fault(ua.StatusCodes.BadViewParameterMismatch)
+        if view.ViewVersion:  # our views keep no versions
+            raise Fault(ua.StatusCodes.BadViewVersionInvalid)
+        if time is not None and time < (to_ns(self._space.tree.made) or 0):
+            raise Fault(ua.StatusCodes.BadViewTimestampInvalid)
+        return _Within(self._space, view.ViewId)
+
+    def _browse(self, session: Session, page: int, within: "_Within | None", description: Any) -> Any:
         if description.NodeId not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
+        if within is not None and not within(description.NodeId):
+            raise Fault(ua.StatusCodes.BadNodeNotInView)
         direction = description.BrowseDirection
         if direction not in (ua.BrowseDirection.Forward, ua.BrowseDirection.Inverse, ua.BrowseDirection.Both):
             raise Fault(ua.StatusCodes.BadBrowseDirectionInvalid)
-        kind = description.ReferenceTypeId
-        if not kind.is_null() and self._space.node_class(kind) != ua.NodeClass.ReferenceType:
-            raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid)
-        found = [r for r in self._space.references(description.NodeId) if self._suits(description, r)]
+        try:
+            kinds = self._space.of_type(description.ReferenceTypeId, description.IncludeSubtypes)
+        except KeyError as error:
+            raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid) from error
+        forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
+        wanted = Wanted(forward=forward, kinds=kinds, classes=description.NodeClassMask)
+        found = self._space.references(description.NodeId, wanted)
+        if within is not None:
+            found = (r for r in found if within(r.NodeId))
         return self._page(session, _Rest(found, description.ResultMask, page))
 
-    def _suits(self, description: Any, reference: Any) -> bool:
-        direction = description.BrowseDirection
-        if direction != ua.BrowseDirection.Both and reference.IsForward != (direction == ua.BrowseDirection.Forward):
-            return False
-        if description.NodeClassMask and not description.NodeClassMask & reference.NodeClass:
-            return False
-        return self._of_type(reference.ReferenceTypeId, description.ReferenceTypeId, description.IncludeSubtypes)
-
-    def _of_type(self, kind: Any, wanted: Any, subtypes: bool) -> bool:
-        return wanted.is_null() or kind == wanted or bool(subtypes and self._space.is_subtype(kind, wanted))
-
     def _page(self, session: Session, rest: _Rest) -> Any:
-        result = ua.BrowseResult(References=[_masked(r, rest.mask) for r in rest.references[: rest.page]])
-        if len(rest.references) > rest.page:
-            further = _Rest(rest.references[rest.page :], rest.mask, rest.page)
+        page = [*rest.ahead, *islice(rest.references, rest.page - len(rest.ahead))]
+        result = ua.BrowseResult(References=[_masked(r, rest.mask) for r in page])
+        if following := next(rest.references, None):
+            further = replace(rest, ahead=(following,))
             result.ContinuationPoint = session.keep(session.browse_points, further, self._limits.continuation_points)
         return result
 
-    def browse_next(self, session: Session, parameters: Any) -> list[Any]:
+    async def browse_next(self, session: Session, parameters: Any) -> list[Any]:
         """BrowseNext (5.9.3). A continuation point serves once."""
         release = parameters.ReleaseContinuationPoints
-        return [_result(partial(self._next, session, p, release)) for p in parameters.ContinuationPoints]
+        return await in_turns(_result(partial(self._next, session, p, release)) for p in parameters.ContinuationPoints)
 
     def _next(self, session: Session, point: bytes | None, release: bool) -> Any:
         rest = session.browse_points.pop(point or b"", None)
@@ -112,13 +131,39 @@ class View:
         return list(nodes)
 
     def _step(self, node: Any, element: Any) -> list[Any]:
-        return [
-            r.NodeId
-            for r in self._space.references(node)
-            if r.BrowseName == element.TargetName
-            and r.IsForward != element.IsInverse
-            and self._of_type(r.ReferenceTypeId, element.ReferenceTypeId, element.IncludeSubtypes)
-        ]
+        try:
+            kinds = self._space.of_type(element.ReferenceTypeId, element.IncludeSubtypes)
+        except KeyError:
+            return []
+        references = self._space.references(node, Wanted(forward=not element.IsInverse, kinds=kinds))
+        return [r.NodeId for r in references if r.BrowseName == element.TargetName]
+
+
+class _Within:
+    """Which nodes a view has: what is organized under its View node, and what that consists of (Part 3 5.4)."""
+
+    def __init__(self, space: Space, view: Any) -> None:
+        self._space = space
+        self._above = Wanted(forward=False, kinds=lambda k: any(space.is_subtype(k, base) for base in VIEWED))
+        self._known = {view: True}
+
+    def __call__(self, node_id: Any) -> bool:
+        known = self._known.get(node_id)
+        if known is None:
+            known = self._known[node_id] = self._climb(node_id)
+        return known
+
+    def _climb(self, node_id: Any) -> bool:
+        found, waiting = {node_id}, [node_id]
+        while waiting:
+            for r in self._space.references(waiting.pop(), self._above):
+                if self._known.get(r.NodeId):
+                    return True
+                if r.NodeId not in found and r.NodeId not in self._known:
+                    found.add(r.NodeId)
+                    waiting.append(r.NodeId)
+        self._known.update(dict.fromkeys(found, False))
+        return False
 
 
 def _result(answer: Callable[[], Any]) -> Any:
@@ -130,6 +175,8 @@ def _result(answer: Callable[[], Any]) -> Any:
 
 def _masked(reference: Any, mask: int) -> Any:
     """Only the fields the client asked for (7.7, BrowseResultMask)."""
+    if mask & MASK.All == MASK.All:
+        return reference
     result = ua.ReferenceDescription(NodeId=reference.NodeId)
     if mask & MASK.ReferenceTypeId:
         result.ReferenceTypeId = reference.ReferenceTypeId

@@ -21,8 +21,7 @@ from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import ON_TIME
 from opcua_server.services.nodes import HAS_PROPERTY
-from opcua_server.services.seams import hold
-from opcua_server.services.server import _put
+from opcua_server.services.server import shown
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, OVERFLOW, from_ns, is_bad
@@ -190,7 +189,7 @@ class Bench:
     def __init__(self, per_message: int) -> None:
         self.clock = Stepped()
         self.table = Table(self.clock.monotonic)
-        self.space = Space(AddressSpace())
+        self.space = Space(AddressSpace(), self.table)
         self.cells = {node: self._variable(node, kind) for kind in KINDS for node in (f"C{kind}", f"O{kind}")}
         attributes = Attributes(self.space, lambda *_: True, lambda *_: None)
         self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits(), Locales())
@@ -213,9 +212,7 @@ class Bench:
             contacted=0,
             caller=Caller(user="anna"),
         )
-        self.rows = self.table.add([_id(f"C{kind}") for kind in KINDS], [kind.value for kind in KINDS], BASE)
-        for i, kind in enumerate(KINDS):
-            hold(self.cells[f"C{kind}"], self.table, self.rows.start + i)
+        self.rows = self.space.columns([_id(f"C{kind}") for kind in KINDS], BASE)
         self.present = dict.fromkeys(KINDS, Sample(None, ua.StatusCodes.BadWaitingForInitialData, BASE, BASE))
         self.numbers = {}
         for which in "CO":
@@ -323,7 +320,7 @@ class Bench:
             variant = None if sample.value is None else _variant(kind, sample.value)
             stamps = from_ns(sample.source), from_ns(sample.server)
             for which in "O" if at_once else "CO":
-                _put(self.cells[f"{which}{kind}"], variant, sample.status, *stamps)
+                self.space.write(_id(f"{which}{kind}"), shown(variant, sample.status, *stamps))
         if at_once:
             whole = [self.present[kind] for kind in KINDS]
             self.table.write_row(

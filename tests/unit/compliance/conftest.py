@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -70,6 +71,7 @@ async def accounts(engine: Engine, clock: Clock, frugal: Frugal) -> AsyncIterato
     security = Security(login_failures=3, lockout=60.0, certificate_users={"AB" * 32: "op1", "cd" * 32: "gone"})
     made = Accounts(writer, security, clock)
     made._hasher = frugal
-    made._dummy = await frugal.hash("nobody's password")  # what start() does, but once for all tests
+    made._dummy = asyncio.Future()  # what start() does, but once for all tests
+    made._dummy.set_result(await frugal.hash("nobody's password"))
     yield made
     writer.close()

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import BigInteger, Double, LargeBinary, Text, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateTable
 
 from compliance import audit
-from historian.schema import engine, metadata, migrate, reading
+from historian.schema import MIGRATIONS, NEWEST, engine, metadata, migrate, reading
 from nodesets.errors import ConfigurationError, StorageError
 from tests.unit.historian.support import database, logged, url
 
@@ -63,6 +65,13 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with made.begin() as connection:
         assert connection.execute(text("SELECT name FROM sqlite_master")).scalars().all() == ["layout"]
     made.dispose()
+
+
+def test_the_newest_version_is_the_head_of_the_migrations() -> None:
+    # By it a database is known to need nothing, without Alembic.
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
 
 
 def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ async def test_subscriptions_of_a_session_are_counted(raw: Raw) -> None:
 
 
 async def test_items_of_an_ended_session_are_gone_from_the_storage(bench: Bench) -> None:
-    cell = bench.server._cell(nid("Part.Value"))
+    cell = bench.server.space.cell(nid("Part.Value"))
     before = len(cell.datachange_callbacks)
     async with Raw(bench) as raw:
         await raw.login()
