@@ -191,7 +191,7 @@ class Bench:
         self.table = Table(self.clock.monotonic)
         self.space = Space(AddressSpace(), self.table)
         self.cells = {node: self._variable(node, kind) for kind in KINDS for node in (f"C{kind}", f"O{kind}")}
-        attributes = Attributes(self.space, lambda *_: True, lambda *_: None)
+        attributes = Attributes(self.space, lambda *_: True, lambda *_: None, lambda *_: True)
         self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits(), Locales())
         self.channel = Channel()
         self.session = Session(
