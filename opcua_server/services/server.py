@@ -115,7 +115,8 @@ class UaServer:
             clock=self._clock,
             limits=self.limits,
             on_security=on_security,
-            on_close=self._subscriptions.session_closed,
+            on_open=lambda session: self._diagnostics.opened(session),
+            on_close=self._session_closed,
             token_policy=POLICIES[self._policies[0]].URI,
             anonymous=anonymous,
         )
@@ -132,9 +133,7 @@ class UaServer:
             none=none,
             texts=self._texts,
         )
-        self._diagnostics = Diagnostics(
-            self._sessions, self._subscriptions, self._write_node, self.space.watched, self._clock
-        )
+        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -167,7 +166,7 @@ class UaServer:
         await self._roles.fill()
         for node in self._roles.identities():
             self._attributes.grant(node, roles.may_see_members)
-        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute, self._sight.limit)
         for node in STATUS_NODES:
             self._attributes.compute(ua.NodeId(node), self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
@@ -241,6 +240,10 @@ class UaServer:
 
     def has_active_session(self, channel: Channel) -> bool:
         return any(s.caller is not None for s in self._sessions.on_channel(channel))
+
+    def _session_closed(self, session: Session, delete_subscriptions: bool) -> None:
+        self._subscriptions.session_closed(session, delete_subscriptions)
+        self._diagnostics.closed(session)
 
     def refused(self, kind: str, channel: Channel, reason: str) -> None:
         """Anyone on the network can cause this: one report a minute for each kind and source."""

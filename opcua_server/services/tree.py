@@ -39,7 +39,7 @@ class Cell:
     def __init__(self, value: Any) -> None:
         self.value = value
         """DataValue."""
-        self.value_callback = None
+        self.value_callback: Any = None
         self.value_setter = None
         self._watchers: dict[int, Any] | None = None
 
