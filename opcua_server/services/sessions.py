@@ -23,6 +23,7 @@ from nodesets.errors import CertificateRefused, EnoseError
 from nodesets.model import Caller, Role, SecurityMode
 from nodesets.ports import Clock
 from opcua_server import security
+from opcua_server.services.aliases import Aliases
 from opcua_server.services.channel import Channel
 from opcua_server.services.limits import Limits
 from opcua_server.services.status import Fault
@@ -115,6 +116,8 @@ class Session:
     """ns UTC."""
     contacted: int
     """ns UTC, of the last request."""
+    aliases: Aliases
+    """Of registered nodes."""
     locales: tuple[str, ...] = ()
     """LocaleIds in the order the client prefers them."""
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -260,6 +263,7 @@ class Sessions:
             max_response=parameters.MaxResponseMessageSize,
             connected=self._clock.now(),
             contacted=self._clock.now(),
+            aliases=Aliases(self._limits.registered),
         )
         self._by_token[session.token] = session
         self.summary.CumulatedSessionCount += 1

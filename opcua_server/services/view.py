@@ -108,6 +108,10 @@ class View:
             raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
         return ua.BrowseResult() if release else self._page(session, rest)
 
+    def register(self, session: Session, parameters: Any) -> list[Any]:
+        """RegisterNodes (5.9.5)."""
+        return session.aliases.register(parameters.NodesToRegister, self._space.__contains__)
+
     def translate(self, caller: Caller, parameters: Any) -> list[Any]:
         """TranslateBrowsePathsToNodeIds (5.9.4)."""
         return [self._translate(caller, path) for path in parameters.BrowsePaths]

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodesets.model import Caller
+from opcua_server.services.aliases import Aliases
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
@@ -210,6 +211,7 @@ class Bench:
             max_response=0,
             connected=0,
             contacted=0,
+            aliases=Aliases(0),
             caller=Caller(user="anna"),
         )
         self.rows = self.space.columns([_id(f"C{kind}") for kind in KINDS], BASE)
