@@ -6,6 +6,7 @@ the session itself. Values are worked out when they are read, and once a second 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -72,8 +73,7 @@ class SessionObjects:
         self._hang(self._storage[SUMMARY], HAS_COMPONENT, made[""])
         cells: dict[str, Cell] = {}
         for part in self._parts:
-            cell = cells[part.path] = Cell(None)
-            cell.value_callback = lambda _node, _attribute, part=part: self._value(session, part)
+            cell = cells[part.path] = Cell(partial(self._value, session, part))
             node = made[part.path] = NodeData(ua.NodeId(f"{key}.{part.path.replace('/', '.')}", NAMESPACE))
             node.attributes = part.declared.attributes | {A.NodeId: _cell(node.nodeid, T.NodeId), A.Value: cell}
             self._type(node, part.declared)
@@ -101,9 +101,9 @@ class SessionObjects:
     def tick(self) -> None:
         """Once a second: what somebody subscribes to."""
         for session, cells in self._shown.values():
-            watched = [part for part in self._parts if cells[part.path].watched]
-            for part in watched:
-                cells[part.path].show(self._value(session, part))
+            for part in self._parts:
+                if cells[part.path].watched:
+                    cells[part.path].show(partial(self._value, session, part))
 
     def _value(self, session: Session, part: _Part) -> Any:
         return ua.DataValue(part.variant(self._values(session)[part.path]), GOOD)
