@@ -254,13 +254,17 @@ async def references(talk: Conversation, path: str) -> dict[str, Any]:
 async def test_each_session_is_an_object_for_administrators_and_for_itself(plant: Plant, channel: str) -> None:
     # Part 5 6.3.4, 6.3.5 and Part 4 5.7.2.2: its NodeId is the SessionId.
     summary = server("ServerDiagnostics_SessionsDiagnosticsSummary")
-    async with plant.session(channel, "admin1", SessionName="admin") as admin, plant.session(channel) as other:
+    chief, name = f"chief over {channel}", f"operator over {channel}"
+    async with (
+        plant.session(channel, "admin1", SessionName=chief) as admin,
+        plant.session(channel, SessionName=name) as other,
+    ):
         (own,) = [r.NodeId.to_string() for r in (await references(other, summary)).values() if r.NodeClass == 1]
-        name = (await other.read(nid(own), A.DisplayName)).Value.Value.Text
+        assert (await other.read(nid(own), A.DisplayName)).Value.Value.Text == name
         found = await references(admin, summary)
         assert found[name].NodeId.to_string() == own
-        assert found["admin"].TypeDefinition == ua.NodeId(ua.ObjectIds.SessionDiagnosticsObjectType)
-        theirs = found["admin"].NodeId.to_string()
+        assert found[chief].TypeDefinition == ua.NodeId(ua.ObjectIds.SessionDiagnosticsObjectType)
+        theirs = found[chief].NodeId.to_string()
         for path in (
             theirs,
             f"ns=1;s={theirs.partition('=')[2].partition('=')[2].replace('-', '')}.SessionDiagnostics",
@@ -308,9 +312,9 @@ async def test_each_session_is_an_object_for_administrators_and_for_itself(plant
 
         flag = server("ServerDiagnostics_EnabledFlag")
         assert await admin.outcome(write(flag, False, T.Boolean)) == [0]
-        assert "admin" not in await references(admin, summary)
+        assert chief not in await references(admin, summary)
         assert await admin.outcome(write(flag, True, T.Boolean)) == [0]
-        assert "admin" in await references(admin, summary)
+        assert chief in await references(admin, summary)
 
 
 async def test_a_channel_without_offered_security_is_refused(plant: Plant) -> None:
