@@ -398,7 +398,7 @@ class Security(Model):
     none: bool = False
     """Sessions without channel security as well; only with server.host on loopback."""
     anonymous: bool = False
-    """Sessions without a user as well, in the role Anonymous; only with server.host on loopback."""
+    """Sessions without a user as well, which see the SCADA view; only with server.host on loopback."""
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5

@@ -53,7 +53,7 @@ from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
-from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.plant.space import recorded, result_tags, scada_view, space
 from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
@@ -251,6 +251,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         if plant.playground:
             instances, references = (*instances, *conformance.instances()), (*references, *conformance.references())
         server.replace(instances, references)
+        if plant.security.anonymous:
+            server.open(scada_view(tree))
         for node in recorded(plant):
             server.historize(node, records.reader)
 

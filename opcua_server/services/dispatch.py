@@ -98,6 +98,8 @@ class Service:
     """Only in an activated session of a user with at least one role."""
     secured: bool = True
     """Only on a signed and encrypted channel."""
+    nodes: tuple[str, ...] = ()
+    """Where in an operation NodeIds are that may be registered ones (5.9.5)."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
     name: str = ""
@@ -155,31 +157,33 @@ class Dispatcher:
             "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
                 Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",)),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
-                Results=view.translate(r.parameters)), "BrowsePaths", paths),
+                Results=view.translate(r.caller, r.parameters)), "BrowsePaths", paths, nodes=("StartingNode",)),
             "RegisterNodesRequest": Service(ua.RegisterNodesParameters, lambda r: ua.RegisterNodesResponse(
-                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=r.parameters.NodesToRegister)),
+                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=view.register(r.session, r.parameters))),
                 "NodesToRegister", most),
-            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, lambda _: ua.UnregisterNodesResponse(),
+            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, self._unregister,
                 "NodesToUnregister", most),
             # 5.11 attributes
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
-                "NodesToRead", nodes),
+                "NodesToRead", nodes, nodes=("NodeId",)),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes),
+                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes,
+                nodes=("NodeId",)),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
-                self._limits.history_nodes, background=True),
+                self._limits.history_nodes, background=True, nodes=("NodeId",)),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
-                self._limits.method_calls, background=True),
+                self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
             # 5.13 monitored items
             "CreateMonitoredItemsRequest": Service(
                 ua.CreateMonitoredItemsParameters, lambda r: ua.CreateMonitoredItemsResponse(
-                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most),
+                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most,
+                nodes=("ItemToMonitor.NodeId",)),
             "ModifyMonitoredItemsRequest": Service(
                 ua.ModifyMonitoredItemsParameters, lambda r: ua.ModifyMonitoredItemsResponse(
                 Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most),
@@ -270,6 +274,8 @@ class Dispatcher:
                 raise Fault(ua.StatusCodes.BadNothingToDo)
             if count > service.most:
                 raise Fault(ua.StatusCodes.BadTooManyOperations)
+        if service.nodes and session is not None and session.aliases:
+            session.aliases.resolve(getattr(parameters, service.operations), service.nodes)
         return Request(channel, header, sequence, parameters, session)
 
     async def _answer(self, service: Service | None, request: Request) -> None:
@@ -347,6 +353,10 @@ class Dispatcher:
         results = await self._view.browse_next(request.session, request.parameters)
         shown = self._texts.browsed(results, request.session.locales)
         return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=shown))
+
+    def _unregister(self, request: Request) -> Response:
+        request.session.aliases.unregister(request.parameters.NodesToUnregister)
+        return ua.UnregisterNodesResponse()
 
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)

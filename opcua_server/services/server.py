@@ -23,7 +23,7 @@ from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
-from opcua_server.services.nodes import Event, Instance, Reference, site
+from opcua_server.services.nodes import SITE_NS, Event, Instance, Reference, site
 from opcua_server.services.prune import prune
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
@@ -89,8 +89,10 @@ class UaServer:
         self.table = Table(self._clock.monotonic)
         self.space = Space(self.aspace, self.table)
         self._methods = Methods(self.space)
+        self._sight = sight = roles.Sight()
+        self.open(lambda _: False)
         self._attributes = attributes = Attributes(
-            self.space, self._methods.executable, self.space.write, secured=not none
+            self.space, self._methods.executable, self.space.write, sight, secured=not none
         )
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
@@ -113,7 +115,8 @@ class UaServer:
             clock=self._clock,
             limits=self.limits,
             on_security=on_security,
-            on_close=self._subscriptions.session_closed,
+            on_open=lambda session: self._diagnostics.opened(session),
+            on_close=self._session_closed,
             token_policy=POLICIES[self._policies[0]].URI,
             anonymous=anonymous,
         )
@@ -122,7 +125,7 @@ class UaServer:
             clock=self._clock,
             discovery=self._discovery,
             sessions=self._sessions,
-            view=View(self.space, self.limits),
+            view=View(self.space, sight, self.limits),
             attributes=attributes,
             methods=self._methods,
             subscriptions=self._subscriptions,
@@ -130,9 +133,7 @@ class UaServer:
             none=none,
             texts=self._texts,
         )
-        self._diagnostics = Diagnostics(
-            self._sessions, self._subscriptions, self._write_node, self.space.watched, self._clock
-        )
+        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._listener: Listener | None = None
         self._chores: asyncio.Task[None] | None = None
@@ -165,7 +166,7 @@ class UaServer:
         await self._roles.fill()
         for node in self._roles.identities():
             self._attributes.grant(node, roles.may_see_members)
-        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute, self._sight.limit)
         for node in STATUS_NODES:
             self._attributes.compute(ua.NodeId(node), self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
@@ -240,6 +241,10 @@ class UaServer:
     def has_active_session(self, channel: Channel) -> bool:
         return any(s.caller is not None for s in self._sessions.on_channel(channel))
 
+    def _session_closed(self, session: Session, delete_subscriptions: bool) -> None:
+        self._subscriptions.session_closed(session, delete_subscriptions)
+        self._diagnostics.closed(session)
+
     def refused(self, kind: str, channel: Channel, reason: str) -> None:
         """Anyone on the network can cause this: one report a minute for each kind and source."""
         now = self._clock.monotonic()
@@ -290,6 +295,17 @@ class UaServer:
             message="The address space has changed",
             fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
         )
+
+    def open(self, sees: Callable[[str], bool]) -> None:
+        """Let anonymous sessions see the nodes of ns=3 whose string ids `sees` says, of which there are none before.
+
+        The standard nodes and the types everybody sees.
+        """
+
+        def rule(caller: Caller, node_id: Any) -> bool:
+            return Role.ANONYMOUS not in caller.roles or sees(str(node_id.Identifier))
+
+        self._sight.limit(SITE_NS, rule)
 
     def link_method(self, method_id: Any, handler: Handler, allowed: Allowed, refused: Refused = untold) -> None:
         """Answer calls of a method, of a type's for all its instances. Raises LookupError without such a node.

@@ -527,6 +527,8 @@ class Subscriptions:
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
         if kind is EventItem:
+            if first.StatusCode.value in UNREADABLE:
+                raise Fault(first.StatusCode.value)
             if not int(first.Value.Value or 0) & SUBSCRIBE_TO_EVENTS:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
             item = EventItem(self._next_item, target, request.MonitoringMode, subscription.ready)
