@@ -103,7 +103,7 @@ class UaServer:
             application_uri=application_uri,
             product_uri=PRODUCT_URI,
             name=name,
-            certificate=identity.der,
+            identity=identity,
             policies=self._policies,
             none=none,
             anonymous=anonymous,
@@ -176,6 +176,8 @@ class UaServer:
             (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
         ):
             self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
+        for method in roles.CHANGING:
+            self.link_method(ua.NodeId(method), roles.unchanged, lambda _: False)
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -221,7 +223,7 @@ class UaServer:
     def renew(self, identity: security.Identity) -> None:
         """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
         self.identity = identity
-        self._discovery.certificate = identity.der
+        self._discovery.identity = identity
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""

@@ -62,6 +62,12 @@ NOT_OFFERED = (
     IDS.Server_SetSubscriptionDurable,
     IDS.Server_RequestServerStateChange,
     IDS.Server_ServerRedundancy_RedundantServerArray,
+    IDS.TagVariables,
+    IDS.Topics,
+    IDS.Aliases,
+    IDS.OPCUANamespaceMetadata_DefaultRolePermissions,
+    IDS.OPCUANamespaceMetadata_DefaultUserRolePermissions,
+    IDS.OPCUANamespaceMetadata_DefaultAccessRestrictions,
 )
 """Standard nodes of functions this server does not have."""
 NEVER = datetime(1601, 1, 1, tzinfo=UTC)

@@ -14,12 +14,13 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
+from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
@@ -511,11 +512,10 @@ class Subscriptions:
         target = request.ItemToMonitor
         if target.IndexRange:
             parse_range(target.IndexRange)
-        if not isinstance(request.MonitoringMode, ua.MonitoringMode):
-            raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
+        mode = _monitoring_mode(request.MonitoringMode)
         self._attributes.check(target)
         if (row := self._row(session, target)) is not None:
-            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
+            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, mode)
             self._next_item += 1
             columns.append(wanted)
             return ua.MonitoredItemCreateResult(
@@ -531,9 +531,9 @@ class Subscriptions:
                 raise Fault(first.StatusCode.value)
             if not int(first.Value.Value or 0) & SUBSCRIBE_TO_EVENTS:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
-            item = EventItem(self._next_item, target, request.MonitoringMode, subscription.ready)
+            item = EventItem(self._next_item, target, mode, subscription.ready)
         else:
-            item = DataItem(self._next_item, target, request.MonitoringMode, subscription.ready, self._clock.monotonic)
+            item = DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
             item.stamps = stamps
         filter_result = self._configure(subscription, item, request.RequestedParameters)
         self._next_item += 1
@@ -559,11 +559,14 @@ class Subscriptions:
         return row
 
     def _watch(self, item: DataItem) -> None:
-        self._space.watch(item.target.NodeId, item.target.AttributeId, item)
+        """What is worked out when it is read never changes."""
+        if item.target.AttributeId not in COMPUTED:
+            self._space.watch(item.target.NodeId, item.target.AttributeId, item)
 
     def _unwatch(self, item: DataItem) -> None:
         """One that was created unreadable is watched nowhere."""
-        self._space.unwatch(item.target.NodeId, item.target.AttributeId, item)
+        if item.target.AttributeId not in COMPUTED:
+            self._space.unwatch(item.target.NodeId, item.target.AttributeId, item)
 
     def release_missing(self) -> None:
         """Take items on nodes that are no more out of the columns: they wait by themselves for their nodes' return."""
@@ -583,7 +586,7 @@ class Subscriptions:
             client_handle=wanted.ClientHandle,
             mode=mode,
             stamps=stamps,
-            filter=data_filter(self._space, target, wanted.Filter),
+            filter=data_filter(self._space, target, opened(wanted.Filter)),
             interval=self._sampling(subscription, wanted.SamplingInterval) / 1000,
             queue_size=min(max(wanted.QueueSize, 1), self._limits.queue),
             discard_oldest=wanted.DiscardOldest,
@@ -602,14 +605,14 @@ class Subscriptions:
         result = ua.ExtensionObject()
         queue_size = min(max(wanted.QueueSize, 1), self._limits.queue)
         if isinstance(item, EventItem):
-            compiled = event_filter(self._space, wanted.Filter)
+            compiled = event_filter(self._space, opened(wanted.Filter))
             if not compiled.valid:
                 result = compiled.result()
             item.filter = compiled
             if wanted.QueueSize == 0:
                 queue_size = self._limits.queue
         elif isinstance(item, DataItem):
-            item.filter = data_filter(self._space, item.target, wanted.Filter)
+            item.filter = data_filter(self._space, item.target, opened(wanted.Filter))
             item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)
         item.configure(wanted.ClientHandle, queue_size, wanted.DiscardOldest)
         return result
@@ -768,6 +771,14 @@ class Subscriptions:
         if found is not None and (found.session is None or found.session.user.session != caller.session):
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
         return self.own(caller.session, number)
+
+
+def _monitoring_mode(number: int) -> Any:
+    """Raises Fault BadMonitoringModeInvalid."""
+    try:
+        return ua.MonitoringMode(number)
+    except ValueError as error:
+        raise Fault(ua.StatusCodes.BadMonitoringModeInvalid) from error
 
 
 def _filter_result(fault: Fault) -> Any:
