@@ -47,6 +47,7 @@ EXEMPT: Final = {
     "commit_group": "covered by coverage entries",
     "frame": "covered by commit groups",
     "alembic_version": "version of the tables, no record",
+    "forwarded": "a bookmark in the spool, no record",
 }
 
 DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {

@@ -6,6 +6,7 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
     frame         one row of values of a group at one instant
     commit_group  the frames of one commit, with the SHA-256 of their canonical bytes
     audit_entry   the append-only log (compliance.md 2.4)
+    forwarded     how far the rows of a spool are recorded
 
 `compliance.tables` adds its own tables to the same `metadata`.
 """
@@ -102,6 +103,14 @@ audit_entry = Table(
     Index("audit_entry_ts", "ts"),
     Index("audit_entry_object", "object", "seq"),
     Index("audit_entry_action", "action", "seq"),
+    sqlite_strict=True,
+)
+
+forwarded = Table(
+    "forwarded",
+    metadata,
+    Column("stream", String, primary_key=True, nullable=False),  # a spool's own name for its numbering
+    Column("position", Int, nullable=False),  # every row of the stream up to this number is recorded
     sqlite_strict=True,
 )
 
