@@ -499,6 +499,14 @@ class Storage(Model):
     """Longest a frame waits for the commit it goes into, ms."""
     queue: Annotated[int, Field(ge=100)] = 100_000
     """Frames that may wait for a slow disk before the newest are refused and counted."""
+    slow: Annotated[float, Field(gt=0)] = 1.0
+    """Seconds a commit may take before frames go to the spool instead."""
+    spool: str | None = None
+    """Folder of the spool, best on another disk than the database; null: in the data folder."""
+    spool_mb: Annotated[int, Field(ge=1)] = 1024
+    """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
+    spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
+    """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
 
 
 class Site(Model):

@@ -18,6 +18,7 @@ Pieces of work (signatures, batches, accounts) never come here: they are refused
 """
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,10 +28,10 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from historian.spool import NOTE_SIZE, Gap, Record, Spool
-from historian.writer import Place, Writer
+from historian.writer import Cover, Place, Writer
 from nodesets.errors import StorageError, Unrecordable
 from nodesets.model import Quality, Row
 from nodesets.ports import Clock
@@ -50,6 +51,21 @@ DRAIN_ROWS: Final = 5_000
 """Rows on their way from the spool to the writer at a time: 0.2 s of 3,200 channels at 10 Hz each a row of 32."""
 
 log = logging.getLogger(__name__)
+
+
+def recover(database: Engine, spool: Spool, clock: Clock, covered: Cover, noted: Noted) -> None:
+    """Record what an earlier run left in the spool, with the columns of that run. Raises StorageError."""
+    waiting = spool.rows + 1
+    writer = Writer(
+        database, spool.groups, clock=clock, commit_seconds=0, queue=waiting, covered=covered, stream=spool.stream
+    )
+    writer.start()
+    recorder = StoreAndForward(writer, spool, clock=clock, slow_seconds=math.inf, queue=waiting, noted=noted)
+    recorder.start()
+    try:
+        recorder.settled()
+    finally:
+        recorder.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +135,13 @@ class StoreAndForward:
     def start(self) -> None:
         self._thread.start()
 
+    def settled(self) -> None:
+        """Return when the spool is recorded. Raises StorageError when the writer has stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.forwarding or self._writer.stopped)
+        if self.forwarding:
+            raise StorageError(self._writer.stopped)
+
     def close(self) -> None:
         """Refuse what comes, let the writer carry out what waits and end, keep in the spool what it refused."""
         with self._changed:
@@ -126,7 +149,7 @@ class StoreAndForward:
         self._writer.close()
         with self._changed:
             self._ending = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
         self._spool.close()
 
@@ -141,9 +164,9 @@ class StoreAndForward:
         return self._size
 
     @property
-    def broken(self) -> str:
-        """Why nothing can be kept in the spool any longer."""
-        return self._spool.broken
+    def losing(self) -> bool:
+        """Rows are lost now: some group's gap lasts, or nothing can be kept in the spool."""
+        return bool(self._gaps) or (self.forwarding and bool(self._spool.broken))
 
     def append(self, rows: Sequence[Row]) -> Future[None]:
         """Keep rows in order; done when they are on a disk, the database's or the spool's. Never blocks.
@@ -177,7 +200,7 @@ class StoreAndForward:
             self._go_forwarding("a gap ends")
         if self.forwarding:
             self._waiting.append(item)
-            self._changed.notify()
+            self._changed.notify_all()
             return
         for gap in self._ended(item.rows):
             marks = _Item(Future(), self._markers(gap), item.entered)
@@ -221,7 +244,7 @@ class StoreAndForward:
         self.forwarding = True
         while self._direct:
             self._waiting.appendleft(self._direct.pop())
-        self._changed.notify()
+        self._changed.notify_all()
 
     def _lose(self, item: _Item) -> None:
         """Count rows that are not kept, and where their gap begins and ends."""
@@ -406,7 +429,7 @@ class StoreAndForward:
         """In the writer's thread."""
         with self._changed:
             self._answers.append((piece, done.exception()))
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _take_answer(self, piece: _Piece, error: BaseException | None) -> None:
         self._draining -= 1
@@ -454,4 +477,5 @@ class StoreAndForward:
             self._poison.clear()
             self.forwarding = False
             self.trouble = self._spool.broken
+            self._changed.notify_all()
         log.warning("everything in the spool is recorded")

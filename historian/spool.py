@@ -125,7 +125,7 @@ class Spool:
         self._size = 0
         self._added = 0, 0
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._open()
             if not self.rows and not self.open_gaps:

@@ -170,6 +170,11 @@ class Writer:
         return self._size
 
     @property
+    def stopped(self) -> str:
+        """Why nothing is carried out any longer; empty while it is."""
+        return self._stopped
+
+    @property
     def position(self) -> int:
         """Every row of the stream up to this number is recorded, or will never be."""
         return self._position

@@ -32,7 +32,9 @@ from compliance.users import Account, Accounts
 from config.load import digest
 from config.schema import Plant
 from historian import schema
+from historian.forward import StoreAndForward, recover
 from historian.query import Reader
+from historian.spool import Spool
 from historian.writer import Writer
 from nodesets.errors import (
     DeviceError,
@@ -86,6 +88,7 @@ class Records:
     data_dir: Path
     clock: Clock
     writer: Writer
+    recorder: StoreAndForward
     reader: Reader
     accounts: Accounts
     trust: security.TrustStore
@@ -168,26 +171,46 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     url = f"sqlite:///{(data_dir / DATABASE).resolve()}"
     engine = schema.engine(url)
     schema.migrate(engine)
+    groups = _groups(plant)
+    spool = _spool(plant, data_dir, groups)
+    if spool.groups != groups:
+        await asyncio.to_thread(recover, engine, spool, clock, audit.cover_history, audit.note_gap)
+        spool = _spool(plant, data_dir, groups)
     writer = Writer(
         engine,
-        _groups(plant),
+        groups,
         clock=clock,
         commit_seconds=plant.storage.commit_ms / 1000,
         queue=plant.storage.queue,
         covered=audit.cover_history,
+        stream=spool.stream,
     )
     writer.start()
+    recorder = StoreAndForward(
+        writer,
+        spool,
+        clock=clock,
+        slow_seconds=plant.storage.slow,
+        queue=plant.storage.queue,
+        noted=audit.note_gap,
+    )
+    recorder.start()
     reader = Reader(schema.reading(url))
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
         security.make_folders(data_dir)
-        yield Records(plant, data_dir, clock, writer, reader, accounts, security.TrustStore(data_dir))
+        yield Records(plant, data_dir, clock, writer, recorder, reader, accounts, security.TrustStore(data_dir))
     finally:
         accounts.close()
         reader.close()
-        await asyncio.to_thread(writer.close)
+        await asyncio.to_thread(recorder.close)
         engine.dispose()
+
+
+def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
+    folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
+    return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
 
 
 def _not_logged(done: "Future[int]") -> None:
@@ -196,15 +219,15 @@ def _not_logged(done: "Future[int]") -> None:
         log.error("security event not recorded: %s", error)
 
 
-def _groups(plant: Plant) -> dict[str, list[str]]:
+def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
     """Columns of every recorded group: devices' frames and streams' results."""
-    groups = {d.id: [t.node for t in d.tags(plant.registers(d))] for d in plant.devices}
+    groups = {d.id: tuple(t.node for t in d.tags(plant.registers(d))) for d in plant.devices}
     for device in plant.devices:
         for stream in device.streams:
             tags = result_tags(f"{device.id}.{stream.id}")
-            groups[f"{device.id}.{stream.id}.Quality"] = [t.node for t in tags]
+            groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
     if plant.playground:
-        groups[conformance.GROUP] = [conformance.RAMP]
+        groups[conformance.GROUP] = (conformance.RAMP,)
     return groups
 
 
@@ -257,12 +280,12 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         alarms = Alarms(plant)
         publisher = Publisher(plant, server, alarms, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
-        pipeline = Pipeline(plant, records.writer, publisher, records.clock)
+        pipeline = Pipeline(plant, records.recorder, publisher, records.clock)
         site = _site(records, server, alarms, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
+        playground = Playground(server, publisher.find, records.recorder, records.reader, records.clock)
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
@@ -390,6 +413,7 @@ def _site(
         plant=plant,
         clock=records.clock,
         writer=records.writer,
+        recorder=records.recorder,
         reader=records.reader,
         accounts=records.accounts,
         alarms=alarms,
