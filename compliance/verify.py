@@ -48,6 +48,7 @@ EXEMPT: Final = {
     "frame": "covered by commit groups",
     "alembic_version": "version of the tables, no record",
     "forwarded": "a bookmark in the spool, no record",
+    "writer_epoch": "who may write, no record",
 }
 
 DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {

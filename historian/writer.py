@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from historian import frames
 from historian.faults import Fault, fault
-from historian.schema import commit_group, forwarded, frame, layout
+from historian.schema import commit_group, forwarded, frame, insert_rows, layout
 from nodesets.errors import StorageError, Unrecordable
 from nodesets.model import Row
 from nodesets.ports import Clock
@@ -113,8 +113,6 @@ class Writer:
         """`stream`: the name of the numbering that places count in."""
         self._engine = engine
         self._stream = stream
-        self._insert_frame = str(insert(frame).compile(engine))
-        self._insert_group = str(insert(commit_group).compile(engine))
         self._groups = {group: tuple(columns) for group, columns in groups.items()}
         self._clock = clock
         self._commit_seconds = commit_seconds
@@ -388,13 +386,19 @@ class Writer:
             digest.update(frames.canonical(record))
             records.append(record)
         try:
-            tx.exec_driver_sql(self._insert_frame, records)
+            insert_rows(tx, frame, records, [record.source_time for record in records])
         except DBAPIError as error:
             if fault(error) is Fault.STATEMENT:
                 raise _Refused(str(error.orig)) from error
             raise
-        group = (self._sequence + 1, self._last_frame + 1, self._last_frame + len(rows), digest.digest())
-        tx.exec_driver_sql(self._insert_group, group)
+        tx.execute(
+            insert(commit_group).values(
+                sequence=self._sequence + 1,
+                first_frame=self._last_frame + 1,
+                last_frame=self._last_frame + len(rows),
+                digest=digest.digest(),
+            )
+        )
 
     def _attempt(self, tx: Connection, item: _Item) -> Any:
         """Run a piece of work in its own savepoint; its result, or what it failed with."""
