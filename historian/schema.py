@@ -15,6 +15,7 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from nodesets.errors import ConfigurationError, Mistake, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where a database is: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`."""
+
+    url: str
+    password: str = field(default="", repr=False)
+
 
 Int = BigInteger().with_variant(Integer(), "sqlite")
 """Signed 64-bit integer; SQLite STRICT knows it as INTEGER. Times are ns UTC."""

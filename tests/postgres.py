@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import getpass
 import itertools
 import os
 import pwd
@@ -11,7 +10,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
+
+import compliance.tables  # noqa: F401 - its tables are in the metadata
+from historian.schema import engine, migrate
 
 USER = "postgres"
 _NUMBERS = itertools.count(1)
@@ -61,12 +65,32 @@ def _as_user(folder: Path) -> list[str]:
 
 def new_database() -> str:
     """Address of an empty database of its own."""
-    folder = cluster()
-    name = f"test{next(_NUMBERS)}_{getpass.getuser()}"
-    run_sql("postgres", f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://{USER}@/{name}?host={folder}"
+    return _made("")
 
 
-def run_sql(database: str, statement: str) -> None:
-    command = ["psql", "-h", str(cluster()), "-U", USER, "-d", database, "-q", "-v", "ON_ERROR_STOP=1", "-c", statement]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def migrated_database() -> str:
+    """Address of a database of its own with all tables."""
+    return _made(f"TEMPLATE {_template()}")
+
+
+@functools.cache
+def _template() -> str:
+    address = new_database()
+    made = engine(address)
+    migrate(made)
+    made.dispose()
+    return make_url(address).database or ""
+
+
+def _made(how: str) -> str:
+    name = f"test{next(_NUMBERS)}"
+    administration().execute(f"CREATE DATABASE {name} {how}".encode())
+    return f"postgresql+psycopg://{USER}@/{name}?host={cluster()}"
+
+
+@functools.cache
+def administration() -> psycopg.Connection[tuple[object, ...]]:
+    """A connection of the superuser, outside the databases of the tests."""
+    connection = psycopg.connect(f"postgresql://{USER}@/postgres?host={cluster()}", autocommit=True)
+    atexit.register(connection.close)
+    return connection
