@@ -62,9 +62,13 @@ class Diagnostics:
 
     def _level(self) -> int:
         recorder = self._site.recorder
-        if recorder.losing or self._unread or (self._site.writer.trouble and not recorder.forwarding):
+        if recorder.losing:
             return NO_DATA
-        return DEGRADED if recorder.forwarding or self._site.publisher.silent_devices else HEALTHY
+        if recorder.forwarding:
+            return DEGRADED
+        if self._site.writer.trouble or self._unread:
+            return NO_DATA
+        return DEGRADED if self._site.publisher.silent_devices else HEALTHY
 
     def _tell_of_storage(self, now: int) -> None:
         """A SystemEvent when the storage fails, when recordings are lost or set aside, and when it is well again."""
