@@ -20,6 +20,7 @@ from sqlalchemy import Connection, insert, select
 
 from compliance.verify import COVER, ZERO, leaf, record_name, row_digest
 from historian.schema import audit_entry, commit_group, metadata
+from historian.spool import Gap
 from nodesets.errors import InvalidArgument
 
 VERSION: Final = 1
@@ -88,6 +89,12 @@ def head(tx: Connection) -> tuple[int, str]:
     """How many entries the log has, and the leaf (hex) of the newest; empty before the first."""
     last = tx.execute(select(audit_entry.c.seq, audit_entry.c.leaf).order_by(audit_entry.c.seq.desc()).limit(1)).first()
     return (0, "") if last is None else (last.seq + 1, last.leaf.hex())
+
+
+def note_gap(tx: Connection, now: int, gap: Gap, why: str) -> None:
+    """Log that rows of a group were lost, or set aside."""
+    new = {"first": gap.first, "last": gap.last, "count": gap.count or None}
+    append(tx, Entry(time=now, action="history.gap", actor="enose", object=f"history/{gap.group}", reason=why, new=new))
 
 
 def cover_history(tx: Connection, now: int, layouts: Sequence[int]) -> None:

@@ -32,12 +32,16 @@ from compliance.users import Account, Accounts
 from config.load import digest
 from config.schema import Plant
 from historian import schema
+from historian.forward import StoreAndForward, recover
 from historian.query import Reader
+from historian.spool import Spool
 from historian.writer import Writer
 from nodesets.errors import (
+    ConfigurationError,
     DeviceError,
     EnoseError,
     InvalidArgument,
+    Mistake,
     NoData,
     NotFound,
     StorageError,
@@ -86,6 +90,7 @@ class Records:
     data_dir: Path
     clock: Clock
     writer: Writer
+    recorder: StoreAndForward
     reader: Reader
     accounts: Accounts
     trust: security.TrustStore
@@ -127,9 +132,10 @@ class Records:
 
         One at a time: each takes a processor for itself. -P: no module of the working directory stands in for ours.
         """
-        command = (sys.executable, "-P", "-m", "compliance.verify", str(self.data_dir / DATABASE), "--json")
+        address, environment = verifiable(self.database)
+        command = (sys.executable, "-P", "-m", "compliance.verify", address, "--json")
         async with self._verifying:
-            process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+            process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment)
             answer, _ = await process.communicate()
         if process.returncode not in (0, 1):
             raise StorageError("the audit log could not be read")
@@ -155,8 +161,38 @@ class Records:
         )
 
     @property
-    def database(self) -> str:
-        return f"sqlite:///{(self.data_dir / DATABASE).resolve()}"
+    def database(self) -> schema.Database:
+        return database_of(self.plant, self.data_dir)
+
+
+def database_of(plant: Plant, data_dir: Path) -> schema.Database:
+    """Where the plant's database is. Raises ConfigurationError for a password that cannot be read, or by others too."""
+    storage = plant.storage
+    if storage.url is None:
+        return schema.Database(f"sqlite:///{(data_dir / DATABASE).resolve()}")
+    if storage.password_env:
+        if storage.password_env not in os.environ:
+            raise ConfigurationError([Mistake("storage.password_env", f"{storage.password_env} is not set")])
+        return schema.Database(storage.url, os.environ[storage.password_env])
+    if storage.password_file:
+        return schema.Database(storage.url, _secret(Path(storage.password_file)))
+    return schema.Database(storage.url)
+
+
+def _secret(path: Path) -> str:
+    """First line of a file only its owner may read."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError([Mistake("storage.password_file", f"{path} can be read by others: chmod 600")])
+        return path.read_text().partition("\n")[0]
+    except OSError as error:
+        raise ConfigurationError([Mistake("storage.password_file", f"{path}: {error.strerror}")]) from error
+
+
+def verifiable(database: schema.Database) -> tuple[str, dict[str, str]]:
+    """The database as `compliance.verify` takes it, and an environment with its password: never an argument."""
+    password = {"PGPASSWORD": database.password} if database.password else {}
+    return database.url.removeprefix("sqlite:///"), {**os.environ, **password}
 
 
 @contextlib.asynccontextmanager
@@ -165,29 +201,49 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     os.environ["TZ"] = plant.site.time_zone  # audit entries carry the site's offset from UTC (R05)
     time.tzset()
     clock = SystemClock()
-    url = f"sqlite:///{(data_dir / DATABASE).resolve()}"
-    engine = schema.engine(url)
+    database = database_of(plant, data_dir)
+    engine = schema.engine(database.url, database.password)
     schema.migrate(engine)
+    groups = _groups(plant)
+    spool = _spool(plant, data_dir, groups)
+    if spool.groups != groups:
+        await asyncio.to_thread(recover, engine, spool, clock, audit.cover_history, audit.note_gap)
+        spool = _spool(plant, data_dir, groups)
     writer = Writer(
         engine,
-        _groups(plant),
+        groups,
         clock=clock,
         commit_seconds=plant.storage.commit_ms / 1000,
         queue=plant.storage.queue,
         covered=audit.cover_history,
+        stream=spool.stream,
     )
     writer.start()
-    reader = Reader(schema.reading(url))
+    recorder = StoreAndForward(
+        writer,
+        spool,
+        clock=clock,
+        slow_seconds=plant.storage.slow,
+        queue=plant.storage.queue,
+        noted=audit.note_gap,
+    )
+    recorder.start()
+    reader = Reader(schema.reading(database.url, database.password))
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
         security.make_folders(data_dir)
-        yield Records(plant, data_dir, clock, writer, reader, accounts, security.TrustStore(data_dir))
+        yield Records(plant, data_dir, clock, writer, recorder, reader, accounts, security.TrustStore(data_dir))
     finally:
         accounts.close()
         reader.close()
-        await asyncio.to_thread(writer.close)
+        await asyncio.to_thread(recorder.close)
         engine.dispose()
+
+
+def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
+    folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
+    return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
 
 
 def _not_logged(done: "Future[int]") -> None:
@@ -196,15 +252,15 @@ def _not_logged(done: "Future[int]") -> None:
         log.error("security event not recorded: %s", error)
 
 
-def _groups(plant: Plant) -> dict[str, list[str]]:
+def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
     """Columns of every recorded group: devices' frames and streams' results."""
-    groups = {d.id: [t.node for t in d.tags(plant.registers(d))] for d in plant.devices}
+    groups = {d.id: tuple(t.node for t in d.tags(plant.registers(d))) for d in plant.devices}
     for device in plant.devices:
         for stream in device.streams:
             tags = result_tags(f"{device.id}.{stream.id}")
-            groups[f"{device.id}.{stream.id}.Quality"] = [t.node for t in tags]
+            groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
     if plant.playground:
-        groups[conformance.GROUP] = [conformance.RAMP]
+        groups[conformance.GROUP] = (conformance.RAMP,)
     return groups
 
 
@@ -259,12 +315,12 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         alarms = Alarms(plant)
         publisher = Publisher(plant, server, alarms, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
-        pipeline = Pipeline(plant, records.writer, publisher, records.clock)
+        pipeline = Pipeline(plant, records.recorder, publisher, records.clock)
         site = _site(records, server, alarms, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
+        playground = Playground(server, publisher.find, records.recorder, records.reader, records.clock)
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
@@ -392,6 +448,7 @@ def _site(
         plant=plant,
         clock=records.clock,
         writer=records.writer,
+        recorder=records.recorder,
         reader=records.reader,
         accounts=records.accounts,
         alarms=alarms,
@@ -555,7 +612,7 @@ async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
             found.append((what, ""))
         except EnoseError as error:
             found.append((what, str(error)))
-    found.append(("database", await asyncio.to_thread(_database_state, data_dir)))
+    found.append(("database", await asyncio.to_thread(_database_state, plant, data_dir)))
     sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), SystemClock(), 0) for d in plant.devices}
     answers = await asyncio.gather(*(s.identity() for s in sources.values()), return_exceptions=True)
     for device, answer in zip(plant.devices, answers, strict=True):
@@ -575,12 +632,14 @@ def _look(plant: Plant, data_dir: Path) -> None:
         _identity(plant, data_dir)
 
 
-def _database_state(data_dir: Path) -> str:
-    path = data_dir / DATABASE
-    if not path.exists():
+def _database_state(plant: Plant, data_dir: Path) -> str:
+    if plant.storage.url is None and not (data_dir / DATABASE).exists():
         return ""
     try:
-        report = verify.check(path)
+        address, environment = verifiable(database_of(plant, data_dir))
+        report = verify.check(address, environment.get("PGPASSWORD", ""))
+    except ConfigurationError as error:
+        return str(error)
     except verify.Unreadable as error:
         return str(error)
     return "" if report.clean else f"{report.found} problems; see enose audit verify"

@@ -283,15 +283,19 @@ def learn(
 
 @audit.command("verify")
 def audit_verify(
-    config: Config = CONFIG,  # noqa: ARG001 - every command takes it
+    config: Config = CONFIG,
     data_dir: DataDir = DATA,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Verify the audit log, every record it covers, and the history. Exit code 1: something was altered."""
     from compliance import verify
-    from opcua_server.app import DATABASE
+    from opcua_server.app import database_of, verifiable
 
-    raise typer.Exit(verify.main([str(data_dir / DATABASE), *(["--json"] if as_json else [])]))
+    try:
+        address, environment = verifiable(database_of(plant_of(config), data_dir))
+    except EnoseError as error:
+        fail(error)
+    raise typer.Exit(verify.main([address, *(["--json"] if as_json else [])], environment.get("PGPASSWORD", "")))
 
 
 @app.command()
