@@ -17,7 +17,7 @@ from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
 
 VALUE = ua.AttributeIds.Value
-WRITES = int(Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
+WRITES = int(Access.WRITE | Access.HISTORY_WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
 PERMISSIONS = frozenset(
     {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
 )
