@@ -80,7 +80,7 @@ class Reader:
         """
         if limit < 1:
             raise ValueError(f"limit {limit}")
-        return await self.read(lambda connection: self._page(connection, tag, start, end, limit, after))
+        return await self.read(lambda connection: self.page(connection, tag, start, end, limit, after))
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         try:
@@ -89,9 +89,16 @@ class Reader:
         except DBAPIError as error:
             raise StorageError(str(error.orig)) from error
 
-    def _page(
-        self, connection: Connection, tag: str, start: int | None, end: int | None, limit: int, after: Position | None
+    def page(
+        self,
+        connection: Connection,
+        tag: str,
+        start: int | None,
+        end: int | None,
+        limit: int,
+        after: Position | None = None,
     ) -> Series:
+        """`read_raw` within a query of `read`."""
         forward = start is not None and (end is None or start <= end)
         within = _within(start, end, forward, after)
         parts = [_part(place, within, forward, limit + 1) for place in self._locate(connection, tag)]

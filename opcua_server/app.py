@@ -27,11 +27,12 @@ import uvloop
 from agents.worker import Worker
 from compliance import audit, batches, exceptions, models, verify
 from compliance.batches import Pins
+from compliance.corrections import Corrections
 from compliance.models import ProductModel
 from compliance.users import Account, Accounts
 from config.load import digest
 from config.schema import Plant
-from historian import schema
+from historian import archive, schema
 from historian.forward import StoreAndForward, recover
 from historian.query import Reader
 from historian.spool import Spool
@@ -57,10 +58,12 @@ from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
-from opcua_server.plant.space import recorded, result_tags, scada_view, space
+from opcua_server.plant.space import recorded, result_tags, scada_view, space, stepped
 from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
+from opcua_server.services.nodes import Access
+from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types
 
@@ -74,6 +77,10 @@ APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
 CERTIFICATE_SECONDS = 2.0
+ARCHIVE_SECONDS = 60.0
+"""Until it is looked again for values of variables that had none yet."""
+ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
+"""Who may note something of a recorded value."""
 MEMBERS_SECONDS = 1.0
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
@@ -97,6 +104,11 @@ class Records:
     close_sessions: Callable[[str], int] = lambda _: 0
     """Of an account; without a server there are none."""
     _verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def archive(self) -> Corrections:
+        """The history as clients read and correct it."""
+        return Corrections(self.reader, self.writer, self.clock)
 
     async def submit(self, work: Callable[[Any], T]) -> T:
         """The writer's answer, awaited."""
@@ -260,7 +272,7 @@ def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
             tags = result_tags(f"{device.id}.{stream.id}")
             groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
     if plant.playground:
-        groups[conformance.GROUP] = (conformance.RAMP,)
+        groups[conformance.GROUP] = conformance.RECORDED
     return groups
 
 
@@ -309,8 +321,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         server.replace(instances, references)
         if plant.security.anonymous:
             server.open(scada_view(tree))
-        for node in recorded(plant):
-            server.historize(node, records.reader)
+        historize(server, plant, records.archive)
 
         alarms = Alarms(plant)
         publisher = Publisher(plant, server, alarms, records.clock)
@@ -320,7 +331,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.recorder, records.reader, records.clock)
+        playground = Playground(server, publisher.find, records.recorder, records.archive, records.clock)
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
@@ -351,6 +362,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
         start(_show_members(records, server), "roles")
+        start(_show_archive(records, server), "archive")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
@@ -376,6 +388,31 @@ async def _show_members(records: Records, server: UaServer) -> None:
 async def _log_renewal(records: Records, identity: security.Identity) -> None:
     ends = identity.certificate.not_valid_after_utc.isoformat()
     await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
+
+
+def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
+    """Have everything recorded read back, and noted on by people."""
+    for node in recorded(plant):
+        server.historize(node, history, stepped=stepped(plant, node))
+        server.grant(node_id(f"{node}.Annotations"), _may_annotate)
+
+
+def _may_annotate(caller: Caller) -> int:
+    access = Access.HISTORY_READ | Access.HISTORY_WRITE
+    return int(access if caller.roles & ANNOTATORS and caller.user else Access.HISTORY_READ)
+
+
+async def _show_archive(records: Records, server: UaServer) -> None:
+    """Show since when each variable is recorded, as soon as it is."""
+    waiting = sorted(recorded(records.plant) | set(conformance.RECORDED if records.plant.playground else ()))
+    while waiting:
+        for node in tuple(waiting):
+            with contextlib.suppress(NotFound):
+                oldest = await records.reader.read_raw(node, archive.FIRST, None, 1)
+                if len(oldest.times):
+                    server.begins(node, int(oldest.times[0]))
+                    waiting.remove(node)
+        await asyncio.sleep(ARCHIVE_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,8 @@
       Dynamic                         change ten times a second
       Access                          variables by what may be done with them, and by whom
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseAlarm, ClearAlarm
-      History                         Ramp: a value a second, the last ten minutes are there from the start
+      History                         a value a second of each, the last ten minutes are there from the start:
+                                      Ramp, Counter, Switch; Writable, which HistoryUpdate changes as well
       Many                            2,000 children
       Deep                            twenty levels, and a name of 500 characters
 
@@ -25,9 +26,9 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
-from nodesets.model import Caller, Finding, Quality, Role, Row
-from nodesets.ports import Clock, History, Recorder
-from opcua_server.plant.templates import engineering_units, reference_id, value_range
+from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
+from nodesets.ports import Archive, Clock, Recorder
+from opcua_server.plant.templates import engineering_units, historical, reference_id, value_range
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -45,8 +46,11 @@ from opcua_server.services.nodes import (
 from opcua_server.services.server import UaServer
 
 ROOT = "Playground"
-RAMP = f"{ROOT}.History.Ramp"
 GROUP = f"{ROOT}.History"
+HISTORIES: Mapping[str, str] = {"Ramp": "Double", "Counter": "UInt32", "Switch": "Boolean", "Writable": "Double"}
+"""Recorded variable -> its type."""
+RECORDED = tuple(f"{GROUP}.{name}" for name in HISTORIES)
+RAMP, WRITABLE = f"{GROUP}.Ramp", f"{GROUP}.Writable"
 ALARM_SOURCE = "QualityScoreLow"
 MANY, DEEP, LONG = 2_000, 20, 500
 PERIOD = 0.1
@@ -119,7 +123,7 @@ def instances() -> Iterator[Instance]:
         *_folder("Dynamic", (_variable(f"Dynamic.{n}", n, VALUES[n][0], access=Access.READ) for n in DYNAMIC)),
         *_folder("Access", (_variable(f"Access.{n}", "Int32", 0, access=a) for n, (a, _) in ACCESS.items())),
         *_folder("Methods", _methods()),
-        *_folder("History", [replace(_variable("History.Ramp", "Double", 0.0), access=RECORDED, historizing=True)]),
+        *_folder("History", _histories()),
         *_folder("Many", (_variable(f"Many.M{i:04}", "Int32", i) for i in range(MANY))),
         *_deep(),
     )
@@ -136,7 +140,18 @@ def references() -> tuple[Reference, ...]:
     return (Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),)
 
 
-RECORDED = Access.READ | Access.HISTORY_READ
+READABLE = Access.READ | Access.HISTORY_READ
+
+
+def _histories() -> Iterator[Member]:
+    for name, kind in HISTORIES.items():
+        path = f"History.{name}"
+        access = READABLE | Access.HISTORY_WRITE if path.endswith("Writable") else READABLE
+        variable = _variable(path, kind, VALUES[kind][0], access=access)
+        yield replace(variable, historizing=True)
+        yield from historical(path, stepped=kind != "Double")
+
+
 DYNAMIC = ("Boolean", *NUMBERS, "String", "DateTime")
 
 
@@ -361,7 +376,7 @@ async def _slow(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Se
 class Playground:
     """The playground's life: answers methods, changes what is dynamic, records the ramp."""
 
-    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: History, clock: Clock) -> None:
+    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: Archive, clock: Clock) -> None:
         """`find` is told of the alarm to play with."""
         self._server = server
         self._find = find
@@ -379,7 +394,8 @@ class Playground:
                     self._server.grant(site(f"{ROOT}.{member.path}"), rights)
         valued = f"{ROOT}.Discrete.MultiStateValue"
         self._server.grant(site(valued), _everybody, lambda data: self._name_state(f"{valued}.ValueAsText", data))
-        self._server.historize(RAMP, self._history)
+        for node, kind in zip(RECORDED, HISTORIES.values(), strict=True):
+            self._server.historize(node, self._history, stepped=kind != "Double")
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -469,15 +485,21 @@ class Playground:
                 group=GROUP,
                 source_time=time,
                 received_time=time,
-                values=np.array([time // SECOND % 100], np.float64),
-                status=np.array([Quality.GOOD], np.uint32),
+                values=_trend(time // SECOND),
+                status=np.full(len(RECORDED), Quality.GOOD, np.uint32),
             )
             for time in times
         ]
         await asyncio.wrap_future(self._recorder.append(rows))
         last = rows[-1]
-        value = ua.Variant(float(last.values[0]), T.Double)
-        self._server.write(RAMP, value, 0, last.source_time, last.received_time)
+        for node, kind, value in zip(RECORDED, HISTORIES.values(), last.values.tolist(), strict=True):
+            native = value if kind == "Double" else bool(value) if kind == "Boolean" else int(value)
+            self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
+
+
+def _trend(second: int) -> Floats:
+    """Of the recorded variables at a second."""
+    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7], np.float64)
 
 
 def _dynamic(name: str, step: int, now: int) -> Any:

@@ -18,7 +18,7 @@ from opcua_server.services.status import GOOD, NULL, Fault, is_bad, status
 
 VALUE = ua.AttributeIds.Value
 STRUCTURE = ua.NodeId(ua.ObjectIds.Structure)
-WRITES = int(Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
+WRITES = int(Access.WRITE | Access.HISTORY_WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
 PERMISSIONS = frozenset(
     {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
 )

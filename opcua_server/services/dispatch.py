@@ -21,6 +21,7 @@ from opcua_server.services.attributes import Attributes
 from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
@@ -52,6 +53,7 @@ LONG = 16_384
 ENUMERATIONS = {
     "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
     "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
+    "PerformUpdateType": ua.StatusCodes.BadInvalidArgument,
 }
 """What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
 
@@ -123,6 +125,7 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        history_updates: HistoryUpdates,
         texts: Locales,
         none: bool,
     ) -> None:
@@ -139,6 +142,7 @@ class Dispatcher:
         self._methods = methods
         self._subscriptions = subscriptions
         self._history = history
+        self._history_updates = history_updates
         self._tasks: set[asyncio.Task[None]] = set()
         rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
         self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
@@ -179,6 +183,8 @@ class Dispatcher:
                 nodes=("NodeId",)),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True, nodes=("NodeId",)),
+            "HistoryUpdateRequest": Service(ua.HistoryUpdateParameters, self._history_update, "HistoryUpdateDetails",
+                self._limits.history_updates, background=True),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
                 self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
@@ -365,6 +371,11 @@ class Dispatcher:
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)
         return ua.HistoryReadResponse(Results=results)
+
+    async def _history_update(self, request: Request) -> Response:
+        reason = request.header.AuditEntryId or ""
+        results = await self._history_updates.update(request.caller, request.parameters, reason)
+        return ua.HistoryUpdateResponse(Results=results)
 
     async def _call(self, request: Request) -> Response:
         caller = request.caller  # as it was when the request came: a change of user does not reach into a running call

@@ -21,6 +21,7 @@ from opcua_server.services.space import Space
 IDS = ua.ObjectIds
 T = ua.VariantType
 PERMISSION = ua.PermissionType
+CHANGE_HISTORY = PERMISSION.InsertHistory | PERMISSION.ModifyHistory | PERMISSION.DeleteHistory
 ROLE_SET = ua.NodeId(IDS.Server_ServerCapabilities_RoleSet)
 WELL_KNOWN = {
     Role.ANONYMOUS: "Anonymous",
@@ -208,6 +209,7 @@ class Permissions:
             found |= PERMISSION.Read if access & Access.READ else PERMISSION(0)
             found |= PERMISSION.Write if access & Access.WRITE else PERMISSION(0)
             found |= PERMISSION.ReadHistory if access & Access.HISTORY_READ else PERMISSION(0)
+            found |= CHANGE_HISTORY if access & Access.HISTORY_WRITE else PERMISSION(0)
         elif kind == ua.NodeClass.Method and self._executable(caller, node_id):
             found |= PERMISSION.Call
         elif kind == ua.NodeClass.Object and self._space.attribute(node_id, ua.AttributeIds.EventNotifier):

@@ -10,7 +10,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.model import Caller, Role
-from nodesets.ports import Clock, History, SystemClock
+from nodesets.ports import Archive, Clock, SystemClock
 from opcua_server import security
 from opcua_server.services import roles
 from opcua_server.services.attributes import Attributes, Rights, Written
@@ -19,7 +19,8 @@ from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import SERVER, Events
-from opcua_server.services.history import HistoryService
+from opcua_server.services.history import Histories, HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
@@ -97,7 +98,8 @@ class UaServer:
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
-        self._history = HistoryService(self.space, self.limits)
+        self._histories = Histories(self.space, attributes)
+        self._history = HistoryService(self._histories, self.limits, self._clock)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
         self._discovery = Discovery(
             application_uri=application_uri,
@@ -130,6 +132,7 @@ class UaServer:
             methods=self._methods,
             subscriptions=self._subscriptions,
             history=self._history,
+            history_updates=HistoryUpdates(self._histories, self.limits, self._clock),
             none=none,
             texts=self._texts,
         )
@@ -275,7 +278,7 @@ class UaServer:
         self._subscriptions.release_missing()
         self.space.forget_missing()
         self._methods.forget_missing()
-        self._history.forget_missing()
+        self._histories.forget_missing()
         if self._listener is not None and (verbs := change.verbs()):
             changes = [
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
@@ -373,9 +376,17 @@ class UaServer:
         """Where ConditionRefresh finds the present state of all conditions with Retain."""
         self._events.retained = states
 
-    def historize(self, node: str, reader: History) -> None:
-        """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
-        self._history.historize(site(node), node, reader)
+    def historize(self, node: str, archive: Archive, *, stepped: bool = False) -> None:
+        """Answer HistoryRead and HistoryUpdate of ns=3 `node` and its Annotations from `archive`, under the same name.
+
+        `stepped`: its values hold until the next one. Raises LookupError.
+        """
+        self._histories.add(site(node), node, archive, stepped=stepped)
+
+    def begins(self, node: str, time: int) -> None:
+        """Show when the history of a variable begins, ns UTC. Raises KeyError without an HA Configuration."""
+        now = self._clock.now()
+        self.write(f"{node}.HA.StartOfArchive", ua.Variant(from_ns(time), ua.VariantType.DateTime), 0, now, now)
 
     def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
         """Show administrators who holds which role: names of accounts."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0001"
+down_revision = "0005"
 
 Int = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
