@@ -18,7 +18,7 @@ from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import NUMBER_TYPES, Space
-from opcua_server.services.status import NULL, OVERFLOW, Fault, status
+from opcua_server.services.status import NULL, OVERFLOW, SEMANTICS_CHANGED, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER = ua.DataChangeTrigger
@@ -132,6 +132,8 @@ class DataFilter:
 
     trigger: Any = TRIGGER.StatusValue
     deadband: float | None = None
+    percent: float | None = None
+    """Of the EURange, what the deadband was worked out from."""
 
     def differs(self, old: Any, new: Any) -> bool:
         """Whether `new` is to be reported when `old` was the last reported DataValue."""
@@ -219,6 +221,14 @@ class DataItem(Item):
         if self.mode != DISABLED:
             self._take(value)
 
+    def redefine(self, space: Space) -> None:
+        """Its value means something else now: the one last reported is reported once more, marked (Part 8 5.2)."""
+        if self.filter.percent is not None and (span := space.property(self.target.NodeId, "EURange")) is not None:
+            self.filter = dataclasses.replace(self.filter, deadband=_of_range(self.filter.percent, span))
+        if self._last is not None:
+            code = self._last.StatusCode.value | SEMANTICS_CHANGED
+            self._queue_up(dataclasses.replace(self._last, StatusCode=status(code)))
+
     def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:
         """Go on where another left off: DataValues last reported (or None), held back (or None) and queued."""
         self._last, self._pending, self._due = last, pending, due
@@ -232,6 +242,9 @@ class DataItem(Item):
         if not self.filter.differs(self._last, value):
             return
         self._last = value
+        self._queue_up(value)
+
+    def _queue_up(self, value: Any) -> None:
         if self.put(value) and self.queue_size > 1:
             self._flag_overflow()
 
@@ -266,7 +279,8 @@ def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     if not isinstance(source.Trigger, TRIGGER):
         raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid)
-    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source))
+    percent = float(source.DeadbandValue) if source.DeadbandType == ua.DeadbandType.Percent else None
+    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source), percent)
 
 
 def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
@@ -284,4 +298,8 @@ def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
     span = space.property(node_id, "EURange")  # Part 8 7.2: percent of the EURange
     if span is None or value > 100.0:
         raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
-    return value / 100.0 * float(span.High - span.Low)
+    return _of_range(value, span)
+
+
+def _of_range(percent: float, span: Any) -> float:
+    return percent / 100.0 * float(span.High - span.Low)

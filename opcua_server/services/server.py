@@ -40,7 +40,8 @@ from opcua_server.services.view import View
 log = logging.getLogger(__name__)
 
 MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
-MODEL_CHANGE_SEVERITY = 100
+SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
+CHANGE_SEVERITY = 100
 FLOOD_WINDOW = 60.0
 """Seconds within which refusals of one kind and source are reported once, with their number the next time."""
 FLOOD_SOURCES = 1000
@@ -279,20 +280,20 @@ class UaServer:
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
                 for node, verb in verbs.items()
             ]
-            self._events.publish(self._model_change(changes))
+            self._events.publish(self._changed(MODEL_CHANGE, "The address space has changed", changes))
         return change
 
-    def _model_change(self, changes: list[Any]) -> Event:
+    def _changed(self, event_type: Any, message: str, changes: list[Any]) -> Event:
         now = self._clock.now()
         return Event(
             event_id=secrets.token_bytes(16),
-            event_type=MODEL_CHANGE,
+            event_type=event_type,
             source=SERVER,
             source_name="Server",
             time=now,
             received=now,
-            severity=MODEL_CHANGE_SEVERITY,
-            message="The address space has changed",
+            severity=CHANGE_SEVERITY,
+            message=message,
             fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
         )
 
@@ -314,6 +315,17 @@ class UaServer:
         them. `allowed` is also the UserExecutable answer.
         """
         self._methods.link(method_id, handler, allowed, refused)
+
+    def redefine(self, node: str) -> None:
+        """Tell clients that properties of a variable say something else of its value now, its EURange for one.
+
+        By the SemanticsChanged bit to those who watch the value (Part 8 5.2), to all by an event (Part 3 9.33).
+        """
+        variable = site(node)
+        self._subscriptions.redefine(variable)
+        kind = self.space.type_definition(variable)
+        changes = [ua.SemanticChangeStructureDataType(Affected=variable, AffectedType=kind)]
+        self._events.publish(self._changed(SEMANTIC_CHANGE, f"{node} means something else", changes))
 
     def columns(self, nodes: Sequence[str]) -> slice:
         """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.

@@ -572,6 +572,18 @@ class Subscriptions:
                 if self._table.nodes[subscription.columns.row(number)] not in self._space:
                     self._item(subscription, number)
 
+    def redefine(self, node_id: Any) -> None:
+        """Mark the next notification of every item on a variable's value: its properties mean it otherwise now."""
+        row = self._table.row(node_id)
+        for subscription in self._all.values():
+            for number, _ in list(subscription.columns.handles()) if row is not None else ():
+                if subscription.columns.row(number) == row:
+                    self._item(subscription, number)
+            for item in subscription.items.values():
+                at_value = item.target.NodeId == node_id and item.target.AttributeId == ua.AttributeIds.Value
+                if isinstance(item, DataItem) and at_value:
+                    item.redefine(self._space)
+
     def _wanted(
         self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
     ) -> Wanted:
