@@ -25,6 +25,7 @@ from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import SITE_NS, Event, Instance, Reference, site
 from opcua_server.services.prune import prune
+from opcua_server.services.registration import Registration
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
@@ -72,10 +73,13 @@ class UaServer:
         on_security: OnSecurity = _ignore,
         none: bool = False,
         anonymous: bool = False,
+        discovery: str | None = None,
+        discovery_period: float = 300.0,
     ) -> None:
         """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
 
-        `none`: sessions without channel security as well; `anonymous`: without a user as well.
+        `none`: sessions without channel security as well; `anonymous`: without a user as well. `discovery`: URL of a
+        discovery server to register with every `discovery_period` seconds.
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -137,7 +141,10 @@ class UaServer:
         self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._listener: Listener | None = None
-        self._chores: asyncio.Task[None] | None = None
+        self._registration = discovery and Registration(
+            discovery, discovery_period, self._discovery, lambda: self.identity, trust, self.policies
+        )
+        self._chores: list[asyncio.Task[None]] = []
         self._reported: dict[tuple[str, str], tuple[float, int]] = {}
 
     # -- life
@@ -191,7 +198,9 @@ class UaServer:
             raise
         self._listener = listener
         self._discovery.url = self.url
-        self._chores = asyncio.create_task(self._every_second())
+        self._chores = [asyncio.create_task(self._every_second())]
+        if self._registration:
+            self._chores.append(asyncio.create_task(self._registration.run()))
 
     async def stop(self, seconds: int = 0, reason: str = "Shutdown") -> None:
         """Announce the shutdown, wait so long, finish what is under way, close."""
@@ -199,9 +208,11 @@ class UaServer:
             self._object.shutting_down(left, reason)
             await asyncio.sleep(1.0)
         self._object.shutting_down(0, reason)
-        if self._chores is not None:
-            self._chores.cancel()
-            await asyncio.wait([self._chores])
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.wait(self._chores)
+        if self._registration:
+            await self._registration.withdraw()
         await self._dispatcher.drain()
         for session in self._sessions:
             self._sessions.close(session, True, ua.StatusCodes.BadShutdown)
