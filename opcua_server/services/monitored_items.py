@@ -9,7 +9,7 @@ import dataclasses
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from asyncua import ua
@@ -209,6 +209,10 @@ class DataItem(Item):
         """Another sampling interval, of which the first is over no later than one begun now."""
         self.interval = interval
         self._due = min(self._due, self._monotonic() + ON_TIME * interval)
+
+    def last_was(self, codes: Container[int]) -> bool:
+        """Whether the value last reported had one of these StatusCodes."""
+        return self._last is not None and self._last.StatusCode.value in codes
 
     def start(self, value: Any) -> None:
         """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2).

@@ -120,7 +120,7 @@ class UaServer:
             clock=self._clock,
             limits=self.limits,
             on_security=on_security,
-            on_open=lambda session: self._diagnostics.opened(session),
+            on_activated=self._session_activated,
             on_close=self._session_closed,
             token_policy=POLICIES[self._policies[0]].URI,
             anonymous=anonymous,
@@ -252,6 +252,10 @@ class UaServer:
 
     def has_active_session(self, channel: Channel) -> bool:
         return any(s.caller is not None for s in self._sessions.on_channel(channel))
+
+    def _session_activated(self, session: Session) -> None:
+        self._subscriptions.session_activated(session)
+        self._diagnostics.activated(session)
 
     def _session_closed(self, session: Session, delete_subscriptions: bool) -> None:
         self._subscriptions.session_closed(session, delete_subscriptions)

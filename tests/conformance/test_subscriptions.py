@@ -440,3 +440,20 @@ async def test_a_new_range_marks_the_next_value_and_moves_the_deadband(talk: Con
     assert (plain.Value.Value, plain.StatusCode.value) == (2.0, 0)
     assert await talk.outcome(write(f"{node}.EURange", ua.Range(Low=low, High=high), T.ExtensionObject)) == [0]
     await end(talk, number)
+
+
+async def test_items_show_what_the_sessions_user_may_read(plant: Plant, talk: Conversation) -> None:
+    # 5.7.3.1, 5.13.2.1: another user takes the session over, and what only the first might read is Bad from then on.
+    node = "Access.EngineerOnly"
+    channel = "None" if talk.policy.URI.endswith("#None") else "Basic256Sha256"
+    async with plant.session(channel, "eng1") as shared, plant.session(channel, "eng1") as engineer:
+        await set_value(engineer, node, 1, T.Int32)
+        await begun(shared, node)
+        await shared.enter("op1")
+        (denied,) = await shared.next_data()
+        assert (denied.StatusCode.value, denied.Value.Value) == (CODES.BadUserAccessDenied, None)
+        await set_value(engineer, node, 2, T.Int32)
+        await shared.enter("eng1")
+        assert await values(shared) == [2]
+        await set_value(engineer, node, 3, T.Int32)
+        assert await values(shared) == [3]
