@@ -474,6 +474,10 @@ class Server(Model):
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
     """Name of the server in endpoints and certificate; null: the machine's name, on loopback `localhost`."""
+    discovery: str | None = None
+    """URL of a discovery server to register with, `opc.tcp://host:4840`, whose certificate is trusted; null: none."""
+    discovery_period: Annotated[float, Field(gt=0, le=600)] = 300.0
+    """Seconds from one registration to the next; a discovery server forgets who is silent for ten minutes."""
     limits: Limits = Limits()
     """What one client may ask of it."""
 

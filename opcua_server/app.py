@@ -452,6 +452,8 @@ def _server(records: Records) -> UaServer:
         on_security=records.log_security,
         none=plant.security.none,
         anonymous=plant.security.anonymous,
+        discovery=plant.server.discovery,
+        discovery_period=plant.server.discovery_period,
     )
 
 

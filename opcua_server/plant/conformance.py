@@ -59,6 +59,7 @@ TREND_SECONDS = 600
 SECOND = 1_000_000_000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
+MEANING = Access.READ | Access.WRITE | Access.SEMANTIC_CHANGE
 EVERYTHING = 0xFF
 T = ua.VariantType
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,7 +201,7 @@ def _variable(
     )
 
 
-def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> Member:
+def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1, access: Access = Access.READ) -> Member:
     return Member(
         path=path,
         node_class=NodeClass.VARIABLE,
@@ -209,6 +210,7 @@ def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> M
         type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
         data_type=ua.NodeId(data_type),
         value_rank=rank,
+        access=access,
         value=value,
     )
 
@@ -227,9 +229,9 @@ def _analogs() -> Iterator[Member]:
 
 
 def _scale(path: str, low: float, high: float) -> Iterator[Member]:
-    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range)
+    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range, access=MEANING)
     yield _property(f"{path}.InstrumentRange", value_range(low, high), ua.ObjectIds.Range)
-    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation)
+    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation, access=MEANING)
 
 
 def _discretes() -> Iterator[Member]:
@@ -392,12 +394,18 @@ class Playground:
                     name = member.path.removeprefix("Access.")
                     rights = ACCESS[name][1] if name in ACCESS else _everybody
                     self._server.grant(site(f"{ROOT}.{member.path}"), rights)
+                elif member.access & Access.SEMANTIC_CHANGE:
+                    self._let_redefine(f"{ROOT}.{member.path}")
         valued = f"{ROOT}.Discrete.MultiStateValue"
         self._server.grant(site(valued), _everybody, lambda data: self._name_state(f"{valued}.ValueAsText", data))
         for node, kind in zip(RECORDED, HISTORIES.values(), strict=True):
             self._server.historize(node, self._history, stepped=kind != "Double")
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
+
+    def _let_redefine(self, node: str) -> None:
+        owner = node.rpartition(".")[0]
+        self._server.grant(site(node), _everybody, lambda _: self._server.redefine(owner))
 
     def _handlers(self, alarm_source: str) -> Mapping[str, Handler]:
         async def raise_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:

@@ -87,7 +87,7 @@ class Diagnostics:
         self._show(ENABLED, ua.Variant(self._enabled, T.Boolean))
         self._refresh()
 
-    def opened(self, session: Session) -> None:
+    def activated(self, session: Session) -> None:
         """A session was activated, perhaps not for the first time."""
         if self._enabled:
             self._objects.add(session)
@@ -119,7 +119,7 @@ class Diagnostics:
         self._objects.clear()
         for session in self._sessions:
             if session.caller is not None:
-                self.opened(session)
+                self.activated(session)
         self._refresh()
 
     def _show(self, node: Any, value: Any) -> None:

@@ -26,6 +26,7 @@ from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
 from opcua_server.services.nodes import SITE_NS, Event, Instance, Reference, site
 from opcua_server.services.prune import prune
+from opcua_server.services.registration import Registration
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
@@ -41,7 +42,8 @@ from opcua_server.services.view import View
 log = logging.getLogger(__name__)
 
 MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
-MODEL_CHANGE_SEVERITY = 100
+SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
+CHANGE_SEVERITY = 100
 FLOOD_WINDOW = 60.0
 """Seconds within which refusals of one kind and source are reported once, with their number the next time."""
 FLOOD_SOURCES = 1000
@@ -72,10 +74,13 @@ class UaServer:
         on_security: OnSecurity = _ignore,
         none: bool = False,
         anonymous: bool = False,
+        discovery: str | None = None,
+        discovery_period: float = 300.0,
     ) -> None:
         """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
 
-        `none`: sessions without channel security as well; `anonymous`: without a user as well.
+        `none`: sessions without channel security as well; `anonymous`: without a user as well. `discovery`: URL of a
+        discovery server to register with every `discovery_period` seconds.
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -117,7 +122,7 @@ class UaServer:
             clock=self._clock,
             limits=self.limits,
             on_security=on_security,
-            on_open=lambda session: self._diagnostics.opened(session),
+            on_activated=self._session_activated,
             on_close=self._session_closed,
             token_policy=POLICIES[self._policies[0]].URI,
             anonymous=anonymous,
@@ -139,7 +144,10 @@ class UaServer:
         self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._listener: Listener | None = None
-        self._chores: asyncio.Task[None] | None = None
+        self._registration = discovery and Registration(
+            discovery, discovery_period, self._discovery, lambda: self.identity, trust, self.policies
+        )
+        self._chores: list[asyncio.Task[None]] = []
         self._reported: dict[tuple[str, str], tuple[float, int]] = {}
 
     # -- life
@@ -195,7 +203,9 @@ class UaServer:
             raise
         self._listener = listener
         self._discovery.url = self.url
-        self._chores = asyncio.create_task(self._every_second())
+        self._chores = [asyncio.create_task(self._every_second())]
+        if self._registration:
+            self._chores.append(asyncio.create_task(self._registration.run()))
 
     async def stop(self, seconds: int = 0, reason: str = "Shutdown") -> None:
         """Announce the shutdown, wait so long, finish what is under way, close."""
@@ -203,9 +213,11 @@ class UaServer:
             self._object.shutting_down(left, reason)
             await asyncio.sleep(1.0)
         self._object.shutting_down(0, reason)
-        if self._chores is not None:
-            self._chores.cancel()
-            await asyncio.wait([self._chores])
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.wait(self._chores)
+        if self._registration:
+            await self._registration.withdraw()
         await self._dispatcher.drain()
         for session in self._sessions:
             self._sessions.close(session, True, ua.StatusCodes.BadShutdown)
@@ -246,6 +258,10 @@ class UaServer:
     def has_active_session(self, channel: Channel) -> bool:
         return any(s.caller is not None for s in self._sessions.on_channel(channel))
 
+    def _session_activated(self, session: Session) -> None:
+        self._subscriptions.session_activated(session)
+        self._diagnostics.activated(session)
+
     def _session_closed(self, session: Session, delete_subscriptions: bool) -> None:
         self._subscriptions.session_closed(session, delete_subscriptions)
         self._diagnostics.closed(session)
@@ -284,20 +300,20 @@ class UaServer:
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
                 for node, verb in verbs.items()
             ]
-            self._events.publish(self._model_change(changes))
+            self._events.publish(self._changed(MODEL_CHANGE, "The address space has changed", changes))
         return change
 
-    def _model_change(self, changes: list[Any]) -> Event:
+    def _changed(self, event_type: Any, message: str, changes: list[Any]) -> Event:
         now = self._clock.now()
         return Event(
             event_id=secrets.token_bytes(16),
-            event_type=MODEL_CHANGE,
+            event_type=event_type,
             source=SERVER,
             source_name="Server",
             time=now,
             received=now,
-            severity=MODEL_CHANGE_SEVERITY,
-            message="The address space has changed",
+            severity=CHANGE_SEVERITY,
+            message=message,
             fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
         )
 
@@ -319,6 +335,17 @@ class UaServer:
         them. `allowed` is also the UserExecutable answer.
         """
         self._methods.link(method_id, handler, allowed, refused)
+
+    def redefine(self, node: str) -> None:
+        """Tell clients that properties of a variable say something else of its value now, its EURange for one.
+
+        By the SemanticsChanged bit to those who watch the value (Part 8 5.2), to all by an event (Part 3 9.33).
+        """
+        variable = site(node)
+        self._subscriptions.redefine(variable)
+        kind = self.space.type_definition(variable)
+        changes = [ua.SemanticChangeStructureDataType(Affected=variable, AffectedType=kind)]
+        self._events.publish(self._changed(SEMANTIC_CHANGE, f"{node} means something else", changes))
 
     def columns(self, nodes: Sequence[str]) -> slice:
         """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.

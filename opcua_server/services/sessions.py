@@ -186,7 +186,7 @@ class Sessions:
         clock: Clock,
         limits: Limits,
         on_security: OnSecurity,
-        on_open: Callable[[Session], None],
+        on_activated: Callable[[Session], None],
         on_close: Callable[[Session, bool], None],
         token_policy: str,
         anonymous: bool,
@@ -200,7 +200,7 @@ class Sessions:
         self._clock = clock
         self._limits = limits
         self._on_security = on_security
-        self._on_open = on_open
+        self._on_activated = on_activated
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
         self.summary = ua.ServerDiagnosticsSummaryDataType()
@@ -350,7 +350,7 @@ class Sessions:
             proof=PROOFS.get(type(parameters.UserIdentityToken), ""),
         )
         self._on_security("login", session.caller, "Good", {"moved": str(moved)})
-        self._on_open(session)
+        self._on_activated(session)
         return ua.ActivateSessionResult(ServerNonce=session.nonce)
 
     def _check_client(self, session: Session, channel: Channel, parameters: Any) -> None:

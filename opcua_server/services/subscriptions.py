@@ -20,7 +20,11 @@ from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
+<<<<<<< HEAD
 from opcua_server.services.requests import opened
+=======
+from opcua_server.services.nodes import Access
+>>>>>>> services
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
@@ -397,6 +401,26 @@ class Subscriptions:
             waiting = session.publish.popleft()
             waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
 
+    def session_activated(self, session: Session) -> None:
+        """Perhaps by another user (5.7.3.1): his the subscriptions are now, and items show what he may read."""
+        for subscription in session.subscriptions.values():
+            if subscription.owner != session.owner:
+                subscription.owner = session.owner
+                self._show_anew(session, subscription)
+
+    def _show_anew(self, session: Session, subscription: Subscription) -> None:
+        for number, _ in list(subscription.columns.handles()):
+            target = self._table.nodes[subscription.columns.row(number)]
+            if not self._attributes.user_access(session.user, target) & Access.READ:
+                self._item(subscription, number)
+        for item in subscription.items.values():
+            if isinstance(item, DataItem):
+                current = self._current(session, item.target)
+                denied = current.StatusCode.value in UNREADABLE
+                (self._unwatch if denied else self._watch)(item)
+                if denied != item.last_was(UNREADABLE):
+                    item.start(current)
+
     def session_closed(self, session: Session, delete: bool) -> None:
         """With `delete` they go with it; without, they wait for TransferSubscriptions until their lifetime ends."""
         for subscription in list(session.subscriptions.values()):
@@ -574,6 +598,18 @@ class Subscriptions:
             for number, _ in list(subscription.columns.handles()):
                 if self._table.nodes[subscription.columns.row(number)] not in self._space:
                     self._item(subscription, number)
+
+    def redefine(self, node_id: Any) -> None:
+        """Mark the next notification of every item on a variable's value: its properties mean it otherwise now."""
+        row = self._table.row(node_id)
+        for subscription in self._all.values():
+            for number, _ in list(subscription.columns.handles()) if row is not None else ():
+                if subscription.columns.row(number) == row:
+                    self._item(subscription, number)
+            for item in subscription.items.values():
+                at_value = item.target.NodeId == node_id and item.target.AttributeId == ua.AttributeIds.Value
+                if isinstance(item, DataItem) and at_value:
+                    item.redefine(self._space)
 
     def _wanted(
         self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
