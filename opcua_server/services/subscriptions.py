@@ -20,11 +20,8 @@ from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
-<<<<<<< HEAD
-from opcua_server.services.requests import opened
-=======
 from opcua_server.services.nodes import Access
->>>>>>> services
+from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
 from opcua_server.services.status import GOOD, NULL, Fault, status
