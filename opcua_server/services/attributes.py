@@ -13,7 +13,7 @@ from nodesets.model import Caller, Role
 from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
 from opcua_server.services.roles import ADMINISTRATORS, Permissions
-from opcua_server.services.space import ENUMERATION, Space
+from opcua_server.services.space import ENUMERATION, NUMBER_TYPES, Space
 from opcua_server.services.status import GOOD, NULL, Fault, is_bad, status
 
 VALUE = ua.AttributeIds.Value
@@ -265,7 +265,8 @@ class Attributes:
         if (values := self._enumerated(self._data_type(node_id))) and not values.issuperset(_flat(given.Value)):
             raise Fault(ua.StatusCodes.BadOutOfRange)
         low, high = -math.inf, math.inf
-        if (span := self._space.property(node_id, "EURange")) is not None:
+        numbers = given.VariantType.value in NUMBER_TYPES
+        if numbers and (span := self._space.property(node_id, "EURange")) is not None:
             low, high = span.Low, span.High
         elif (names := self._space.property(node_id, "EnumStrings")) is not None:
             low, high = 0, len(names) - 1
