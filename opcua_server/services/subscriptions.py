@@ -65,6 +65,8 @@ class Subscription:
         self.per_message = limits.notifications
         self.late = False
         """Something is due and no Publish request was there for it."""
+        self.late_since = 0.0
+        """`Clock.monotonic` of when it became late."""
         self.kept: dict[int, Any] = {}
         """NotificationMessages by sequence number, for Republish."""
         self._clock = clock
@@ -180,8 +182,9 @@ class Subscription:
         while True:
             waiting = next_waiting(self.session, self._clock) if self.session is not None else None
             if waiting is None:
-                self.counts.LatePublishRequestCount += not self.late
-                self.late = True
+                if not self.late:
+                    self.counts.LatePublishRequestCount += 1
+                    self.late, self.late_since = True, self._clock.monotonic()
                 return
             self.counts.PublishRequestCount += 1
             self.late = False
@@ -462,7 +465,7 @@ class Subscriptions:
             oldest = session.publish.popleft()
             oldest.channel.fault(oldest.header, oldest.sequence, ua.StatusCodes.BadTooManyPublishRequests)
         late = [s for s in session.subscriptions.values() if s.late]
-        for subscription in sorted(late, key=lambda s: -s.priority):
+        for subscription in sorted(late, key=lambda s: (-s.priority, s.late_since)):  # of equal ones none starves
             if session.publish:
                 subscription.deliver()
 
