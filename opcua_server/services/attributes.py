@@ -23,6 +23,8 @@ PERMISSIONS = frozenset(
     {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
 )
 """Attributes every node has, worked out when they are asked for."""
+NOT_THERE = (ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadAttributeIdInvalid)
+"""Refusals of a Read that have no time."""
 COMPUTED = PERMISSIONS | {ua.AttributeIds.AccessLevelEx}
 """Attributes no node has a cell for."""
 DEFAULT_BINARY = (0, "Default Binary")
@@ -89,7 +91,9 @@ class Attributes:
             if item.IndexRange:
                 value = dataclasses.replace(value, Value=take(value.Value, item.IndexRange))
         except Fault as fault:
-            return ua.DataValue(NULL, status(fault.status))
+            if fault.status in NOT_THERE:
+                return ua.DataValue(NULL, status(fault.status))
+            value = refusal(fault)
         if item.AttributeId != VALUE:
             return stamped(ua.DataValue(value.Value, value.StatusCode), stamps, source=False)
         return stamped(value, stamps)
@@ -319,6 +323,12 @@ def _has_rank(given: Any, rank: int) -> bool:
     return (
         rank == -2 or (rank == -3 and dimensions <= 1) or (rank == 0 and dimensions > 0) or dimensions == max(rank, 0)
     )
+
+
+def refusal(fault: Fault) -> Any:
+    """What is shown in place of a value that may not be: null, as of now (7.11)."""
+    now = datetime.now(UTC)
+    return ua.DataValue(NULL, status(fault.status), now, now)
 
 
 def check_timestamps(stamps: Any) -> None:

@@ -269,7 +269,10 @@ def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     if not isinstance(source.Trigger, TRIGGER):
         raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid)
-    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source))
+    deadband = _deadband(space, target.NodeId, source)
+    if deadband is not None and source.Trigger == TRIGGER.StatusValueTimestamp:  # the same as without the timestamp
+        return DataFilter(TRIGGER.StatusValue, deadband)
+    return DataFilter(source.Trigger, deadband)
 
 
 def _is_number(space: Space, data_type: Any) -> bool:

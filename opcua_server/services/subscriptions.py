@@ -14,7 +14,7 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, refusal, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
@@ -23,7 +23,7 @@ from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING,
 from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
-from opcua_server.services.status import GOOD, NULL, Fault, status
+from opcua_server.services.status import GOOD, Fault, status
 from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
@@ -732,7 +732,7 @@ class Subscriptions:
         try:
             return self._attributes.value(session.user, target)
         except Fault as fault:
-            return ua.DataValue(NULL, status(fault.status))
+            return refusal(fault)
 
     def _item(self, subscription: Subscription, number: int) -> Item:
         """An item by itself, taken out of the columns if need be. Raises Fault BadMonitoredItemIdInvalid."""

@@ -211,6 +211,7 @@ async def test_a_full_queue_keeps_what_was_asked_and_says_so(talk: Conversation,
         (change(kind=DEADBAND.Percent, value=10.0), (10.0, 20.0, 20.5, 0.6, 0.0), [20.5, 0.0]),
         (change(), (1.0, 1.0, 0.0), [1.0, 0.0]),
         (change(TRIGGER.StatusValueTimestamp), (1.0, 1.0, 0.0), [1.0, 1.0, 0.0]),
+        (change(TRIGGER.StatusValueTimestamp, DEADBAND.Absolute, 1.0), (1.0, 1.0, 2.5), [2.5]),
         (change(TRIGGER.Status), (1.0, 0.0), []),
     ],
 )
