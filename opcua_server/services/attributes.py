@@ -13,7 +13,7 @@ from nodesets.model import Caller, Role
 from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
 from opcua_server.services.roles import ADMINISTRATORS, Permissions, Sees
-from opcua_server.services.space import ENUMERATION, Space
+from opcua_server.services.space import ENUMERATION, NUMBER_TYPES, Space
 from opcua_server.services.status import GOOD, NULL, Fault, is_bad, status
 
 VALUE = ua.AttributeIds.Value
@@ -23,6 +23,8 @@ PERMISSIONS = frozenset(
     {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
 )
 """Attributes every node has, worked out when they are asked for."""
+NOT_THERE = (ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadAttributeIdInvalid)
+"""Refusals of a Read that have no time."""
 COMPUTED = PERMISSIONS | {ua.AttributeIds.AccessLevelEx}
 """Attributes no node has a cell for."""
 DEFAULT_BINARY = (0, "Default Binary")
@@ -91,7 +93,9 @@ class Attributes:
             if item.IndexRange:
                 value = dataclasses.replace(value, Value=take(value.Value, item.IndexRange))
         except Fault as fault:
-            return ua.DataValue(NULL, status(fault.status))
+            if fault.status in NOT_THERE:
+                return ua.DataValue(NULL, status(fault.status))
+            value = refusal(fault)
         if item.AttributeId != VALUE:
             return stamped(ua.DataValue(value.Value, value.StatusCode), stamps, source=False)
         return stamped(value, stamps)
@@ -271,7 +275,8 @@ class Attributes:
         if (values := self._enumerated(self._data_type(node_id))) and not values.issuperset(_flat(given.Value)):
             raise Fault(ua.StatusCodes.BadOutOfRange)
         low, high = -math.inf, math.inf
-        if (span := self._space.property(node_id, "EURange")) is not None:
+        numbers = given.VariantType.value in NUMBER_TYPES
+        if numbers and (span := self._space.property(node_id, "EURange")) is not None:
             low, high = span.Low, span.High
         elif (names := self._space.property(node_id, "EnumStrings")) is not None:
             low, high = 0, len(names) - 1
@@ -324,6 +329,12 @@ def _has_rank(given: Any, rank: int) -> bool:
     return (
         rank == -2 or (rank == -3 and dimensions <= 1) or (rank == 0 and dimensions > 0) or dimensions == max(rank, 0)
     )
+
+
+def refusal(fault: Fault) -> Any:
+    """What is shown in place of a value that may not be: null, as of now (7.11)."""
+    now = datetime.now(UTC)
+    return ua.DataValue(NULL, status(fault.status), now, now)
 
 
 def check_timestamps(stamps: Any) -> None:

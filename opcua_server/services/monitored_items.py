@@ -286,8 +286,11 @@ def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     if not isinstance(source.Trigger, TRIGGER):
         raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid)
+    deadband = _deadband(space, target.NodeId, source)
     percent = float(source.DeadbandValue) if source.DeadbandType == ua.DeadbandType.Percent else None
-    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source), percent)
+    if deadband is not None and source.Trigger == TRIGGER.StatusValueTimestamp:  # the same as without the timestamp
+        return DataFilter(TRIGGER.StatusValue, deadband, percent)
+    return DataFilter(source.Trigger, deadband, percent)
 
 
 def _is_number(space: Space, data_type: Any) -> bool:

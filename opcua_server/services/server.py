@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
 SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
 CHANGE_SEVERITY = 100
+TICKS = 20
+"""Of the clock in ServerStatus in a second, for those who subscribe to it."""
 FLOOD_WINDOW = 60.0
 """Seconds within which refusals of one kind and source are reported once, with their number the next time."""
 FLOOD_SOURCES = 1000
@@ -179,7 +181,7 @@ class UaServer:
             self._attributes.grant(node, roles.may_see_members)
         self._diagnostics.link(self._attributes.grant, self._attributes.compute, self._sight.limit)
         for node in STATUS_NODES:
-            self._attributes.compute(ua.NodeId(node), self._object.tick)
+            self._attributes.compute(node, self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
         for method, handler in (
@@ -228,8 +230,10 @@ class UaServer:
 
     async def _every_second(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
-            self._object.tick()
+            for _ in range(TICKS):
+                await asyncio.sleep(1.0 / TICKS)
+                if any(map(self.space.watched, STATUS_NODES)):
+                    self._object.tick()
             self._diagnostics.tick()
             self._sessions.sweep()
             if self._listener is not None:

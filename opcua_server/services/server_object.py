@@ -69,6 +69,8 @@ NOT_OFFERED = (
     IDS.Server_SetSubscriptionDurable,
     IDS.Server_RequestServerStateChange,
     IDS.Server_ServerRedundancy_RedundantServerArray,
+    IDS.Server_ServerCapabilities_OperationLimits_MaxNodesPerNodeManagement,
+    IDS.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryUpdateEvents,
     IDS.TagVariables,
     IDS.Topics,
     IDS.Aliases,
@@ -78,7 +80,7 @@ NOT_OFFERED = (
 )
 """Standard nodes of functions this server does not have."""
 NEVER = datetime(1601, 1, 1, tzinfo=UTC)
-STATUS_NODES = (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)
+STATUS_NODES = tuple(map(ua.NodeId, (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)))
 """What is as old as its reading."""
 PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
 """Publication date of our two namespaces."""
@@ -180,7 +182,7 @@ class ServerObject:
         self.tick()
 
     def tick(self) -> None:
-        """Once a second: the current time, and the status as a whole."""
+        """The current time, and the status as a whole."""
         self._status.CurrentTime = from_ns(self._clock.now())
         self._show()
 

@@ -14,7 +14,7 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, refusal, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
@@ -24,7 +24,7 @@ from opcua_server.services.nodes import Access
 from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
-from opcua_server.services.status import GOOD, NULL, Fault, status
+from opcua_server.services.status import GOOD, Fault, status
 from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
@@ -66,6 +66,8 @@ class Subscription:
         self.per_message = limits.notifications
         self.late = False
         """Something is due and no Publish request was there for it."""
+        self.late_since = 0.0
+        """`Clock.monotonic` of when it became late."""
         self.kept: dict[int, Any] = {}
         """NotificationMessages by sequence number, for Republish."""
         self._clock = clock
@@ -181,8 +183,9 @@ class Subscription:
         while True:
             waiting = next_waiting(self.session, self._clock) if self.session is not None else None
             if waiting is None:
-                self.counts.LatePublishRequestCount += not self.late
-                self.late = True
+                if not self.late:
+                    self.counts.LatePublishRequestCount += 1
+                    self.late, self.late_since = True, self._clock.monotonic()
                 return
             self.counts.PublishRequestCount += 1
             self.late = False
@@ -483,7 +486,7 @@ class Subscriptions:
             oldest = session.publish.popleft()
             oldest.channel.fault(oldest.header, oldest.sequence, ua.StatusCodes.BadTooManyPublishRequests)
         late = [s for s in session.subscriptions.values() if s.late]
-        for subscription in sorted(late, key=lambda s: -s.priority):
+        for subscription in sorted(late, key=lambda s: (-s.priority, s.late_since)):  # of equal ones none starves
             if session.publish:
                 subscription.deliver()
 
@@ -764,7 +767,7 @@ class Subscriptions:
         try:
             return self._attributes.value(session.user, target)
         except Fault as fault:
-            return ua.DataValue(NULL, status(fault.status))
+            return refusal(fault)
 
     def _item(self, subscription: Subscription, number: int) -> Item:
         """An item by itself, taken out of the columns if need be. Raises Fault BadMonitoredItemIdInvalid."""

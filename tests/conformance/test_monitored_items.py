@@ -1,5 +1,6 @@
 """CreateMonitoredItems and ModifyMonitoredItems (Part 4 5.13, 7.21, 7.22): what one item is answered, case by case."""
 
+import itertools
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -166,3 +167,14 @@ async def test_modifying_checks_filters_as_creating_does(talk: Conversation, num
     assert await modified(event, events()) == CODES.Good
     assert await modified(event, filter_()) == CODES.BadFilterNotAllowed
     assert await modified(event, ua.ExtensionObject()) == CODES.BadEventFilterInvalid
+
+
+async def test_the_current_time_is_as_new_as_it_is_sampled(talk: Conversation, number: int) -> None:
+    # Part 5 12.10: the one variable of any server that changes, so the one clients try their subscriptions on.
+    await create(talk, number, item("i=2258", SamplingInterval=100.0), item("i=2256", SamplingInterval=100.0))
+    times = []
+    while len(times) < 8:
+        times += [v.Value.Value for v in await talk.next_data() if v.Value.VariantType == ua.VariantType.DateTime]
+    steps = [(b - a).total_seconds() for a, b in itertools.pairwise(times)]
+    assert all(step > 0 for step in steps)
+    assert min(steps) < 0.5

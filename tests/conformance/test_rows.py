@@ -32,6 +32,15 @@ GOOD = [0]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HUGE = 11_000
 
+
+def viewed(path: str, view: str, **further: Any) -> ua.BrowseRequest:
+    """Browse within a view."""
+    request = browse(path)
+    fields = {"Timestamp": datetime(1601, 1, 1, tzinfo=UTC)} | further
+    request.Parameters.View = ua.ViewDescription(ViewId=ua.NodeId(view, 3), **fields)
+    return request
+
+
 READ = [
     ("5.11.2.2", read("Scalar.Int32"), GOOD),
     ("5.11.2.2", reads(), CODES.BadNothingToDo),
@@ -162,6 +171,13 @@ VIEW = [
     ("5.9.2.4", browse("", ReferenceTypeId=ua.NodeId(999_999)), [CODES.BadReferenceTypeIdInvalid]),
     ("5.9.2.4", browse("", BrowseDirection=3), [CODES.BadBrowseDirectionInvalid]),
     ("5.9.2.4", browse("", BrowseDirection=99), [CODES.BadBrowseDirectionInvalid]),
+    ("5.9.2.4", viewed("", "PlaygroundView"), GOOD),
+    ("5.9.2.4", viewed("i=2253", "PlaygroundView"), [CODES.BadNodeNotInView]),
+    ("5.9.2.4", viewed("", "Playground"), CODES.BadViewIdUnknown),
+    ("5.9.2.4", viewed("", "Nowhere"), CODES.BadViewIdUnknown),
+    ("7.44", viewed("", "PlaygroundView", ViewVersion=1), CODES.BadViewVersionInvalid),
+    ("7.44", viewed("", "PlaygroundView", Timestamp=datetime(2000, 1, 1, tzinfo=UTC)), CODES.BadViewTimestampInvalid),
+    ("7.44", viewed("", "PlaygroundView", Timestamp=NOW, ViewVersion=1), CODES.BadViewParameterMismatch),
     ("5.9.3", ua.BrowseNextRequest(), CODES.BadNothingToDo),
     ("5.9.3", ua.BrowseNextRequest(Parameters=ua.BrowseNextParameters(ContinuationPoints=[b"", b"forged"])),
      [CODES.BadContinuationPointInvalid] * 2),
@@ -269,6 +285,16 @@ async def test_every_built_in_type_is_written_and_read_back(talk: Conversation, 
 async def test_attributes_of_each_node_class(talk: Conversation, path: str, attribute: int, expected: Any) -> None:
     # Part 3 5, Part 5: asyncua's own defaults stood where the NodeSet says nothing.
     assert (await talk.read(nid(path), attribute)).Value.Value == expected
+
+
+@pytest.mark.parametrize("path", ["Access.WriteOnly", "Access.EngineerOnly", "Status.Bad"])
+async def test_a_bad_value_has_its_time(talk: Conversation, path: str) -> None:
+    # 5.11.2.2: timestamps are returned as asked for, whatever the status.
+    for stamps, source, server in ((0, True, False), (1, False, True), (2, True, True), (3, False, False)):
+        item = ua.ReadValueId(NodeId=nid(path), AttributeId=A.Value)
+        (found,) = (await talk.call(reads(item, TimestampsToReturn=ua.TimestampsToReturn(stamps)))).Results
+        assert not found.StatusCode.is_good()
+        assert (found.SourceTimestamp is not None, found.ServerTimestamp is not None) == (source, server)
 
 
 async def test_structures_and_enumerations_are_defined(talk: Conversation) -> None:
