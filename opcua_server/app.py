@@ -33,6 +33,7 @@ from config.load import digest
 from config.schema import Plant
 from historian import schema
 from historian.query import Reader
+from historian.seal import Sealer
 from historian.writer import Writer
 from nodesets.errors import (
     DeviceError,
@@ -178,6 +179,8 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     )
     writer.start()
     reader = Reader(schema.reading(url))
+    sealer = Sealer(schema.reading(url), writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
+    sealer.start()
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
@@ -186,6 +189,7 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     finally:
         accounts.close()
         reader.close()
+        await asyncio.to_thread(sealer.close)
         await asyncio.to_thread(writer.close)
         engine.dispose()
 
