@@ -26,7 +26,7 @@ LOCK_SECONDS: Final = 5
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
 
-PARTITIONED: Final = ("frame",)
+PARTITIONED: Final = ("frame", "block")
 """Tables of history, by month of the time of their rows (migration 0006)."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,8 @@ class Series:
     times: NDArray[np.int64]
     """Source time, ns UTC, shape (n,)."""
     received: NDArray[np.int64]
-    values: Floats
+    values: NDArray[Any]
+    """float64; of other tags their own type: int64, uint64, bool, or object for texts (None for one there is not)."""
     status: Codes
     more: tuple[int, int] | None
     """Where the next page begins (source time, row number); None at the end."""

@@ -34,7 +34,8 @@ from config.schema import Plant
 from historian import schema
 from historian.forward import StoreAndForward, recover
 from historian.query import Reader
-from historian.spool import Spool
+from historian.seal import Sealer
+from historian.spool import Spool, typed
 from historian.writer import Writer
 from nodesets.errors import (
     ConfigurationError,
@@ -206,7 +207,7 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     schema.migrate(engine)
     groups = _groups(plant)
     spool = _spool(plant, data_dir, groups)
-    if spool.groups != groups:
+    if spool.groups != typed(groups):
         await asyncio.to_thread(recover, engine, spool, clock, audit.cover_history, audit.note_gap)
         spool = _spool(plant, data_dir, groups)
     writer = Writer(
@@ -229,6 +230,14 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     )
     recorder.start()
     reader = Reader(schema.reading(database.url, database.password))
+    sealer = Sealer(
+        schema.reading(database.url, database.password),
+        writer,
+        clock=clock,
+        logged=audit.seal_history,
+        unaltered=audit.as_logged,
+    )
+    sealer.start()
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
@@ -237,6 +246,7 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     finally:
         accounts.close()
         reader.close()
+        await asyncio.to_thread(sealer.close)
         await asyncio.to_thread(recorder.close)
         engine.dispose()
 
