@@ -139,10 +139,11 @@ def as_logged(tx: Connection, layout: int, blocks: Sequence[int]) -> bool:
     entries = (
         select(audit_entry.c.body).where(audit_entry.c.object == f"layout/{layout}").order_by(audit_entry.c.seq.desc())
     )
-    for body in tx.execute(entries).scalars():
-        said = json.loads(body)["records"] | said
-        if wanted <= said.keys():
-            break
+    with tx.execute(entries) as rows:
+        for (body,) in rows:
+            said = json.loads(body)["records"] | said
+            if wanted <= said.keys():
+                break
     return all(said.get(record_name("block", number)) == _digest(tx, "block", number) for number in blocks)
 
 

@@ -26,8 +26,8 @@ LOCK_SECONDS: Final = 5
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
 
-PARTITIONED: Final = ("frame", "block")
-"""Tables of history, by month of the time of their rows (migration 0006)."""
+PARTITIONED: Final = {"frame": "source_time", "block": "first_time"}
+"""Tables of history, and the time by whose month their rows lie apart (migration 0006)."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST: Final = -(2**63)
