@@ -26,8 +26,8 @@ LOCK_SECONDS: Final = 5
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
 
-PARTITIONED: Final = ("frame",)
-"""Tables of history, by month of the time of their rows (migration 0006)."""
+PARTITIONED: Final = {"frame": "source_time", "block": "first_time"}
+"""Tables of history, and the time by whose month their rows lie apart (migration 0006)."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST: Final = -(2**63)
@@ -107,6 +107,7 @@ def reading(url: URL, password: str) -> Engine:
         url,
         isolation_level="REPEATABLE READ",
         pool_size=8,
+        execution_options={"stream_results": True, "max_row_buffer": 100},  # who stops early has not fetched it all
         connect_args={**_arguments(password), "options": options},
     )
     event.listen(made, "connect", lambda connection, _record: _prepare(connection))
@@ -142,7 +143,7 @@ def claim(database: Engine) -> None:
 
 def insert(tx: Connection, table: Table, records: Sequence[tuple[Any, ...]], times: Iterable[int]) -> None:
     """Insert records, whole rows of a partitioned table with these times, by COPY. Raises DBAPIError."""
-    _make_months(tx, times)
+    make_months(tx, times)
     names = ", ".join(column.name for column in table.columns)
     kinds = [column.type.compile(tx.dialect).lower() for column in table.columns]
     raw: psycopg.Connection[Any] = tx.connection.driver_connection  # type: ignore[assignment]
@@ -158,7 +159,7 @@ def insert(tx: Connection, table: Table, records: Sequence[tuple[Any, ...]], tim
         raise DBAPIError(f"COPY {table.name}", None, error, connection_invalidated=lost) from error
 
 
-def _make_months(tx: Connection, times: Iterable[int]) -> None:
+def make_months(tx: Connection, times: Iterable[int]) -> None:
     """Make the partitions rows of these times go into, and those of the month after them."""
     known = _WRITING[tx.engine].months
     wanted = {number for time in times for number in (_month(time), _month(time) + 1)} - known

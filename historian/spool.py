@@ -26,13 +26,14 @@ from typing import Final
 
 import numpy as np
 
+from historian.frames import Column, as_text, columns
 from nodesets.errors import StorageError
 from nodesets.model import Row
 
 MAGIC: Final = b"SPL1"
 _HEAD = struct.Struct("<4sIB3xqI")
 _SUM = struct.Struct("<I")
-_ROW = struct.Struct("<HqqI")
+_ROW = struct.Struct("<HqqII")
 _COUNT = struct.Struct("<I")
 _HEAD_SIZE: Final = _HEAD.size + _SUM.size
 
@@ -87,14 +88,26 @@ def _decoded(content: bytes, groups: Sequence[str]) -> Iterator[Row]:
     (count,) = _COUNT.unpack_from(content)
     at = _COUNT.size
     for _ in range(count):
-        group, source_time, received_time, size = _ROW.unpack_from(content, at)
+        group, source_time, received_time, size, length = _ROW.unpack_from(content, at)
         at += _ROW.size
         status = np.frombuffer(content, "<u4", size, at)
         values = np.frombuffer(content, "<f8", size, at + status.nbytes)
         at += status.nbytes + values.nbytes
+        texts = content[at : at + length]
+        at += length
         yield Row(
-            group=groups[group], source_time=source_time, received_time=received_time, values=values, status=status
+            group=groups[group],
+            source_time=source_time,
+            received_time=received_time,
+            values=values,
+            status=status,
+            texts=dict(json.loads(texts)) if texts else {},
         )
+
+
+def typed(groups: Mapping[str, Sequence[str | Column]]) -> dict[str, tuple[Column, ...]]:
+    """The columns of each group; a tag alone is one of doubles."""
+    return {name: tuple(Column(c) if isinstance(c, str) else c for c in group) for name, group in groups.items()}
 
 
 class Spool:
@@ -103,13 +116,13 @@ class Spool:
     Used by one thread at a time. Raises StorageError when the file cannot be made.
     """
 
-    def __init__(self, folder: Path, groups: Mapping[str, Sequence[str]], *, limit: int, reserve: int) -> None:
+    def __init__(self, folder: Path, groups: Mapping[str, Sequence[str | Column]], *, limit: int, reserve: int) -> None:
         self._path = folder / "rows"
         self._aside = folder / "aside"
         self._limit, self._reserve = limit, min(reserve, limit)
         self.stream = secrets.token_hex(8)
         """Name of the numbering; the same for as long as the file lives."""
-        self.groups = {group: tuple(columns) for group, columns in groups.items()}
+        self.groups = typed(groups)
         """Of the rows in the file: those of the run that wrote it, the given ones once it is empty."""
         self.last = 0
         """Number of the newest row in the file."""
@@ -129,7 +142,7 @@ class Spool:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._open()
             if not self.rows and not self.open_gaps:
-                self.groups = {group: tuple(columns) for group, columns in groups.items()}
+                self.groups = typed(groups)
                 self._begin_anew()
         except OSError as error:
             raise StorageError(f"spool {folder}: {error.strerror or error}") from error
@@ -152,7 +165,8 @@ class Spool:
     def _begin_anew(self) -> None:
         self._salt = secrets.randbits(32)
         self.rows = 0
-        header = json.dumps({"stream": self.stream, "last": self.last, "groups": self.groups}).encode()
+        groups = {name: as_text(group) for name, group in self.groups.items()}
+        header = json.dumps({"stream": self.stream, "groups": groups}).encode()
         self._numbers = {group: number for number, group in enumerate(self.groups)}
         content = self._record(Kind.HEADER, self.last, header)
         os.pwrite(self._file, content + bytes(_HEAD_SIZE), 0)
@@ -181,10 +195,12 @@ class Spool:
         """Rows as the content of a record."""
         parts = [_COUNT.pack(len(rows))]
         for row in rows:
+            texts = json.dumps(list(row.texts.items())).encode() if row.texts else b""
             parts += [
-                _ROW.pack(self._numbers[row.group], row.source_time, row.received_time, row.values.size),
+                _ROW.pack(self._numbers[row.group], row.source_time, row.received_time, row.values.size, len(texts)),
                 row.status.astype("<u4", copy=False).tobytes(),
                 row.values.astype("<f8", copy=False).tobytes(),
+                texts,
             ]
         return b"".join(parts)
 
@@ -267,7 +283,9 @@ class Spool:
             "source_time": row.source_time,
             "received_time": row.received_time,
             "values": [repr(float(v)) for v in row.values],
+            "cells": row.values.astype("<f8", copy=False).tobytes().hex(),
             "status": [int(s) for s in row.status],
+            "texts": dict(row.texts),
         }
         try:
             file = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -296,7 +314,7 @@ class Spool:
             return
         header = json.loads(content)
         self.stream = header["stream"]
-        self.groups = {group: tuple(columns) for group, columns in header["groups"].items()}
+        self.groups = {group: tuple(columns(text)) for group, text in header["groups"].items()}
         self._numbers = {group: number for number, group in enumerate(self.groups)}
         self._end = self._begin
         for kind, last, content, end in records:

@@ -15,7 +15,8 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -25,23 +26,26 @@ from typing import Any, TypeVar
 import uvloop
 
 from agents.worker import Worker
-from compliance import audit, batches, exceptions, models, verify
+from compliance import audit, batches, exceptions, known, models, verify
 from compliance.batches import Pins
 from compliance.corrections import Corrections
 from compliance.models import ProductModel
-from compliance.users import Account, Accounts
+from compliance.users import Account, Accounts, Attempt
 from config.load import digest
 from config.schema import Plant
-from historian import archive, schema
+from historian import archive, backup, schema
 from historian.forward import StoreAndForward, recover
 from historian.query import Reader
-from historian.spool import Spool
+from historian.seal import Sealer
+from historian.spool import Spool, typed
 from historian.writer import Writer
 from nodesets.errors import (
+    AccessDenied,
     ConfigurationError,
     DeviceError,
     EnoseError,
     InvalidArgument,
+    InvalidState,
     Mistake,
     NoData,
     NotFound,
@@ -82,6 +86,7 @@ ARCHIVE_SECONDS = 60.0
 ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
 """Who may note something of a recorded value."""
 MEMBERS_SECONDS = 1.0
+KNOWN_SECONDS = 60.0
 IDENTIFY_SECONDS = 5.0
 LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
 """Outcomes of a login whose attempt `compliance.users` has logged itself."""
@@ -110,9 +115,9 @@ class Records:
         """The history as clients read and correct it."""
         return Corrections(self.reader, self.writer, self.clock)
 
-    async def submit(self, work: Callable[[Any], T]) -> T:
+    async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
         """The writer's answer, awaited."""
-        return await asyncio.wrap_future(self.writer.submit(work))
+        return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
     async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
         """One audit entry of its own."""
@@ -208,17 +213,25 @@ def verifiable(database: schema.Database) -> tuple[str, dict[str, str]]:
 
 
 @contextlib.asynccontextmanager
-async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
-    """Database, writer, reader and accounts; the caller holds the data folder's lock."""
+async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> AsyncIterator[Records]:
+    """Database, writer, reader and accounts; the caller holds the data folder's lock.
+
+    Raises ConfigurationError for a database older than the one that is known to have been here, unless `older`.
+    """
     os.environ["TZ"] = plant.site.time_zone  # audit entries carry the site's offset from UTC (R05)
     time.tzset()
     clock = SystemClock()
     database = database_of(plant, data_dir)
     engine = schema.engine(database.url, database.password)
     schema.migrate(engine)
+    missing = "" if older else known.missing(engine, data_dir)
+    if missing:
+        engine.dispose()
+        how = "when an older state was restored on purpose, a security administrator and QA accept it together"
+        raise ConfigurationError([Mistake("storage", f"{missing}; {how}: enose accept-restored")])
     groups = _groups(plant)
     spool = _spool(plant, data_dir, groups)
-    if spool.groups != groups:
+    if spool.groups != typed(groups):
         await asyncio.to_thread(recover, engine, spool, clock, audit.cover_history, audit.note_gap)
         spool = _spool(plant, data_dir, groups)
     writer = Writer(
@@ -241,6 +254,14 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     )
     recorder.start()
     reader = Reader(schema.reading(database.url, database.password))
+    sealer = Sealer(
+        schema.reading(database.url, database.password),
+        writer,
+        clock=clock,
+        logged=audit.seal_history,
+        unaltered=audit.as_logged,
+    )
+    sealer.start()
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
@@ -249,8 +270,52 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     finally:
         accounts.close()
         reader.close()
+        await asyncio.to_thread(sealer.close)
         await asyncio.to_thread(recorder.close)
+        try:
+            await asyncio.to_thread(known.keep_end, engine, data_dir)
+        except StorageError as error:
+            log.error("the end of the audit log is not noted: %s", error)
         engine.dispose()
+
+
+async def accept_restored(
+    plant: Plant, data_dir: Path, persons: Mapping[Role, tuple[str, str]], reason: str
+) -> tuple[int, int]:
+    """Log that an older state is the present one; `persons`: name and password by role.
+
+    Returns how many entries were known and are there. Raises EnoseError.
+    """
+    before = known.load(data_dir)
+    async with open_records(plant, data_dir, older=True) as records:
+        missing = await records.submit(before.missing)
+        length, leaf = await records.submit(audit.head)
+        if not missing:
+            raise InvalidState("nothing is missing: the audit log goes on from what is known")
+        if not reason.strip():
+            raise InvalidArgument("a reason is required")
+        accepted = {role: await _proved(records, role, *person) for role, person in persons.items()}
+        if len(set(accepted.values())) < len(accepted):
+            raise AccessDenied("two different people are required")
+        entry = audit.Entry(
+            time=records.clock.now(),
+            action="storage.accept_restored",
+            actor=accepted[Role.QA],
+            object=f"site/{plant.site.id}",
+            reason=reason,
+            old={"entries": before.entries, "leaf": before.leaf},
+            new={"entries": length, "leaf": leaf, **{f"by_{role}": name for role, name in accepted.items()}},
+        )
+        await records.submit(lambda tx: audit.append(tx, entry), alone=True)
+    return before.entries, length
+
+
+async def _proved(records: Records, role: Role, name: str, password: str) -> str:
+    """Name of the person with this password, who has the role. Raises RequestError."""
+    account = await records.accounts.prove(name, password, Attempt(action="storage.accept_restored"))
+    if role not in account.roles or account.service or account.must_change:
+        raise AccessDenied(f"{account.name} may not accept this as {role}")
+    return account.name
 
 
 def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
@@ -363,6 +428,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
         start(_show_members(records, server), "roles")
         start(_show_archive(records, server), "archive")
+        start(_keep_known(records), "known log")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
@@ -383,6 +449,17 @@ async def _show_members(records: Records, server: UaServer) -> None:
             accounts = [a for a in await records.accounts.listing() if not a.disabled]
             server.show_members({role: [a.name for a in accounts if role in a.roles] for role in Role})
         await asyncio.sleep(MEMBERS_SECONDS)
+
+
+async def _keep_known(records: Records) -> None:
+    """Know the end of the log once a minute: what a database that is swapped is held against."""
+    while True:
+        await asyncio.sleep(KNOWN_SECONDS)
+        try:
+            end = known.Known(*await records.reader.read(audit.head))
+            await asyncio.to_thread(known.keep, records.data_dir, end)
+        except StorageError as error:  # the next turn tries again
+            log.error("the end of the audit log is not noted: %s", error)
 
 
 async def _log_renewal(records: Records, identity: security.Identity) -> None:
@@ -601,6 +678,26 @@ async def _learn(records: Records, caller: Caller, arguments: Arguments) -> obje
     return [*lines, f"draft {draft.model_id}, digest {draft.digest}; QA approves it by signature (ApproveModel)"]
 
 
+async def _backup(records: Records, caller: Caller, arguments: Arguments) -> object:
+    folder, database = Path(_text(arguments, "folder")), records.database
+    reading = schema.reading(database.url, database.password)
+    try:
+        made = await asyncio.to_thread(
+            backup.back_up,
+            reading,
+            folder,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            software=version("enose"),
+            progress=lambda _: None,
+        )
+    finally:
+        reading.dispose()
+    await records.log(
+        caller, "storage.back_up", f"site/{records.plant.site.id}", {"folder": str(folder), **asdict(made)}
+    )
+    return asdict(made)
+
+
 COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]] = {
     "users.add": _users_add,
     "users.disable": _users_disable,
@@ -609,6 +706,7 @@ COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]
     "trust.list": _trust_list,
     "trust.accept": _trust_accept,
     "learn": _learn,
+    "backup": _backup,
 }
 
 
@@ -639,6 +737,24 @@ def carry_out(plant: Plant, data_dir: Path, name: str, arguments: Arguments) -> 
 
     with admin.data_folder(data_dir):
         return asyncio.run(alone())
+
+
+def restore(plant: Plant, data_dir: Path, folder: Path, progress: Callable[[float], None]) -> str:
+    """Restore an examined backup where the plant's database is to be; what is missing then against what is known here.
+
+    Raises EnoseError.
+    """
+    database = database_of(plant, data_dir)
+    with admin.data_folder(data_dir):
+        if plant.storage.url is None:
+            backup.restore_file(folder, data_dir / DATABASE, progress)
+        engine = schema.engine(database.url, database.password)
+        try:
+            if plant.storage.url is not None:
+                backup.restore(folder, engine, data_dir / "restoring.db", progress)
+            return known.missing(engine, data_dir)
+        finally:
+            engine.dispose()
 
 
 async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:

@@ -22,7 +22,8 @@ server: {{port: {port}}}
 storage: {{slow: 0.3{storage}}}
 devices:
   - {{id: EN01, driver: simulator, scenario: coffee_a, period: 0.1, timeout: 0.05,
-     channels: [{{id: S01, range: [0, 500]}}], streams: [{{id: Stream01, baseline: 5, exposure: 10, purge: 5}}]}}
+     channels: [{{id: S01, range: [0, 500]}}],
+     streams: [{{id: Stream01, baseline: 5, exposure: 10, purge: 5}}]}}
 lines: [{{id: L01, streams: [EN01.Stream01]}}]
 products: [{{id: COFFEE-A}}]
 """

@@ -23,7 +23,7 @@ END $$
 """
 """Waits for the transaction of any other writer, then checks that no other has become the writer since."""
 
-PARTITIONED = {"frame": "source_time"}
+PARTITIONED = {"frame": "source_time", "block": "first_time"}
 
 
 def upgrade() -> None:
@@ -52,8 +52,11 @@ def partition(table: str, time: str) -> None:
     keys = [*made.get_pk_constraint(table)["constrained_columns"]]
     references = made.get_foreign_keys(table)
     indexes = made.get_indexes(table)
+    numbered = [column["name"] for column in made.get_columns(table) if column["autoincrement"]]
     op.execute(f"ALTER TABLE {table} RENAME TO {table}_whole")
     op.execute(f"CREATE TABLE {table} (LIKE {table}_whole INCLUDING DEFAULTS) PARTITION BY RANGE ({time})")
+    for number in numbered:
+        op.execute(f"ALTER SEQUENCE {table}_{number}_seq OWNED BY {table}.{number}")
     op.execute(f"DROP TABLE {table}_whole")
     op.create_primary_key(f"{table}_pkey", table, [*keys, *({time} - {*keys})])
     for key in references:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from historian.spool import Gap, Spool
+from historian.spool import Gap, Spool, typed
 from nodesets.errors import StorageError
 from nodesets.model import Row
 from tests.unit.historian.support import GROUPS, child, row
@@ -63,11 +63,11 @@ def test_rows_of_other_columns_are_kept_with_the_columns_they_had(tmp_path: Path
     put(made, row("EN02", 1, [1.0]))
     made.close()
     other = Spool(tmp_path, {"EN02": ("EN02.S01", "EN02.S02")}, limit=LIMIT, reserve=0)
-    assert other.groups == GROUPS
+    assert other.groups == typed(GROUPS)
     other.restart()
     other.close()
     empty = Spool(tmp_path, {"EN03": ("x",)}, limit=LIMIT, reserve=0)
-    assert empty.groups == {"EN03": ("x",)}
+    assert empty.groups == typed({"EN03": ("x",)})
     empty.close()
 
 
