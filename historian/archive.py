@@ -197,8 +197,13 @@ class Archive:
     def _noted(self, connection: Connection, tag: str, wanted: Intervals) -> Samples:
         """Annotations as samples."""
         low, high = int(wanted.low.min()), int(wanted.high.max())
-        notes, _ = corrections.annotations(connection, tag, low, high + 1, LAST)
-        times = np.array([note.time for note in notes], np.int64)
+        found, after = list[int](), None
+        while True:
+            notes, after = corrections.annotations(connection, tag, low, high + 1, FAR, after)
+            found += [note.time for note in notes]
+            if after is None:
+                break
+        times = np.array(found, np.int64)
         return Samples(times, np.zeros(len(times)), np.zeros(len(times), np.uint32))
 
 
