@@ -10,8 +10,9 @@ What is checked (compliance.md 2.4):
               the columns kept beside the body for queries say what the body says
     records   every row of every table has the digest the newest entry naming it has; none is missing, none is extra.
               A table is covered unless EXEMPT names it: a table someone adds is covered too
-    history   every frame lies in one commit group, whose digest it makes; every commit group lies in one coverage
-              entry, whose digest it makes. Groups newer than the last coverage entry are counted, not passed over
+    history   the frames of a layout are a chain: each has the SHA-256 of the link before it and of its own bytes. The
+              chain begins where the sealed frames end (a record), and holds the newest frame a coverage entry names.
+              Frames newer than that are counted, not passed over. Sealed frames are records: blocks
     file      definitions of the tables, triggers of the log, indexes against their tables
 
 An entry bears out only what is in the log: a log cut off at its end together with all it covers, or one computed
@@ -29,7 +30,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,12 +40,14 @@ ZERO: Final = bytes(32)
 """prev of the first entry."""
 
 COVER: Final = "history.cover"
-"""Action of an entry that covers commit groups: new = {"first", "last", "digest"}."""
+"""Action of an entry that covers frames: new = {"frame", "heads": {layout: [newest frame, its link]}}."""
+
+SEAL: Final = "history.seal"
+"""Action of an entry that turns frames of a layout into blocks."""
 
 EXEMPT: Final = {
     "audit_entry": "the log itself",
-    "commit_group": "covered by coverage entries",
-    "frame": "covered by commit groups",
+    "frame": "covered by coverage entries",
     "alembic_version": "version of the tables, no record",
 }
 
@@ -62,22 +64,25 @@ DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("object", "TEXT"),
         ("outcome", "TEXT"),
     ),
-    "commit_group": (
-        ("sequence", "INTEGER"),
-        ("first_frame", "INTEGER"),
-        ("last_frame", "INTEGER"),
-        ("digest", "BLOB"),
-    ),
     "frame": (
-        ("id", "INTEGER"),
         ("layout", "INTEGER"),
         ("source_time", "INTEGER"),
+        ("id", "INTEGER"),
         ("received_time", "INTEGER"),
+        ("late", "INTEGER"),
         ("status", "BLOB"),
         ("samples", "BLOB"),
+        ("link", "BLOB"),
+    ),
+    "sealed": (
+        ("layout", "INTEGER"),
+        ("frame", "INTEGER"),
+        ("link", "BLOB"),
     ),
 }
-"""Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key."""
+"""Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key but for KEYS."""
+
+KEYS: Final = {"frame": ("layout", "source_time", "id")}
 
 TRIGGERS: Final[Mapping[str, str]] = {
     "audit_entry_no_update": """
@@ -139,13 +144,17 @@ def _encoded(value: int | float | str | bytes) -> bytes:
             return b"b" + value
 
 
-_FRAME = struct.Struct("<4q2I")
+Row = tuple[int, int, int, int, int, bytes, bytes, bytes]
+
+_FRAME = struct.Struct("<5q2I")
 
 
-def frame_bytes(number: int, layout: int, source_time: int, received_time: int, status: bytes, samples: bytes) -> bytes:
-    """Canonical bytes of a frame: id, layout, source time, received time (i8), lengths (u4), status, samples."""
-    head = _FRAME.pack(number, layout, source_time, received_time, len(status), len(samples))
-    return head + status + samples
+def frame_link(before: bytes, frame: Row) -> bytes:
+    """Link of a frame: SHA-256 of the link before it, of layout, source time, id, received time, late (i8 little
+    endian), lengths of status and samples (u4), status, samples.
+    """
+    *numbers, status, samples, _ = frame
+    return hashlib.sha256(before + _FRAME.pack(*numbers, len(status), len(samples)) + status + samples).digest()
 
 
 class Problem(NamedTuple):
@@ -168,11 +177,9 @@ class Report:
 
     entries: int = 0
     records: int = 0
-    groups: int = 0
     frames: int = 0
-    uncovered_groups: int = 0
-    """Commit groups newer than the last coverage entry, at most a minute's; held by their own digests alone."""
     uncovered_frames: int = 0
+    """Newer than the last coverage entry, at most a minute's; held by their own links alone."""
     found: int = 0
     problems: list[Problem] = field(default_factory=list)
     """The first LISTED of those found."""
@@ -193,7 +200,7 @@ class Report:
             yield f"and {self.found - len(self.problems)} more"
         yield f"checked: {self.entries} entries, {self.records} records, {self.frames} frames"
         if self.uncovered_frames:
-            yield f"not yet covered by the log: {self.uncovered_frames} frames in {self.uncovered_groups} commit groups"
+            yield f"not yet covered by the log: {self.uncovered_frames} frames"
         yield "clean" if self.clean else f"ALTERED: {self.found} problems"
 
 
@@ -268,9 +275,7 @@ def _problems(database: sqlite3.Connection, scratch: sqlite3.Connection, report:
                 yield from _readable(table, _collect(database, scratch, table, report))
         yield from _records(scratch)
     if not misshapen:
-        yield from _readable("commit_group", _coverage(database, scratch, report))
-    if not misshapen & {"frame", "commit_group"}:
-        yield from _readable("frame", _history(database, report))
+        yield from _readable("frame", _history(database, scratch, report))
 
 
 def _readable(table: str, problems: Iterator[Problem]) -> Iterator[Problem]:
@@ -287,7 +292,7 @@ def _prepare(scratch: sqlite3.Connection) -> None:
         PRAGMA cache_size = -65536;
         CREATE TABLE logged (name TEXT PRIMARY KEY, digest TEXT, seq INTEGER) WITHOUT ROWID;
         CREATE TABLE present (name TEXT PRIMARY KEY, tbl TEXT, digest TEXT) WITHOUT ROWID;
-        CREATE TABLE coverage (seq INTEGER PRIMARY KEY, first INTEGER, last INTEGER, digest TEXT);
+        CREATE TABLE coverage (layout INTEGER PRIMARY KEY, frame INTEGER, link TEXT, seq INTEGER);
         BEGIN;
     """)
 
@@ -295,8 +300,9 @@ def _prepare(scratch: sqlite3.Connection) -> None:
 def _as_defined(database: sqlite3.Connection, table: str) -> bool:
     strict = database.execute("SELECT strict FROM pragma_table_list(?) WHERE type = 'table'", (table,)).fetchone()
     columns = database.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)).fetchall()
+    keys = KEYS.get(table, (DEFINITIONS[table][0][0],))
     return strict == (1,) and columns == [
-        (name, kind, 1, int(position == 0)) for position, (name, kind) in enumerate(DEFINITIONS[table])
+        (name, kind, 1, keys.index(name) + 1 if name in keys else 0) for name, kind in DEFINITIONS[table]
     ]
 
 
@@ -346,10 +352,9 @@ def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seq
         columns = [said["v"], int(said["time"]), said["actor"], said["action"], said["object"], said["outcome"]]
         logged = [(name, digest, seq) for name, digest in said["records"].items()]
         if said["action"] == COVER:
-            new = said["new"]
-            scratch.execute(
-                "INSERT INTO coverage VALUES (?, ?, ?, ?)", (seq, int(new["first"]), int(new["last"]), new["digest"])
-            )
+            heads = said["new"].get("heads", {})  # before 0.2 an entry covered groups of frames
+            covered = [(int(layout), int(frame), link, seq) for layout, (frame, link) in heads.items()]
+            scratch.executemany("INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?)", covered)
         if logged:
             scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, sqlite3.Error):
@@ -405,62 +410,29 @@ def _records(scratch: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem(*_split(name), f"missing; entry {seq} recorded it")
 
 
-def _coverage(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
-    """Compare the coverage entries with the commit groups, and count the groups after the last one."""
-    expected = 1
-    for seq, first, last, digest in scratch.execute("SELECT * FROM coverage ORDER BY seq"):
-        if first != expected:
-            yield Problem("commit_group", _range(expected, first - 1), f"coverage of entry {seq} begins at {first}")
-        total = hashlib.sha256()
-        groups = database.execute(
-            "SELECT digest FROM commit_group WHERE sequence BETWEEN ? AND ? ORDER BY sequence", (first, last)
-        )
-        for (content,) in groups:
-            total.update(content)
-        if total.hexdigest() != digest:
-            yield Problem("commit_group", _range(first, last), f"not as entry {seq} covers them")
-        expected = last + 1
-    report.uncovered_groups, report.uncovered_frames = database.execute(
-        "SELECT count(*), coalesce(sum(last_frame - first_frame + 1), 0) FROM commit_group WHERE sequence >= ?",
-        (expected,),
-    ).fetchone()
-
-
-Row = tuple[int, int, int, int, bytes, bytes]
-
-
-def _history(database: sqlite3.Connection, report: Report) -> Iterator[Problem]:
-    """Compare the commit groups with the frames."""
-    groups = database.execute("SELECT sequence, first_frame, last_frame, digest FROM commit_group ORDER BY sequence")
-    frames: Iterator[Row] = database.execute(
-        "SELECT id, layout, source_time, received_time, status, samples FROM frame ORDER BY id"
-    )
-    expected, begin = 1, 1
-    for sequence, first, last, digest in groups:
-        report.groups += 1
-        if sequence != expected:
-            yield Problem("commit_group", _range(expected, sequence - 1), "missing")
-        if first != begin or last < first:
-            yield Problem("commit_group", str(sequence), f"frames {first}..{last} do not follow frame {begin - 1}")
-        total, count = hashlib.sha256(), 0
-        for row in frames:
-            if row[0] > last:
-                frames = chain((row,), frames)
-                break
+def _history(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+    """Follow the chain of each layout's frames, from its sealed ones to the newest."""
+    sealed = {layout: (frame, link) for layout, frame, link in database.execute("SELECT * FROM sealed")}
+    covered = {layout: rest for layout, *rest in scratch.execute("SELECT * FROM coverage")}
+    layouts = {layout for (layout,) in database.execute("SELECT DISTINCT layout FROM frame")}
+    for layout in sorted(layouts | covered.keys()):
+        last, before = start, found = sealed.get(layout, (0, ZERO))
+        head, link, entry = covered.get(layout, (0, ZERO.hex(), 0))
+        for row in database.execute("SELECT * FROM frame WHERE layout = ? ORDER BY id", (layout,)):
+            number, stored = row[2], row[-1]
             report.frames += 1
-            if row[0] < first:
-                yield Problem("frame", str(row[0]), "in no commit group")
-                continue
-            count += 1
-            total.update(frame_bytes(*row))
-        if count != last - first + 1:
-            yield Problem("frame", _range(first, last), f"commit group {sequence} has {count} frames left of these")
-        elif total.digest() != digest:
-            yield Problem("frame", _range(first, last), f"not as commit group {sequence} recorded them")
-        expected, begin = sequence + 1, last + 1
-    for row in frames:
-        report.frames += 1
-        yield Problem("frame", str(row[0]), "in no commit group")
+            report.uncovered_frames += number > head
+            if number <= last or frame_link(before, row) != stored:
+                yield Problem(
+                    "frame", _range(min(last + 1, number), number), "not as recorded, or some before it missing"
+                )
+            if number == head:
+                found = stored
+            last, before = number, stored
+        if head > last or (head >= start and found.hex() != link):
+            yield Problem(
+                "frame", str(head), f"altered or missing; entry {entry} covers the frames of layout {layout} to it"
+            )
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 Types are few and strict: what a column holds is what it was given, in SQLite STRICT tables as in PostgreSQL.
 
-    layout        columns of a tag group at one time of its life; frames point at it
-    frame         one row of values of a group at one instant
-    commit_group  the frames of one commit, with the SHA-256 of their canonical bytes
+    layout        columns of a tag group at one time of its life; frames and blocks point at it
+    frame         one row of values of a group at one instant, until it is sealed
+    block         sealed frames of a layout within one hour, as compressed columns (`historian.chunks`)
+    sealed        how far a layout's frames have become blocks
+    text          a text that samples refer to by its number
     correction    what people changed of the history, above the frames, which never change (process rule 13)
     annotation    what people noted of it
     audit_entry   the append-only log (compliance.md 2.4)
@@ -60,7 +62,7 @@ layout = Table(
     metadata,
     Column("id", Int, primary_key=True, autoincrement=True),
     Column("tag_group", String, nullable=False),
-    Column("columns", String, nullable=False),  # JSON array of the tags' node identifiers, in column order
+    Column("columns", String, nullable=False),  # JSON array in column order (`frames.Column`)
     UniqueConstraint("tag_group", "columns"),
     sqlite_strict=True,
 )
@@ -68,23 +70,50 @@ layout = Table(
 frame = Table(
     "frame",
     metadata,
-    Column("id", Int, primary_key=True, autoincrement=False),  # 1, 2, 3, ... in order of recording, gapless
-    Column("layout", Int, ForeignKey(layout.c.id), nullable=False),
-    Column("source_time", Int, nullable=False),
+    Column("layout", Int, ForeignKey(layout.c.id), primary_key=True),
+    Column("source_time", Int, primary_key=True),
+    Column("id", Int, primary_key=True, autoincrement=False),  # 1, 2, 3, ... in order of recording
     Column("received_time", Int, nullable=False),
+    Column("late", Int, nullable=False),  # 0: not older than any frame of its layout that has a 0 here; else 1
     Column("status", Bytes, nullable=False),  # u4 little endian, one a column, or a single one when all are equal
-    Column("samples", Bytes, nullable=False),  # f8 little endian, one a column
-    Index("frame_time", "layout", "source_time"),
+    Column("samples", Bytes, nullable=False),  # the columns' cells, 8 bytes each, little endian
+    Column("link", Bytes, nullable=False),  # SHA-256 of the link before it in its layout and of its canonical bytes
+    sqlite_strict=True,
+    sqlite_with_rowid=False,  # a layout's frames lie together in order of time: read, and deleted, side by side
+)
+Index("frame_late", frame.c.layout, frame.c.id, sqlite_where=frame.c.late == 1, postgresql_where=frame.c.late == 1)
+
+block = Table(
+    "block",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),  # never used again
+    Column("layout", Int, ForeignKey(layout.c.id), nullable=False),
+    Column("first_time", Int, nullable=False),  # source times; blocks of a layout do not overlap
+    Column("last_time", Int, nullable=False),
+    Column("size", Int, nullable=False),  # rows
+    Column("statistics", Bytes, nullable=False),  # `chunks.Encoded`
+    Column("clock", Bytes, nullable=False),
+    Column("columns", Bytes, nullable=False),
+    Index("block_first", "layout", "first_time"),
+    Index("block_last", "layout", "last_time"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+
+sealed = Table(
+    "sealed",
+    metadata,
+    Column("layout", Int, ForeignKey(layout.c.id), primary_key=True, autoincrement=False),
+    Column("frame", Int, nullable=False),  # the newest sealed one; all of the layout before it are sealed too
+    Column("link", Bytes, nullable=False),  # that of this frame
     sqlite_strict=True,
 )
 
-commit_group = Table(
-    "commit_group",
+text = Table(
+    "text",
     metadata,
-    Column("sequence", Int, primary_key=True, autoincrement=False),  # 1, 2, 3, ... gapless
-    Column("first_frame", Int, nullable=False),
-    Column("last_frame", Int, nullable=False),
-    Column("digest", Bytes, nullable=False),  # SHA-256 of the frames' canonical bytes, in order of id
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("content", String, nullable=False, unique=True),
     sqlite_strict=True,
 )
 

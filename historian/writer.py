@@ -9,33 +9,37 @@ writer waits `commit_seconds` for company. A future is resolved when the commit 
     failure of a piece of work                rolled back to its savepoint; its neighbours do not notice
 """
 
-import hashlib
-import json
 import logging
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, insert, select
+import numpy as np
+from sqlalchemy import Connection, Engine, Select, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from historian import frames
-from historian.schema import commit_group, frame, layout
+from historian.chunks import HOUR, Kind
+from historian.frames import Column, Head
+from historian.schema import frame, layout, sealed, text
 from nodesets.errors import StorageError
 from nodesets.model import Row
 from nodesets.ports import Clock
 
 T = TypeVar("T")
 
-Cover = Callable[[Connection, int, Sequence[int]], None]
-"""`cover(tx, now, layouts)`: log, in `tx`, every commit group no audit entry covers yet, and the layouts just made."""
+Made = list[tuple[str, int]]
+"""Rows made in a transaction, as (table, key)."""
+
+Cover = Callable[[Connection, int, Mapping[int, Head], Made], None]
+"""`cover(tx, now, heads, made)`: log, in `tx`, the newest frame of each layout not covered yet, and the rows made."""
 
 COVER_SECONDS: Final = 60.0
-"""One audit entry covers the commit groups of this long (compliance.md 2.4, item 11)."""
+"""One audit entry covers the frames of this long (compliance.md 2.4, item 11)."""
 
 MOST_WORK: Final = 50
 """Pieces of work, each with its audit entry, in one transaction (compliance.md 2.4, item 3)."""
@@ -94,17 +98,30 @@ class _Failed:
     error: Exception
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a transaction has added, to be taken over once it is committed."""
+
+    heads: dict[int, Head] = field(default_factory=dict)
+    newest: dict[int, int] = field(default_factory=dict)
+    made: Made = field(default_factory=list)
+
+
+_START: Final = Head(0, frames.ZERO)
+
+
 class Writer:
     """Records rows and runs work on the one connection that writes.
 
-    `groups` maps a tag group to the node identifiers of its columns; `queue` is the number of rows and pieces of work
-    that may wait. Futures cannot be cancelled: what was handed over is carried out or fails.
+    `groups` maps a tag group to the tags of its columns, each a node identifier or, where it is no double, a `Column`;
+    `queue` is the number of rows and pieces of work that may wait. Futures cannot be cancelled: what was handed over is
+    carried out or fails.
     """
 
     def __init__(
         self,
         engine: Engine,
-        groups: Mapping[str, Sequence[str]],
+        groups: Mapping[str, Sequence[str | Column]],
         *,
         clock: Clock,
         commit_seconds: float,
@@ -113,8 +130,9 @@ class Writer:
     ) -> None:
         self._engine = engine
         self._insert_frame = str(insert(frame).compile(engine))
-        self._insert_group = str(insert(commit_group).compile(engine))
-        self._groups = {group: tuple(columns) for group, columns in groups.items()}
+        self._groups = {
+            group: tuple(Column(c) if isinstance(c, str) else c for c in columns) for group, columns in groups.items()
+        }
         self._clock = clock
         self._commit_seconds = commit_seconds
         self._queue = queue
@@ -127,12 +145,15 @@ class Writer:
         self._batch: list[_Item] = []
         self._stopped = ""
         self._layouts: dict[str, int] = {}
-        self._sequence = 0
+        self._heads: dict[int, Head] = {}
+        self._newest: dict[int, int] = {}
         self._last_frame = 0
         self._uncovered = False
         self._covered_at = 0.0
         self.refused = 0
         """Rows and pieces of work not taken because the queue was full."""
+        self.transactions = 0
+        """Committed since the start."""
         self.trouble = ""
         """What the last transaction failed with; empty when it went through."""
 
@@ -144,13 +165,10 @@ class Writer:
         try:
             with self._engine.begin() as tx:
                 made = self._register(tx)
-                newest = select(commit_group.c.sequence, commit_group.c.last_frame)
-                last = tx.execute(newest.order_by(commit_group.c.sequence.desc()).limit(1)).first()
-                self._cover(tx, self._clock.now(), made)
+                self._continue(tx)
+                self._cover(tx, self._clock.now(), self._heads, made)
         except DBAPIError as error:
             raise StorageError(str(error.orig)) from error
-        if last is not None:
-            self._sequence, self._last_frame = last
         self._covered_at = self._clock.monotonic()
         self._thread.start()
 
@@ -192,6 +210,8 @@ class Writer:
         columns = self._groups.get(row.group)
         if columns is None or not len(columns) == row.values.size == row.status.size:
             raise ValueError(f"{row.group}: {row.values.size} values, {row.status.size} status codes")
+        if row.texts and not all(0 <= i < len(columns) and columns[i].kind is Kind.STRING for i in row.texts):
+            raise ValueError(f"{row.group}: a text where there is none")
         if not (FIRST <= row.source_time <= LAST and FIRST <= row.received_time <= LAST):
             raise ValueError(f"{row.group}: source time {row.source_time}, received time {row.received_time}")
 
@@ -217,19 +237,36 @@ class Writer:
             return f"{self._size} rows wait for the disk already"
         return ""
 
-    def _register(self, tx: Connection) -> list[int]:
-        """Find or make the layout of each group; returns the numbers of those made."""
+    def _register(self, tx: Connection) -> Made:
+        """Find or make the layout of each group; returns those made."""
         known = {(row.tag_group, row.columns): row.id for row in tx.execute(select(layout))}
-        made = []
+        made: Made = []
         for group, columns in self._groups.items():
-            wanted = (group, json.dumps(columns))
+            wanted = (group, frames.as_text(columns))
             if wanted not in known:
                 known[wanted] = tx.execute(
                     insert(layout).values(tag_group=group, columns=wanted[1]).returning(layout.c.id)
                 ).scalar_one()
-                made.append(known[wanted])
+                made.append(("layout", known[wanted]))
             self._layouts[group] = known[wanted]
         return made
+
+    def _continue(self, tx: Connection) -> None:
+        """Find where each layout's frames end: a few rows of each, however long its history is."""
+        ends = {row.layout: Head(row.frame, row.link) for row in tx.execute(select(sealed))}
+        for number in tx.execute(select(layout.c.id)).scalars():
+            of_layout = select(frame.c.id, frame.c.link, frame.c.source_time).where(frame.c.layout == number)
+            in_order = of_layout.where(frame.c.late == 0).order_by(frame.c.source_time.desc(), frame.c.id.desc())
+            late = of_layout.where(frame.c.late == 1).order_by(frame.c.id.desc())
+            newest, newest_late = _first(tx, in_order), _first(tx, late)
+            heads = [Head(row.id, row.link) for row in (newest, newest_late) if row is not None]
+            if number in ends:
+                heads.append(ends[number])
+            if heads:
+                self._heads[number] = max(heads)
+            if newest is not None:
+                self._newest[number] = newest.source_time
+        self._last_frame = max((head.frame for head in self._heads.values()), default=0)
 
     def _run(self) -> None:
         try:
@@ -274,15 +311,14 @@ class Writer:
         cover = (self._uncovered or bool(rows)) and self._due() and not any(map(_alone, self._batch))
         try:
             with connection.begin():
-                if rows:
-                    self._record(connection, rows)
+                recorded = self._record(connection, rows)
                 outcomes = [self._attempt(connection, item) for item in self._batch]
-                if cover:
-                    self._cover(connection, self._clock.now(), ())
+                if cover or recorded.made:
+                    self._cover(connection, self._clock.now(), self._heads | recorded.heads, recorded.made)
         except DBAPIError as error:
             self._refuse(error)
             return
-        self._committed(len(rows), cover)
+        self._committed(recorded, cover)
         batch, self._batch = self._batch, []
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, _Failed):
@@ -293,29 +329,50 @@ class Writer:
     def _due(self) -> bool:
         return self._closing.is_set() or self._clock.monotonic() - self._covered_at >= COVER_SECONDS
 
-    def _committed(self, rows: int, cover: bool) -> None:
+    def _committed(self, recorded: _Recorded, cover: bool) -> None:
         if self.trouble:
             log.warning("recording again")
             self.trouble = ""
-        if rows:
-            self._sequence += 1
-            self._last_frame += rows
+        self.transactions += 1
+        if recorded.heads:
+            self._heads |= recorded.heads
+            self._newest |= recorded.newest
+            self._last_frame = max(head.frame for head in recorded.heads.values())
             self._uncovered = True
         if cover:
             self._uncovered = False
             self._covered_at = self._clock.monotonic()
 
-    def _record(self, tx: Connection, rows: Sequence[Row]) -> None:
-        """Insert the rows as frames and the commit group they make."""
-        digest = hashlib.sha256()
-        records = []
+    def _record(self, tx: Connection, rows: Sequence[Row]) -> _Recorded:
+        """Insert the rows as frames, each linked to the one before it in its layout."""
+        recorded = _Recorded()
+        if not rows:
+            return recorded
+        heads, newest, records = recorded.heads, recorded.newest, []
         for number, row in enumerate(rows, self._last_frame + 1):
-            record = frames.record(number, self._layouts[row.group], row)
-            digest.update(frames.canonical(record))
-            records.append(record)
+            of = self._layouts[row.group]
+            time = int(row.source_time)
+            head = heads.get(of) or self._heads.get(of) or _START
+            latest = newest.get(of, self._newest.get(of, FIRST))
+            late = time < latest or time > row.received_time + HOUR
+            if not late:
+                newest[of] = time
+            made = frames.record(number, of, late, self._interned(tx, row, recorded) if row.texts else row, head.link)
+            heads[of] = Head(number, made.link)
+            records.append(made)
         tx.exec_driver_sql(self._insert_frame, records)
-        group = (self._sequence + 1, self._last_frame + 1, self._last_frame + len(rows), digest.digest())
-        tx.exec_driver_sql(self._insert_group, group)
+        return recorded
+
+    def _interned(self, tx: Connection, row: Row, recorded: _Recorded) -> Row:
+        """The row with the number of each of its texts in its place."""
+        cells = row.values.copy().view(np.int64)
+        for column, content in row.texts.items():
+            number = tx.execute(select(text.c.id).where(text.c.content == content)).scalar()
+            if number is None:
+                number = tx.execute(insert(text).values(content=content).returning(text.c.id)).scalar_one()
+                recorded.made.append(("text", number))
+            cells[column] = number
+        return replace(row, values=cells.view(np.float64))
 
     def _attempt(self, tx: Connection, item: _Item) -> Any:
         """Run a piece of work in its own savepoint; its result, or what it failed with."""
@@ -355,6 +412,10 @@ class Writer:
             self._waiting.clear()
         for item in left:
             item.future.set_exception(StorageError(self._stopped))
+
+
+def _first(tx: Connection, query: Select[Any]) -> Any:
+    return tx.execute(query.limit(1)).first()
 
 
 def _alone(item: _Item) -> bool:

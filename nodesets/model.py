@@ -183,9 +183,12 @@ class Row:
     source_time: int
     received_time: int
     values: Floats
-    """Shape (n,); NaN stands for null where the status is Bad."""
+    """Shape (n,); NaN stands for null where the status is Bad. Of a column of 64-bit integers or Booleans (as 0 or 1):
+    the 8 bytes of the value, viewed as a double."""
     status: Codes
     """`Quality` of each value, shape (n,)."""
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """The text of each column that holds one, by position; its value is not looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

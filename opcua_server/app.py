@@ -34,6 +34,7 @@ from config.load import digest
 from config.schema import Plant
 from historian import archive, schema
 from historian.query import Reader
+from historian.seal import Sealer
 from historian.writer import Writer
 from nodesets.errors import (
     DeviceError,
@@ -190,6 +191,8 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     )
     writer.start()
     reader = Reader(schema.reading(url))
+    sealer = Sealer(schema.reading(url), writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
+    sealer.start()
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
@@ -198,6 +201,7 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     finally:
         accounts.close()
         reader.close()
+        await asyncio.to_thread(sealer.close)
         await asyncio.to_thread(writer.close)
         engine.dispose()
 

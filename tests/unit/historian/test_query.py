@@ -85,7 +85,7 @@ async def test_a_late_row_comes_back_in_its_place(writer: Writer, reader: Reader
 async def test_nothing_uncommitted_is_seen(path: Path, writer: Writer, reader: Reader) -> None:
     writer.append([row("EN02", 10, [1.0])]).result()
     with closing(sqlite3.connect(path)) as other:
-        other.execute("INSERT INTO frame SELECT 2, layout, 20, 20, status, samples FROM frame")
+        other.execute("INSERT INTO frame SELECT layout, 20, 2, 20, 0, status, samples, link FROM frame")
         assert (await reader.read_raw("EN02.S01", 0, 100, 10)).times.tolist() == [10]
         other.rollback()
 
@@ -177,5 +177,5 @@ async def test_a_read_uses_the_index_of_time(
     steps = await reader.read(lambda tx: tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all())
     reader.close()
     plan = " ".join(str(step[-1]) for step in steps)
-    assert "INDEX frame_time (layout=? AND source_time" in plan
+    assert "frame USING PRIMARY KEY (layout=? AND source_time" in plan
     assert "TEMP B-TREE" not in plan
