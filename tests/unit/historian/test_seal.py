@@ -83,7 +83,7 @@ def test_an_hour_that_is_over_becomes_a_block(path: Path, made: Engine) -> None:
 
 
 def test_an_hour_is_left_open_until_its_last_frames_can_have_come(path: Path, made: Engine) -> None:
-    record(made, at(range(0, 100)))
+    record(made, at(range(100)))
     clock = settled()
     clock.seconds -= 2
     assert seal(path, made, clock) == 0
