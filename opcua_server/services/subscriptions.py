@@ -14,6 +14,7 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
+from opcua_server.services.aggregate_items import AggregateItem, is_aggregate
 from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
@@ -514,7 +515,8 @@ class Subscriptions:
         if not isinstance(request.MonitoringMode, ua.MonitoringMode):
             raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
         self._attributes.check(target)
-        if (row := self._row(session, target)) is not None:
+        of_aggregate = is_aggregate(request.RequestedParameters.Filter)
+        if not of_aggregate and (row := self._row(session, target)) is not None:
             wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
             self._next_item += 1
             columns.append(wanted)
@@ -531,7 +533,7 @@ class Subscriptions:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
             item = EventItem(self._next_item, target, request.MonitoringMode, subscription.ready)
         else:
-            item = DataItem(self._next_item, target, request.MonitoringMode, subscription.ready, self._clock.monotonic)
+            item = self._data_item(target, request.MonitoringMode, subscription, of_aggregate)
             item.stamps = stamps
         filter_result = self._configure(subscription, item, request.RequestedParameters)
         self._next_item += 1
@@ -543,6 +545,11 @@ class Subscriptions:
             RevisedQueueSize=item.queue_size,
             FilterResult=filter_result,
         )
+
+    def _data_item(self, target: Any, mode: Any, subscription: Subscription, of_aggregate: bool) -> DataItem:
+        if of_aggregate:
+            return AggregateItem(self._next_item, target, mode, subscription.ready, self._clock)
+        return DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
 
     def _row(self, session: Session, target: Any) -> int | None:
         """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
@@ -606,6 +613,9 @@ class Subscriptions:
             item.filter = compiled
             if wanted.QueueSize == 0:
                 queue_size = self._limits.queue
+        elif isinstance(item, AggregateItem):
+            sampling = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            result = item.aggregate(self._space, wanted.Filter, sampling)
         elif isinstance(item, DataItem):
             item.filter = data_filter(self._space, item.target, wanted.Filter)
             item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)
