@@ -22,6 +22,7 @@ anew from the first entry, is found by comparison with a copy of a leaf kept els
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import sqlite3
@@ -40,7 +41,7 @@ ZERO: Final = bytes(32)
 """prev of the first entry."""
 
 COVER: Final = "history.cover"
-"""Action of an entry that covers frames: new = {"frame", "heads": {layout: [newest frame, its link]}}."""
+"""Action of an entry that covers frames: new = {"frame", "heads": {layout: [newest frame, its link in base64]}}."""
 
 SEAL: Final = "history.seal"
 """Action of an entry that turns frames of a layout into blocks."""
@@ -155,6 +156,11 @@ def frame_link(before: bytes, frame: Row) -> bytes:
     """
     *numbers, status, samples, _ = frame
     return hashlib.sha256(before + _FRAME.pack(*numbers, len(status), len(samples)) + status + samples).digest()
+
+
+def brief(link: bytes) -> str:
+    """A link as an entry of coverage has it: there is one for each device and minute."""
+    return base64.b64encode(link).decode()
 
 
 class Problem(NamedTuple):
@@ -417,7 +423,7 @@ def _history(database: sqlite3.Connection, scratch: sqlite3.Connection, report: 
     layouts = {layout for (layout,) in database.execute("SELECT DISTINCT layout FROM frame")}
     for layout in sorted(layouts | covered.keys()):
         last, before = start, found = sealed.get(layout, (0, ZERO))
-        head, link, entry = covered.get(layout, (0, ZERO.hex(), 0))
+        head, link, entry = covered.get(layout, (0, brief(ZERO), 0))
         for row in database.execute("SELECT * FROM frame WHERE layout = ? ORDER BY id", (layout,)):
             number, stored = row[2], row[-1]
             report.frames += 1
@@ -429,7 +435,7 @@ def _history(database: sqlite3.Connection, scratch: sqlite3.Connection, report: 
             if number == head:
                 found = stored
             last, before = number, stored
-        if head > last or (head >= start and found.hex() != link):
+        if head > last or (head >= start and brief(found) != link):
             yield Problem(
                 "frame", str(head), f"altered or missing; entry {entry} covers the frames of layout {layout} to it"
             )
