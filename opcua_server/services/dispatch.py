@@ -16,10 +16,12 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
+from opcua_server.services import requests
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
@@ -42,6 +44,8 @@ SECURITY_REFUSALS = frozenset(
     }
 )
 """Counted as requests rejected for security (Part 5 12.9)."""
+CERTIFICATE_REFUSALS = (ua.StatusCodes.BadSecurityChecksFailed, ua.StatusCodes.BadCertificateUriInvalid)
+"""Counted as sessions rejected for security."""
 
 
 LONG = 16_384
@@ -49,9 +53,7 @@ LONG = 16_384
 ENUMERATIONS = {
     "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
     "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
-    "BrowseDirection": ua.StatusCodes.BadBrowseDirectionInvalid,
-    "DataChangeTrigger": ua.StatusCodes.BadMonitoredItemFilterInvalid,
-    "FilterOperator": ua.StatusCodes.BadFilterOperatorInvalid,
+    "PerformUpdateType": ua.StatusCodes.BadInvalidArgument,
 }
 """What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
 
@@ -102,6 +104,8 @@ class Service:
     """Where in an operation NodeIds are that may be registered ones (5.9.5)."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
+    read_as: Any = None
+    """What the parameters are decoded as, when not as `parameters`: of the same layout (requests.py)."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
 
@@ -121,6 +125,7 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        history_updates: HistoryUpdates,
         texts: Locales,
         none: bool,
     ) -> None:
@@ -137,6 +142,7 @@ class Dispatcher:
         self._methods = methods
         self._subscriptions = subscriptions
         self._history = history
+        self._history_updates = history_updates
         self._tasks: set[asyncio.Task[None]] = set()
         rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
         self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
@@ -157,7 +163,8 @@ class Dispatcher:
             "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
                 Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",)),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",),
+                read_as=requests.BrowseParameters),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
@@ -176,6 +183,8 @@ class Dispatcher:
                 nodes=("NodeId",)),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True, nodes=("NodeId",)),
+            "HistoryUpdateRequest": Service(ua.HistoryUpdateParameters, self._history_update, "HistoryUpdateDetails",
+                self._limits.history_updates, background=True),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
                 self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
@@ -183,10 +192,11 @@ class Dispatcher:
             "CreateMonitoredItemsRequest": Service(
                 ua.CreateMonitoredItemsParameters, lambda r: ua.CreateMonitoredItemsResponse(
                 Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most,
-                nodes=("ItemToMonitor.NodeId",)),
+                nodes=("ItemToMonitor.NodeId",), read_as=requests.CreateMonitoredItemsParameters),
             "ModifyMonitoredItemsRequest": Service(
                 ua.ModifyMonitoredItemsParameters, lambda r: ua.ModifyMonitoredItemsResponse(
-                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most),
+                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most,
+                read_as=requests.ModifyMonitoredItemsParameters),
             "SetMonitoringModeRequest": Service(
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
@@ -265,7 +275,7 @@ class Dispatcher:
             start = 0
         self._wire.check(service.parameters, body, start)
         try:
-            parameters = struct_from_binary(service.parameters, Buffer(body, start))
+            parameters = struct_from_binary(service.read_as or service.parameters, Buffer(body, start))
         except UNREADABLE as error:
             raise Fault(_undecodable(error)) from error
         if service.operations:
@@ -333,7 +343,7 @@ class Dispatcher:
             result = self._sessions.create(request.channel, request.parameters, endpoints)
         except Fault as fault:
             summary.RejectedSessionCount += 1
-            summary.SecurityRejectedSessionCount += fault.status == ua.StatusCodes.BadSecurityChecksFailed
+            summary.SecurityRejectedSessionCount += fault.status in CERTIFICATE_REFUSALS
             raise
         return ua.CreateSessionResponse(Parameters=result)
 
@@ -361,6 +371,11 @@ class Dispatcher:
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)
         return ua.HistoryReadResponse(Results=results)
+
+    async def _history_update(self, request: Request) -> Response:
+        reason = request.header.AuditEntryId or ""
+        results = await self._history_updates.update(request.caller, request.parameters, reason)
+        return ua.HistoryUpdateResponse(Results=results)
 
     async def _call(self, request: Request) -> Response:
         caller = request.caller  # as it was when the request came: a change of user does not reach into a running call

@@ -17,7 +17,7 @@ from asyncua import ua
 from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
-from opcua_server.services.space import NUMBER_TYPES, Space
+from opcua_server.services.space import ENUMERATION, NUMBER_TYPES, Space
 from opcua_server.services.status import NULL, OVERFLOW, SEMANTICS_CHANGED, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
@@ -27,6 +27,9 @@ ON_TIME = 0.875
 of the same period has jitter, and what is held back for a millisecond comes a publishing interval late."""
 DATA_CHANGE_FILTER = ua.uaprotocol_auto.DataChangeFilter
 """What the decoder makes; `ua.DataChangeFilter` is a subclass of it for clients."""
+
+
+NUMBER = ua.NodeId(ua.ObjectIds.Number)
 
 
 class Item:
@@ -283,8 +286,18 @@ def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     if not isinstance(source.Trigger, TRIGGER):
         raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid)
+    deadband = _deadband(space, target.NodeId, source)
     percent = float(source.DeadbandValue) if source.DeadbandType == ua.DeadbandType.Percent else None
-    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source), percent)
+    if deadband is not None and source.Trigger == TRIGGER.StatusValueTimestamp:  # the same as without the timestamp
+        return DataFilter(TRIGGER.StatusValue, deadband, percent)
+    return DataFilter(source.Trigger, deadband, percent)
+
+
+def _is_number(space: Space, data_type: Any) -> bool:
+    """Number and its subtypes; an enumeration is encoded as one but is none."""
+    if space.is_subtype(data_type, NUMBER):
+        return True
+    return space.built_in(data_type) in NUMBER_TYPES and not space.is_subtype(data_type, ENUMERATION)
 
 
 def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
@@ -292,7 +305,7 @@ def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
         return None
     if source.DeadbandType not in (ua.DeadbandType.Absolute, ua.DeadbandType.Percent):
         raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
-    if space.built_in(space.attribute(node_id, ua.AttributeIds.DataType)) not in NUMBER_TYPES:
+    if not _is_number(space, space.attribute(node_id, ua.AttributeIds.DataType)):
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     value = float(source.DeadbandValue)
     if not 0.0 <= value < math.inf:

@@ -3,7 +3,8 @@
 Nothing is decided here. Who may read or write a variable stands in its grant, who may call a method in its link; what
 a client reads of permissions is asked of the same two, once for each role, so that it cannot differ from what is
 enforced.
-Roles are given by accounts: nobody changes them from outside, and the nodes for that are not there.
+Roles are given by accounts: nobody changes them from outside. The nodes for that are not there but AddRole and
+RemoveRole, which RoleSetType has as mandatory (Part 18 4.2.1); nobody may call them.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 from asyncua import ua
 
+from nodesets.errors import AccessDenied
 from nodesets.model import Caller, Role
 from opcua_server.services.nodes import HAS_COMPONENT, TYPES_NS, Access
 from opcua_server.services.space import Space
@@ -19,6 +21,7 @@ from opcua_server.services.space import Space
 IDS = ua.ObjectIds
 T = ua.VariantType
 PERMISSION = ua.PermissionType
+CHANGE_HISTORY = PERMISSION.InsertHistory | PERMISSION.ModifyHistory | PERMISSION.DeleteHistory
 ROLE_SET = ua.NodeId(IDS.Server_ServerCapabilities_RoleSet)
 WELL_KNOWN = {
     Role.ANONYMOUS: "Anonymous",
@@ -40,10 +43,12 @@ ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN, Role.AUDI
 
 Sees = Callable[[Caller, Any], bool]
 """Whether a caller sees a node at all."""
+CHANGING = (IDS.Server_ServerCapabilities_RoleSet_AddRole, IDS.Server_ServerCapabilities_RoleSet_RemoveRole)
+"""Methods nobody may call."""
 
 _CHANGES = re.compile(
     r"WellKnownRole_\w+_((Add|Remove)\w+|Applications\w*|Endpoints\w*|CustomConfiguration)"
-    r"|WellKnownRole_SecurityKey\w+|Server_ServerCapabilities_RoleSet_(Add|Remove)Role"
+    r"|WellKnownRole_SecurityKey\w+"
 )
 
 
@@ -52,6 +57,11 @@ def changes(space: Space) -> Iterable[Any]:
     for name in dir(IDS):
         if _CHANGES.fullmatch(name) and (node := ua.NodeId(getattr(IDS, name))) in space:
             yield node
+
+
+async def unchanged(_caller: Caller, _object_id: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
+    """Handler of `CHANGING`, never reached."""
+    raise AccessDenied("roles are given by accounts")
 
 
 def role_node(role: Role) -> Any:
@@ -101,6 +111,9 @@ class RoleSet:
         )
         self._asyncua.iserver.node_mgt_service.add_nodes([item])[0].StatusCode.check()
         node = self._asyncua.get_node(role_node(role))
+        await self._asyncua.get_node(IDS.RoleType).add_reference(
+            node, IDS.HasTypeDefinition, forward=False, bidirectional=False
+        )
         empty = ua.Variant([], T.ExtensionObject, is_array=True)
         await node.add_property(
             _identities_node(role),
@@ -196,6 +209,7 @@ class Permissions:
             found |= PERMISSION.Read if access & Access.READ else PERMISSION(0)
             found |= PERMISSION.Write if access & Access.WRITE else PERMISSION(0)
             found |= PERMISSION.ReadHistory if access & Access.HISTORY_READ else PERMISSION(0)
+            found |= CHANGE_HISTORY if access & Access.HISTORY_WRITE else PERMISSION(0)
         elif kind == ua.NodeClass.Method and self._executable(caller, node_id):
             found |= PERMISSION.Call
         elif kind == ua.NodeClass.Object and self._space.attribute(node_id, ua.AttributeIds.EventNotifier):

@@ -10,7 +10,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.model import Caller, Role
-from nodesets.ports import Clock, History, SystemClock
+from nodesets.ports import Archive, Clock, SystemClock
 from opcua_server import security
 from opcua_server.services import roles
 from opcua_server.services.attributes import Attributes, Rights, Written
@@ -19,7 +19,8 @@ from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.events import SERVER, Events
-from opcua_server.services.history import HistoryService
+from opcua_server.services.history import Histories, HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
 SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
 CHANGE_SEVERITY = 100
+TICKS = 20
+"""Of the clock in ServerStatus in a second, for those who subscribe to it."""
 FLOOD_WINDOW = 60.0
 """Seconds within which refusals of one kind and source are reported once, with their number the next time."""
 FLOOD_SOURCES = 1000
@@ -102,13 +105,14 @@ class UaServer:
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
-        self._history = HistoryService(self.space, self.limits)
+        self._histories = Histories(self.space, attributes)
+        self._history = HistoryService(self._histories, self.limits, self._clock)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
         self._discovery = Discovery(
             application_uri=application_uri,
             product_uri=PRODUCT_URI,
             name=name,
-            certificate=identity.der,
+            identity=identity,
             policies=self._policies,
             none=none,
             anonymous=anonymous,
@@ -135,6 +139,7 @@ class UaServer:
             methods=self._methods,
             subscriptions=self._subscriptions,
             history=self._history,
+            history_updates=HistoryUpdates(self._histories, self.limits, self._clock),
             none=none,
             texts=self._texts,
         )
@@ -176,7 +181,7 @@ class UaServer:
             self._attributes.grant(node, roles.may_see_members)
         self._diagnostics.link(self._attributes.grant, self._attributes.compute, self._sight.limit)
         for node in STATUS_NODES:
-            self._attributes.compute(ua.NodeId(node), self._object.tick)
+            self._attributes.compute(node, self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
         for method, handler in (
@@ -184,6 +189,8 @@ class UaServer:
             (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
         ):
             self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
+        for method in roles.CHANGING:
+            self.link_method(ua.NodeId(method), roles.unchanged, lambda _: False)
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -223,8 +230,10 @@ class UaServer:
 
     async def _every_second(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
-            self._object.tick()
+            for _ in range(TICKS):
+                await asyncio.sleep(1.0 / TICKS)
+                if any(map(self.space.watched, STATUS_NODES)):
+                    self._object.tick()
             self._diagnostics.tick()
             self._sessions.sweep()
             if self._listener is not None:
@@ -233,7 +242,7 @@ class UaServer:
     def renew(self, identity: security.Identity) -> None:
         """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
         self.identity = identity
-        self._discovery.certificate = identity.der
+        self._discovery.identity = identity
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
@@ -289,7 +298,7 @@ class UaServer:
         self._subscriptions.release_missing()
         self.space.forget_missing()
         self._methods.forget_missing()
-        self._history.forget_missing()
+        self._histories.forget_missing()
         if self._listener is not None and (verbs := change.verbs()):
             changes = [
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
@@ -398,9 +407,17 @@ class UaServer:
         """Where ConditionRefresh finds the present state of all conditions with Retain."""
         self._events.retained = states
 
-    def historize(self, node: str, reader: History) -> None:
-        """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
-        self._history.historize(site(node), node, reader)
+    def historize(self, node: str, archive: Archive, *, stepped: bool = False) -> None:
+        """Answer HistoryRead and HistoryUpdate of ns=3 `node` and its Annotations from `archive`, under the same name.
+
+        `stepped`: its values hold until the next one. Raises LookupError.
+        """
+        self._histories.add(site(node), node, archive, stepped=stepped)
+
+    def begins(self, node: str, time: int) -> None:
+        """Show when the history of a variable begins, ns UTC. Raises KeyError without an HA Configuration."""
+        now = self._clock.now()
+        self.write(f"{node}.HA.StartOfArchive", ua.Variant(from_ns(time), ua.VariantType.DateTime), 0, now, now)
 
     def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
         """Show administrators who holds which role: names of accounts."""

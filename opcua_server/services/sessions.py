@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from nodesets.errors import CertificateRefused, EnoseError
+from nodesets.errors import CertificateRefused, CredentialRejected, EnoseError
 from nodesets.model import Caller, Role, SecurityMode
 from nodesets.ports import Clock
 from opcua_server import security
@@ -301,11 +301,16 @@ class Sessions:
         try:
             if security.leaf(parameters.ClientCertificate or b"") != security.leaf(channel.certificate):
                 raise CertificateRefused("CreateSession names another certificate than its channel")
-            self._trust.check(channel.certificate, application_uri)
+            self._trust.check(channel.certificate)
         except CertificateRefused as error:
             caller = self._peer(channel, application_uri)
             self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": str(error)})
             raise Fault(error.status) from error
+        uris = security.application_uris(security.leaf(channel.certificate))
+        if application_uri not in uris:
+            caller = self._peer(channel, application_uri)
+            self._on_security("session", caller, "BadCertificateUriInvalid", {"reason": f"the certificate has {uris}"})
+            raise Fault(ua.StatusCodes.BadCertificateUriInvalid)
 
     def _peer(self, channel: Channel, application_uri: str, user: str = "") -> Caller:
         return Caller(user=user, channel=channel.id, application_uri=application_uri, address=channel.address)
@@ -360,6 +365,7 @@ class Sessions:
         token = parameters.UserIdentityToken
         name = getattr(token, "UserName", None) or ""
         try:
+            _check_kind(token)
             if isinstance(token, ua.UserNameIdentityToken):
                 password = self._password(session, channel, token)
                 login = self._identities.by_password(
@@ -380,7 +386,8 @@ class Sessions:
             raise
         except EnoseError as error:
             self._log_login(session, channel, name, type(error).__name__, str(error))
-            raise Fault(error.status) from error
+            wrong_password = isinstance(error, CredentialRejected) and isinstance(token, ua.UserNameIdentityToken)
+            raise Fault(ua.StatusCodes.BadUserAccessDenied if wrong_password else error.status) from error
 
     def _log_login(self, session: Session, channel: Channel, name: str, outcome: str, reason: str) -> None:
         caller = self._peer(channel, session.application_uri, user=name[:64])
@@ -394,7 +401,7 @@ class Sessions:
         """Length, password and our nonce, encrypted by the endpoint's OAEP (7.41.2.2); one error for all failures."""
         expected = OAEP_SHA256 if self._protection(channel).endswith("RsaPss") else OAEP_SHA1
         secret = token.Password or b""
-        if token.PolicyId != USERNAME or token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
+        if token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
             digest = hashes.SHA256() if expected == OAEP_SHA256 else hashes.SHA1()  # noqa: S303 - as the policy says
@@ -410,7 +417,7 @@ class Sessions:
     def _user_certificate(self, session: Session, channel: Channel, token: Any, signature: Any) -> str:
         """Thumbprint of a user's certificate whose key signed our certificate and nonce (7.41.2.3)."""
         expected = SIGN_PSS if self._protection(channel).endswith("RsaPss") else SIGN_SHA256
-        if token.PolicyId != CERTIFICATE or signature.Algorithm != expected:
+        if signature.Algorithm != expected:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
             certificate = security.leaf(token.CertificateData or b"")
@@ -466,10 +473,24 @@ class Sessions:
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid)
 
 
+def _check_kind(token: Any) -> None:
+    """BadIdentityTokenInvalid for a token of no policy of ours, or of nobody (5.7.3.3)."""
+    named = getattr(token, "PolicyId", None)
+    known = {
+        ua.AnonymousIdentityToken: named in (ANONYMOUS, None, ""),
+        ua.UserNameIdentityToken: named == USERNAME and bool(getattr(token, "UserName", None)),
+        ua.X509IdentityToken: named == CERTIFICATE,
+    }
+    if not known.get(type(token), _is_null(token)):
+        raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
+
+
 def _is_anonymous(token: Any) -> bool:
     """Also a null token (5.7.3.2)."""
-    if isinstance(token, ua.AnonymousIdentityToken):
-        return token.PolicyId in (ANONYMOUS, None, "")
+    return isinstance(token, ua.AnonymousIdentityToken) or _is_null(token)
+
+
+def _is_null(token: Any) -> bool:
     return token is None or (isinstance(token, ua.ExtensionObject) and token.TypeId.is_null())
 
 

@@ -478,10 +478,10 @@ async def test_h19_a_session_timeout_is_revised(bench: Target, asked: float) -> 
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
-        (lambda r: r.password_token("admin", "admin"), {CODES.BadIdentityTokenRejected}),
+        (lambda r: r.password_token("admin", "admin"), {CODES.BadUserAccessDenied}),
         (lambda r: ua.AnonymousIdentityToken(PolicyId="anonymous"), {CODES.BadIdentityTokenRejected}),
         (lambda r: ua.ExtensionObject(), {CODES.BadIdentityTokenRejected}),
-        (lambda r: ua.IssuedIdentityToken(PolicyId="x"), {CODES.BadIdentityTokenRejected}),
+        (lambda r: ua.IssuedIdentityToken(PolicyId="x"), {CODES.BadIdentityTokenInvalid}),
         (lambda r: spoiled(r, Password=secrets.token_bytes(60_000)), {CODES.BadIdentityTokenInvalid}),
         (lambda r: spoiled(r, EncryptionAlgorithm=""), {CODES.BadIdentityTokenInvalid}),
         (lambda r: r.password_token("anna", "anna-password", nonce=bytes(32)), {CODES.BadIdentityTokenInvalid}),
@@ -836,7 +836,7 @@ async def test_h20_guesses_lock_their_source_out_and_look_alike(bench: Target) -
     guesses = [await guess(f"nobody{i}", "guess") for i in range(5)]
     for tried in await asyncio.gather(*(guess_all(many(2, 1000)) for _ in range(10))):
         guesses += tried
-    assert {status for status, _ in guesses} == {CODES.BadIdentityTokenRejected}
+    assert {status for status, _ in guesses} == {CODES.BadUserAccessDenied}
     assert min(took for _, took in guesses) > 0.01  # as long as a password takes, locked or not
     with sqlite3.connect(bench.running.data / "enose.db") as database:
         count = "SELECT count(*) FROM audit_entry WHERE action = 'user.lockout'"

@@ -121,7 +121,8 @@ class Model:
             return True
         if p.trigger == TRIGGER.Status:
             return False
-        if p.trigger == TRIGGER.StatusValueTimestamp and old.source != new.source:
+        without = p.deadband == DEADBAND.None_  # 7.22.2: with a deadband the timestamp is of no interest
+        if p.trigger == TRIGGER.StatusValueTimestamp and without and old.source != new.source:
             return True
         if old.value is None or new.value is None:
             return old.value is not new.value
