@@ -102,9 +102,12 @@ class Archive:
         base = self._recorded(connection, tag, start, end, limit, after)
         forward = start is not None and (end is None or start <= end)
         first, last = _window(start, end, after, forward, base)
-        above = corrections.marks(connection, tag, first, last, forward, limit)
+        above = corrections.marks(connection, tag, first, last, forward, limit + 1)
+        fresh = above.series
+        if after is not None:  # what stands where the page before ended was shown by it, and still hides
+            fresh = _taken(fresh, fresh.times != after[0])
         shown = np.flatnonzero(~np.isin(base.times, above.times) & _up_to(base, above, forward))
-        together, places = corrections.merged(_taken(base, shown), above.series, forward)
+        together, places = corrections.merged(_taken(base, shown), fresh, forward)
         page, edge = _taken(together, slice(limit)), LAST if forward else FIRST
         if len(together.times) <= limit:
             return replace(page, more=(int(above.times[-1]), edge) if above.cut else base.more)
@@ -197,8 +200,13 @@ class Archive:
     def _noted(self, connection: Connection, tag: str, wanted: Intervals) -> Samples:
         """Annotations as samples."""
         low, high = int(wanted.low.min()), int(wanted.high.max())
-        notes, _ = corrections.annotations(connection, tag, low, high + 1, LAST)
-        times = np.array([note.time for note in notes], np.int64)
+        found, after = list[int](), None
+        while True:
+            notes, after = corrections.annotations(connection, tag, low, high + 1, FAR, after)
+            found += [note.time for note in notes]
+            if after is None:
+                break
+        times = np.array(found, np.int64)
         return Samples(times, np.zeros(len(times)), np.zeros(len(times), np.uint32))
 
 
@@ -210,8 +218,8 @@ def _window(start: int | None, end: int | None, after: Position | None, forward:
     if forward:
         low, high = high, LAST if end is None else end if start == end else end - 1
     if forward:
-        return low if after is None else max(low, after[0] + 1), high if reach is None else min(high, reach)
-    return low if reach is None else max(low, reach), high if after is None else min(high, after[0] - 1)
+        return low if after is None else max(low, after[0]), high if reach is None else min(high, reach)
+    return low if reach is None else max(low, reach), high if after is None else min(high, after[0])
 
 
 def _up_to(base: Series, above: corrections.Marks, forward: bool) -> NDArray[np.bool_]:

@@ -481,7 +481,7 @@ def _may_annotate(caller: Caller) -> int:
 
 async def _show_archive(records: Records, server: UaServer) -> None:
     """Show since when each variable is recorded, as soon as it is."""
-    waiting = sorted(recorded(records.plant) | set(conformance.RECORDED if records.plant.playground else ()))
+    waiting = sorted(recorded(records.plant))
     while waiting:
         for node in tuple(waiting):
             with contextlib.suppress(NotFound):

@@ -530,6 +530,7 @@ class Playground:
             self._server.write(f"{ROOT}.Status.{name}", ua.Variant(0.0, T.Double), code, now, now)
         for node, kind in zip(RECORDED, HISTORIES.values(), strict=True):
             self._server.historize(node, self._history, stepped=kind != "Double")
+            self._server.grant(site(f"{node}.Annotations"), _everybody)
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -596,6 +597,9 @@ class Playground:
     async def run(self) -> None:
         """Until cancelled."""
         await self._fill_ramp()
+        for node in RECORDED:
+            oldest = await self._history.read_raw(node, 0, None, 1)
+            self._server.begins(node, int(oldest.times[0]))
         started, step = self._clock.monotonic(), 0
         while True:
             self._change(step)

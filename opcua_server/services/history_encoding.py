@@ -1,7 +1,7 @@
 """Pages of history as their encoded bytes (Part 6 5.2, Part 11 6.6): from arrays, without an object a value.
 
-Each row is laid out as a DataValue with everything in it; what a row lacks (the value of a Bad one, a timestamp not
-asked for) is then cut out of the byte matrix by a mask.
+Rows of a page are laid out alike, with what was asked for and what any of them has; the value a Bad one lacks is then
+cut out of the byte matrix by a mask.
 """
 
 from collections.abc import Sequence
@@ -96,40 +96,51 @@ def _data_values(parts: Sequence[Series], built_in: int, stamps: Any, index_rang
         parse_range(index_range)
         raise Fault(ua.StatusCodes.BadIndexRangeNoData)
     present, values = _values(parts, codes, built_in)
-    rows = np.zeros(len(times), _layout(built_in))
-    rows["mask"] = HAS_STATUS | source * HAS_SOURCE | server * HAS_SERVER | present * HAS_VALUE
+    whole, told = bool(present.all()), bool(codes.any())
+    rows = np.empty(len(times), _layout(built_in, told, source, server))
+    rows["mask"] = HAS_VALUE | told * HAS_STATUS | source * HAS_SOURCE | server * HAS_SERVER
     rows["type"] = built_in
     rows["value"] = values
-    rows["status"] = codes
-    rows["source"] = times // TICK + FILETIME_EPOCH
-    rows["server"] = received // TICK + FILETIME_EPOCH
-    return count + _without(rows, present, source=source, server=server)
+    if told:
+        rows["status"] = codes
+    if source:
+        rows["source"] = _ticks(times)
+    if server:
+        rows["server"] = _ticks(received)
+    return count + (rows.tobytes() if whole else _without_nulls(rows, present))
 
 
 @cache
-def _layout(built_in: int) -> np.dtype[np.void]:
-    """A DataValue with everything in it."""
-    value = [("mask", "u1"), ("type", "u1"), ("value", WIRE[built_in])]
-    return np.dtype([*value, ("status", "<u4"), ("source", "<i8"), ("server", "<i8")])
+def _layout(built_in: int, told: bool, source: bool, server: bool) -> np.dtype[np.void]:
+    """A DataValue that is not null; without a status it is Good."""
+    fields = [("mask", "u1"), ("type", "u1"), ("value", WIRE[built_in])]
+    wanted = (told, ("status", "<u4")), (source, ("source", "<i8")), (server, ("server", "<i8"))
+    return np.dtype([*fields, *(field for there, field in wanted if there)])
+
+
+def _ticks(times: NDArray[np.int64]) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = times // TICK
+    found += FILETIME_EPOCH
+    return found
 
 
 def _values(
     parts: Sequence[Series], codes: NDArray[np.uint32], built_in: int
 ) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Which rows have a value, and the values as the wire has them."""
-    present = codes & 0x80000000 == 0
+    present = codes < 0x80000000
     arrays = [p.values for p in parts if len(p.values)]
     if not arrays:
         return present, np.zeros(len(codes), WIRE[built_in])
     # Of nothing but nulls the type of their place in a page does not count.
     values = np.concatenate(arrays) if len({a.dtype for a in arrays}) == 1 else _mixed(arrays)
     if values.dtype.kind == "f" and built_in not in FLOATS:
-        present &= np.isfinite(values)
+        present &= np.isfinite(values)  # no number is no integer
         values = np.rint(np.where(present, values, 0.0))
     elif values.dtype.kind == "f":
         values = values if present.all() else np.where(present, values, 0.0)
     if built_in == 13:
-        values = values.astype(np.int64) // TICK + FILETIME_EPOCH
+        values = _ticks(values.astype(np.int64))
     return present, values
 
 
@@ -146,15 +157,12 @@ def _joined(arrays: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, np.empty(0, kind)]).astype(kind, copy=False)
 
 
-def _without(rows: NDArray[Any], present: NDArray[np.bool_], *, source: bool, server: bool) -> bytes:
-    if source and server and bool(present.all()):
-        return rows.tobytes()
-    size, value = rows.dtype.itemsize, rows.dtype["value"].itemsize
+def _without_nulls(rows: NDArray[Any], present: NDArray[np.bool_]) -> bytes:
+    """The bytes of rows of which some have no value."""
+    rows["mask"] &= np.where(present, 0xFF, 0xFF - HAS_VALUE).astype(np.uint8)
+    size = rows.dtype.itemsize
     keep = np.ones((len(rows), size), np.bool_)
-    end_of_value = 2 + value
-    keep[~present, 1:end_of_value] = False
-    keep[:, end_of_value + 4 : end_of_value + 12] &= source
-    keep[:, end_of_value + 12 :] &= server
+    keep[~present, 1 : 2 + rows.dtype["value"].itemsize] = False
     return rows.view(np.uint8).reshape(len(rows), size)[keep].tobytes()
 
 
@@ -198,9 +206,9 @@ def _tailed(
     tails = np.zeros(len(codes), fields)
     tails["status"] = codes
     if source:
-        tails["source"] = times // TICK + FILETIME_EPOCH
+        tails["source"] = _ticks(times)
     if server:
-        tails["server"] = received // TICK + FILETIME_EPOCH
+        tails["server"] = _ticks(received)
     data, size = tails.tobytes(), tails.dtype.itemsize
     mask = HAS_STATUS | source * HAS_SOURCE | server * HAS_SERVER
     return [

@@ -14,6 +14,7 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
+from opcua_server.services.aggregate_items import AggregateItem, is_aggregate
 from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, refusal, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
@@ -538,7 +539,8 @@ class Subscriptions:
             parse_range(target.IndexRange)
         mode = _monitoring_mode(request.MonitoringMode)
         self._attributes.check(target)
-        if (row := self._row(session, target)) is not None:
+        of_aggregate = is_aggregate(opened(request.RequestedParameters.Filter))
+        if not of_aggregate and (row := self._row(session, target)) is not None:
             wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, mode)
             self._next_item += 1
             columns.append(wanted)
@@ -557,7 +559,7 @@ class Subscriptions:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
             item = EventItem(self._next_item, target, mode, subscription.ready)
         else:
-            item = DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
+            item = self._data_item(target, mode, subscription, of_aggregate)
             item.stamps = stamps
         filter_result = self._configure(subscription, item, request.RequestedParameters)
         self._next_item += 1
@@ -569,6 +571,11 @@ class Subscriptions:
             RevisedQueueSize=item.queue_size,
             FilterResult=filter_result,
         )
+
+    def _data_item(self, target: Any, mode: Any, subscription: Subscription, of_aggregate: bool) -> DataItem:
+        if of_aggregate:
+            return AggregateItem(self._next_item, target, mode, subscription.ready, self._clock)
+        return DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
 
     def _row(self, session: Session, target: Any) -> int | None:
         """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
@@ -647,6 +654,9 @@ class Subscriptions:
             item.filter = compiled
             if wanted.QueueSize == 0:
                 queue_size = self._limits.queue
+        elif isinstance(item, AggregateItem):
+            sampling = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            result = item.aggregate(self._space, opened(wanted.Filter), sampling)
         elif isinstance(item, DataItem):
             item.filter = data_filter(self._space, item.target, opened(wanted.Filter))
             item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)

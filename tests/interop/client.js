@@ -17,8 +17,9 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const {
   AttributeIds, BrowseDirection, ClientMonitoredItem, ClientMonitoredItemGroup, DataType, HistoryReadRequest,
-  MessageSecurityMode, OPCUAClient, ReadRawModifiedDetails, RepublishRequest, SecurityPolicy, StatusCodes,
-  TimestampsToReturn, UserTokenType, Variant, VariantArrayType, coerceNodeId, constructEventFilter, ofType,
+  HistoryUpdateType, MessageSecurityMode, OPCUAClient, ReadAtTimeDetails, ReadProcessedDetails, ReadRawModifiedDetails,
+  RepublishRequest, SecurityPolicy, StatusCodes, TimestampsToReturn, UserTokenType, Variant, VariantArrayType,
+  coerceNodeId, constructEventFilter, ofType,
 } = require("node-opcua-client");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 
@@ -383,6 +384,34 @@ const VERBS = {
     return (await VERBS.call({ objectId: CONDITION_TYPE, methodId: CONDITION_REFRESH, inputs })).status;
   },
 
+  /** An aggregate (NodeId) of intervals of so many milliseconds (Part 11 6.5.4). */
+  async historyProcessed({ node, start, end, interval, aggregate }) {
+    const details = new ReadProcessedDetails({
+      startTime: DECODERS.DateTime(start),
+      endTime: DECODERS.DateTime(end),
+      processingInterval: interval,
+      aggregateType: [coerceNodeId(aggregate)],
+      aggregateConfiguration: { useServerCapabilitiesDefaults: true },
+    });
+    return (await readHistory(node, details)).dataValues.map(encodeDataValue);
+  },
+
+  /** Values at instants (Part 11 6.5.5). */
+  async historyAtTime({ node, times }) {
+    const details = new ReadAtTimeDetails({ reqTimes: times.map(DECODERS.DateTime), useSimpleBounds: false });
+    return (await readHistory(node, details)).dataValues.map(encodeDataValue);
+  },
+
+  /** Values that were changed, and what was done to each (Part 11 6.5.3.3). */
+  async historyModified({ node, start, end }) {
+    const details = new ReadRawModifiedDetails({
+      isReadModified: true, startTime: DECODERS.DateTime(start), endTime: DECODERS.DateTime(end),
+    });
+    const data = await readHistory(node, details);
+    const infos = data.modificationInfos.map((i) => ({ user: i.userName, kind: HistoryUpdateType[i.updateType] }));
+    return data.dataValues.map((value, i) => ({ value: encodeDataValue(value), ...infos[i] }));
+  },
+
   /** All values of one node between two instants, page by page (Part 11 6.5.3). */
   async historyRead({ node, start, end, numValues = 0 }) {
     const details = new ReadRawModifiedDetails({
@@ -411,6 +440,18 @@ const VERBS = {
     return { values, pages: count };
   },
 };
+
+async function readHistory(node, historyReadDetails) {
+  const response = await open().historyRead(new HistoryReadRequest({
+    historyReadDetails,
+    timestampsToReturn: TimestampsToReturn.Both,
+    releaseContinuationPoints: false,
+    nodesToRead: [{ nodeId: node }],
+  }));
+  const result = response.results[0];
+  if (result.statusCode.isBad()) throw new Error(result.statusCode.toString());
+  return result.historyData;
+}
 
 // ---- the wire -----------------------------------------------------------------------------------------------------
 

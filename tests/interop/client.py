@@ -422,6 +422,25 @@ class NodeOpcua:
     async def condition_refresh(self, subscription: Subscription) -> Status:
         return _status(await self._ask("conditionRefresh", subscriptionId=subscription.id))
 
+    async def history_processed(
+        self, node: str, start: int, end: int, interval: float, aggregate: str
+    ) -> list[DataValue]:
+        """An aggregate, by its NodeId, of intervals of so many milliseconds between two instants (ns UTC)."""
+        found = await self._ask(
+            "historyProcessed", node=node, start=str(start), end=str(end), interval=interval, aggregate=aggregate
+        )
+        return [_data_value(d) for d in found]
+
+    async def history_at(self, node: str, times: Sequence[int]) -> list[DataValue]:
+        """Values at instants (ns UTC)."""
+        found = await self._ask("historyAtTime", node=node, times=[str(t) for t in times])
+        return [_data_value(d) for d in found]
+
+    async def history_modified(self, node: str, start: int, end: int) -> list[tuple[DataValue, str, str]]:
+        """Values that were changed between two instants (ns UTC), with what was done and by whom."""
+        found = await self._ask("historyModified", node=node, start=str(start), end=str(end))
+        return [(_data_value(d["value"]), d["kind"], d["user"]) for d in found]
+
     async def history(
         self, node: str, start: int | None, end: int | None, *, per_page: int = 0
     ) -> tuple[list[DataValue], int]:

@@ -68,7 +68,7 @@ async def test_percent_is_of_the_eu_range(bench: Bench, raw: Raw) -> None:
         ("Part.Text", "Value", change(ABSOLUTE, 1.0), CODES.BadFilterNotAllowed),
         ("Part.Value", "DisplayName", change(), CODES.BadFilterNotAllowed),
         ("Part.Value", "Value", ua.EventFilter(), CODES.BadFilterNotAllowed),
-        ("Part.Value", "Value", ua.AggregateFilter(), CODES.BadMonitoredItemFilterUnsupported),
+        ("Part.Value", "Value", ua.AggregateFilter(), CODES.BadAggregateNotSupported),
         ("Device", "EventNotifier", change(), CODES.BadFilterNotAllowed),
         ("Device", "EventNotifier", ua.ExtensionObject(), CODES.BadEventFilterInvalid),
         ("Part.Value", "EventNotifier", ua.ExtensionObject(), CODES.BadAttributeIdInvalid),
