@@ -8,7 +8,8 @@
       Access, Status                  variables by what may be done with them and by whom; Uncertain and Bad ones
       References                      two objects, and references of many kinds from one to the other
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseAlarm, ClearAlarm
-      History                         Ramp: a value a second, the last ten minutes are there from the start
+      History                         a value a second of each, the last ten minutes are there from the start:
+                                      Ramp, Counter, Switch; Writable, which HistoryUpdate changes as well
       Many                            2,000 children
       Deep                            twenty levels, and a name of 500 characters
 
@@ -28,9 +29,9 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
-from nodesets.model import Caller, Finding, Quality, Role, Row
-from nodesets.ports import Clock, History, Recorder
-from opcua_server.plant.templates import engineering_units, reference_id, value_range
+from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
+from nodesets.ports import Archive, Clock, Recorder
+from opcua_server.plant.templates import engineering_units, historical, reference_id, value_range
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -48,8 +49,11 @@ from opcua_server.services.nodes import (
 from opcua_server.services.server import UaServer
 
 ROOT = "Playground"
-RAMP = f"{ROOT}.History.Ramp"
 GROUP = f"{ROOT}.History"
+HISTORIES: Mapping[str, str] = {"Ramp": "Double", "Counter": "UInt32", "Switch": "Boolean", "Writable": "Double"}
+"""Recorded variable -> its type."""
+RECORDED = tuple(f"{GROUP}.{name}" for name in HISTORIES)
+RAMP, WRITABLE = f"{GROUP}.Ramp", f"{GROUP}.Writable"
 ALARM_SOURCE = "QualityScoreLow"
 VIEW = "PlaygroundView"
 MANY, DEEP, LONG = 2_000, 20, 500
@@ -61,6 +65,7 @@ TREND_SECONDS = 600
 SECOND = 1_000_000_000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
+MEANING = Access.READ | Access.WRITE | Access.SEMANTIC_CHANGE
 EVERYTHING = 0xFF
 T = ua.VariantType
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,7 +155,7 @@ def instances() -> Iterator[Instance]:
         *_folder("Status", (_variable(f"Status.{n}", "Double", 0.0, access=Access.READ) for n in STATUSES)),
         *_folder("References", (_object(f"References.{n}") for n in ("Source", "Target"))),
         *_folder("Methods", _methods()),
-        *_folder("History", [replace(_variable("History.Ramp", "Double", 0.0), access=RECORDED, historizing=True)]),
+        *_folder("History", _histories()),
         *_folder("Many", (_variable(f"Many.M{i:04}", "Int32", i) for i in range(MANY))),
         *_deep(),
     )
@@ -179,7 +184,18 @@ def references() -> tuple[Reference, ...]:
     )
 
 
-RECORDED = Access.READ | Access.HISTORY_READ
+READABLE = Access.READ | Access.HISTORY_READ
+
+
+def _histories() -> Iterator[Member]:
+    for name, kind in HISTORIES.items():
+        path = f"History.{name}"
+        access = READABLE | Access.HISTORY_WRITE if path.endswith("Writable") else READABLE
+        variable = _variable(path, kind, VALUES[kind][0], access=access)
+        yield replace(variable, historizing=True)
+        yield from historical(path, stepped=kind != "Double")
+
+
 DYNAMIC = ("Boolean", *NUMBERS, "String", "DateTime")
 
 
@@ -241,7 +257,7 @@ def _variable(
     )
 
 
-def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> Member:
+def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1, access: Access = Access.READ) -> Member:
     return Member(
         path=path,
         node_class=NodeClass.VARIABLE,
@@ -250,6 +266,7 @@ def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> M
         type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
         data_type=ua.NodeId(data_type),
         value_rank=rank,
+        access=access,
         value=value,
     )
 
@@ -273,9 +290,9 @@ def _analogs() -> Iterator[Member]:
 
 
 def _scale(path: str, low: float, high: float) -> Iterator[Member]:
-    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range)
+    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range, access=MEANING)
     yield _property(f"{path}.InstrumentRange", value_range(low, high), ua.ObjectIds.Range)
-    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation)
+    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation, access=MEANING)
 
 
 def _discretes() -> Iterator[Member]:
@@ -487,7 +504,7 @@ async def _slow(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Se
 class Playground:
     """The playground's life: answers methods, changes what is dynamic, records the ramp."""
 
-    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: History, clock: Clock) -> None:
+    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: Archive, clock: Clock) -> None:
         """`find` is told of the alarm to play with."""
         self._server = server
         self._find = find
@@ -503,15 +520,23 @@ class Playground:
                     name = member.path.removeprefix("Access.")
                     rights = ACCESS[name][1] if name in ACCESS else _everybody
                     self._server.grant(site(f"{ROOT}.{member.path}"), rights)
+                elif member.access & Access.SEMANTIC_CHANGE:
+                    self._let_redefine(f"{ROOT}.{member.path}")
         for path in VALUED:
             shown = partial(self._name_state, f"{ROOT}.{path}.ValueAsText")
             self._server.grant(site(f"{ROOT}.{path}"), _everybody, shown)
         now = self._clock.now()
         for name, code in STATUSES.items():
             self._server.write(f"{ROOT}.Status.{name}", ua.Variant(0.0, T.Double), code, now, now)
-        self._server.historize(RAMP, self._history)
+        for node, kind in zip(RECORDED, HISTORIES.values(), strict=True):
+            self._server.historize(node, self._history, stepped=kind != "Double")
+            self._server.grant(site(f"{node}.Annotations"), _everybody)
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
+
+    def _let_redefine(self, node: str) -> None:
+        owner = node.rpartition(".")[0]
+        self._server.grant(site(node), _everybody, lambda _: self._server.redefine(owner))
 
     def _handlers(self, alarm_source: str) -> Mapping[str, Handler]:
         async def raise_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
@@ -572,6 +597,9 @@ class Playground:
     async def run(self) -> None:
         """Until cancelled."""
         await self._fill_ramp()
+        for node in RECORDED:
+            oldest = await self._history.read_raw(node, 0, None, 1)
+            self._server.begins(node, int(oldest.times[0]))
         started, step = self._clock.monotonic(), 0
         while True:
             self._change(step)
@@ -599,15 +627,21 @@ class Playground:
                 group=GROUP,
                 source_time=time,
                 received_time=time,
-                values=np.array([time // SECOND % 100], np.float64),
-                status=np.array([Quality.GOOD], np.uint32),
+                values=_trend(time // SECOND),
+                status=np.full(len(RECORDED), Quality.GOOD, np.uint32),
             )
             for time in times
         ]
         await asyncio.wrap_future(self._recorder.append(rows))
         last = rows[-1]
-        value = ua.Variant(float(last.values[0]), T.Double)
-        self._server.write(RAMP, value, 0, last.source_time, last.received_time)
+        for node, kind, value in zip(RECORDED, HISTORIES.values(), last.values.tolist(), strict=True):
+            native = value if kind == "Double" else bool(value) if kind == "Boolean" else int(value)
+            self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
+
+
+def _trend(second: int) -> Floats:
+    """Of the recorded variables at a second."""
+    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7], np.float64)
 
 
 def _dynamic(name: str, step: int, now: int) -> Any:

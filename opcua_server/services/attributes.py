@@ -12,13 +12,13 @@ from asyncua import ua
 from nodesets.model import Caller, Role
 from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
-from opcua_server.services.roles import ADMINISTRATORS, Permissions
+from opcua_server.services.roles import ADMINISTRATORS, Permissions, Sees
 from opcua_server.services.space import ENUMERATION, NUMBER_TYPES, Space
 from opcua_server.services.status import GOOD, NULL, Fault, is_bad, status
 
 VALUE = ua.AttributeIds.Value
 STRUCTURE = ua.NodeId(ua.ObjectIds.Structure)
-WRITES = int(Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
+WRITES = int(Access.WRITE | Access.HISTORY_WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
 PERMISSIONS = frozenset(
     {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
 )
@@ -56,14 +56,16 @@ class Attributes:
         space: Space,
         executable: Callable[[Caller, Any], bool],
         put: Callable[[Any, Any], None],
+        sees: Sees,
         *,
         secured: bool = True,
     ) -> None:
         """`secured`: all sessions are signed and encrypted."""
         self._space = space
+        self._sees = sees
         self._executable = executable
         self._put = put
-        self._permissions = Permissions(space, self.user_access, executable, secured=secured)
+        self._permissions = Permissions(space, sees, self.user_access, executable, secured=secured)
         self._grants: dict[Any, Grant] = {}
         self._computed: dict[Any, Callable[[], None]] = {}
 
@@ -102,6 +104,8 @@ class Attributes:
         """DataValue of a ReadValueId as this caller may see it, whole. Raises Fault."""
         self.check(item)
         node_id, attribute = item.NodeId, item.AttributeId
+        if not self._sees(caller, node_id):
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if attribute == VALUE and self._space.node_class(node_id) == ua.NodeClass.Variable:
             self.check_readable(caller, node_id)
             if (refresh := self._computed.get(node_id)) is not None:
@@ -176,6 +180,8 @@ class Attributes:
 
     def user_access(self, caller: Caller, node_id: Any) -> int:
         """UserAccessLevel (Part 3 5.6.2)."""
+        if not self._sees(caller, node_id):
+            return 0
         grant = self._grants.get(node_id)
         rights = grant.rights(caller) if grant is not None else ~WRITES
         return self._access(node_id) & rights

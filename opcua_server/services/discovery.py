@@ -59,6 +59,17 @@ class Discovery:
             found.append(self._endpoint(asked, ua.MessageSecurityMode.None_, NONE_URI, 0))
         return found
 
+    def registered(self, online: bool) -> Any:
+        """This server as a discovery server is told of it (7.32)."""
+        return ua.RegisteredServer(
+            ServerUri=self._application_uri,
+            ProductUri=self._product_uri,
+            ServerNames=[ua.LocalizedText(self._name)],
+            ServerType=ua.ApplicationType.Server,
+            DiscoveryUrls=[self.url],
+            IsOnline=online,
+        )
+
     def _endpoint(self, asked: str | None, mode: Any, policy: str, level: int) -> Any:
         return ua.EndpointDescription(
             EndpointUrl=self._reachable(asked),

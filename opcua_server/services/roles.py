@@ -21,6 +21,7 @@ from opcua_server.services.space import Space
 IDS = ua.ObjectIds
 T = ua.VariantType
 PERMISSION = ua.PermissionType
+CHANGE_HISTORY = PERMISSION.InsertHistory | PERMISSION.ModifyHistory | PERMISSION.DeleteHistory
 ROLE_SET = ua.NodeId(IDS.Server_ServerCapabilities_RoleSet)
 WELL_KNOWN = {
     Role.ANONYMOUS: "Anonymous",
@@ -40,6 +41,8 @@ IMPLIED = {
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN, Role.AUDITOR})
 """Who may see who holds which role, and what all roles may."""
 
+Sees = Callable[[Caller, Any], bool]
+"""Whether a caller sees a node at all."""
 CHANGING = (IDS.Server_ServerCapabilities_RoleSet_AddRole, IDS.Server_ServerCapabilities_RoleSet_RemoveRole)
 """Methods nobody may call."""
 
@@ -141,22 +144,39 @@ def _rule(kind: Any, criteria: str) -> Any:
     return ua.IdentityMappingRuleType(CriteriaType=kind, Criteria=criteria)
 
 
+class Sight:
+    """Who sees which nodes: Permission Browse (Part 3 8.55). All of them, but where a namespace has a rule."""
+
+    def __init__(self) -> None:
+        self._rules: dict[int, Sees] = {}
+
+    def limit(self, namespace: int, sees: Sees) -> None:
+        """Let nodes of a namespace be seen by whom the rule says."""
+        self._rules[namespace] = sees
+
+    def __call__(self, caller: Caller, node_id: Any) -> bool:
+        rule = self._rules.get(node_id.NamespaceIndex)
+        return rule is None or rule(caller, node_id)
+
+
 class Permissions:
     """The three attributes of Part 3 5.2.9 to 5.2.11, of any node.
 
-    `access(caller, node_id)` is UserAccessLevel, `executable(caller, node_id)` UserExecutable; `secured`: all sessions
-    are signed and encrypted.
+    `sees` is Browse, `access(caller, node_id)` UserAccessLevel, `executable(caller, node_id)` UserExecutable;
+    `secured`: all sessions are signed and encrypted.
     """
 
     def __init__(
         self,
         space: Space,
+        sees: Sees,
         access: Callable[[Caller, Any], int],
         executable: Callable[[Caller, Any], bool],
         *,
         secured: bool,
     ) -> None:
         self._space = space
+        self._sees = sees
         self._access = access
         self._executable = executable
         kinds = ua.AccessRestrictionType
@@ -178,6 +198,8 @@ class Permissions:
 
     def _of(self, node_id: Any, role: Role) -> Any:
         caller = Caller(user="" if role is Role.ANONYMOUS else "anyone", roles=frozenset({role}))
+        if not self._sees(caller, node_id):
+            return PERMISSION(0)
         found = PERMISSION.Browse
         if role in ADMINISTRATORS:
             found |= PERMISSION.ReadRolePermissions
@@ -187,6 +209,7 @@ class Permissions:
             found |= PERMISSION.Read if access & Access.READ else PERMISSION(0)
             found |= PERMISSION.Write if access & Access.WRITE else PERMISSION(0)
             found |= PERMISSION.ReadHistory if access & Access.HISTORY_READ else PERMISSION(0)
+            found |= CHANGE_HISTORY if access & Access.HISTORY_WRITE else PERMISSION(0)
         elif kind == ua.NodeClass.Method and self._executable(caller, node_id):
             found |= PERMISSION.Call
         elif kind == ua.NodeClass.Object and self._space.attribute(node_id, ua.AttributeIds.EventNotifier):

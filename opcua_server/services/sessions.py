@@ -23,6 +23,7 @@ from nodesets.errors import CertificateRefused, CredentialRejected, EnoseError
 from nodesets.model import Caller, Role, SecurityMode
 from nodesets.ports import Clock
 from opcua_server import security
+from opcua_server.services.aliases import Aliases
 from opcua_server.services.channel import Channel
 from opcua_server.services.limits import Limits
 from opcua_server.services.status import Fault
@@ -115,6 +116,8 @@ class Session:
     """ns UTC."""
     contacted: int
     """ns UTC, of the last request."""
+    aliases: Aliases
+    """Of registered nodes."""
     locales: tuple[str, ...] = ()
     """LocaleIds in the order the client prefers them."""
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -183,6 +186,7 @@ class Sessions:
         clock: Clock,
         limits: Limits,
         on_security: OnSecurity,
+        on_activated: Callable[[Session], None],
         on_close: Callable[[Session, bool], None],
         token_policy: str,
         anonymous: bool,
@@ -196,6 +200,7 @@ class Sessions:
         self._clock = clock
         self._limits = limits
         self._on_security = on_security
+        self._on_activated = on_activated
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
         self.summary = ua.ServerDiagnosticsSummaryDataType()
@@ -258,6 +263,7 @@ class Sessions:
             max_response=parameters.MaxResponseMessageSize,
             connected=self._clock.now(),
             contacted=self._clock.now(),
+            aliases=Aliases(self._limits.registered),
         )
         self._by_token[session.token] = session
         self.summary.CumulatedSessionCount += 1
@@ -344,6 +350,7 @@ class Sessions:
             proof=PROOFS.get(type(parameters.UserIdentityToken), ""),
         )
         self._on_security("login", session.caller, "Good", {"moved": str(moved)})
+        self._on_activated(session)
         return ua.ActivateSessionResult(ServerNonce=session.nonce)
 
     def _check_client(self, session: Session, channel: Channel, parameters: Any) -> None:

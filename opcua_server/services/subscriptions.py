@@ -14,12 +14,14 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
+from opcua_server.services.aggregate_items import AggregateItem, is_aggregate
 from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, refusal, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
+from opcua_server.services.nodes import Access
 from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
@@ -400,6 +402,26 @@ class Subscriptions:
             waiting = session.publish.popleft()
             waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
 
+    def session_activated(self, session: Session) -> None:
+        """Perhaps by another user (5.7.3.1): his the subscriptions are now, and items show what he may read."""
+        for subscription in session.subscriptions.values():
+            if subscription.owner != session.owner:
+                subscription.owner = session.owner
+                self._show_anew(session, subscription)
+
+    def _show_anew(self, session: Session, subscription: Subscription) -> None:
+        for number, _ in list(subscription.columns.handles()):
+            target = self._table.nodes[subscription.columns.row(number)]
+            if not self._attributes.user_access(session.user, target) & Access.READ:
+                self._item(subscription, number)
+        for item in subscription.items.values():
+            if isinstance(item, DataItem):
+                current = self._current(session, item.target)
+                denied = current.StatusCode.value in UNREADABLE
+                (self._unwatch if denied else self._watch)(item)
+                if denied != item.last_was(UNREADABLE):
+                    item.start(current)
+
     def session_closed(self, session: Session, delete: bool) -> None:
         """With `delete` they go with it; without, they wait for TransferSubscriptions until their lifetime ends."""
         for subscription in list(session.subscriptions.values()):
@@ -517,7 +539,8 @@ class Subscriptions:
             parse_range(target.IndexRange)
         mode = _monitoring_mode(request.MonitoringMode)
         self._attributes.check(target)
-        if (row := self._row(session, target)) is not None:
+        of_aggregate = is_aggregate(opened(request.RequestedParameters.Filter))
+        if not of_aggregate and (row := self._row(session, target)) is not None:
             wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, mode)
             self._next_item += 1
             columns.append(wanted)
@@ -530,11 +553,13 @@ class Subscriptions:
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
         if kind is EventItem:
+            if first.StatusCode.value in UNREADABLE:
+                raise Fault(first.StatusCode.value)
             if not int(first.Value.Value or 0) & SUBSCRIBE_TO_EVENTS:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
             item = EventItem(self._next_item, target, mode, subscription.ready)
         else:
-            item = DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
+            item = self._data_item(target, mode, subscription, of_aggregate)
             item.stamps = stamps
         filter_result = self._configure(subscription, item, request.RequestedParameters)
         self._next_item += 1
@@ -546,6 +571,11 @@ class Subscriptions:
             RevisedQueueSize=item.queue_size,
             FilterResult=filter_result,
         )
+
+    def _data_item(self, target: Any, mode: Any, subscription: Subscription, of_aggregate: bool) -> DataItem:
+        if of_aggregate:
+            return AggregateItem(self._next_item, target, mode, subscription.ready, self._clock)
+        return DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
 
     def _row(self, session: Session, target: Any) -> int | None:
         """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
@@ -575,6 +605,18 @@ class Subscriptions:
             for number, _ in list(subscription.columns.handles()):
                 if self._table.nodes[subscription.columns.row(number)] not in self._space:
                     self._item(subscription, number)
+
+    def redefine(self, node_id: Any) -> None:
+        """Mark the next notification of every item on a variable's value: its properties mean it otherwise now."""
+        row = self._table.row(node_id)
+        for subscription in self._all.values():
+            for number, _ in list(subscription.columns.handles()) if row is not None else ():
+                if subscription.columns.row(number) == row:
+                    self._item(subscription, number)
+            for item in subscription.items.values():
+                at_value = item.target.NodeId == node_id and item.target.AttributeId == ua.AttributeIds.Value
+                if isinstance(item, DataItem) and at_value:
+                    item.redefine(self._space)
 
     def _wanted(
         self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
@@ -612,6 +654,9 @@ class Subscriptions:
             item.filter = compiled
             if wanted.QueueSize == 0:
                 queue_size = self._limits.queue
+        elif isinstance(item, AggregateItem):
+            sampling = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            result = item.aggregate(self._space, opened(wanted.Filter), sampling)
         elif isinstance(item, DataItem):
             item.filter = data_filter(self._space, item.target, opened(wanted.Filter))
             item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)

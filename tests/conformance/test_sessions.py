@@ -250,11 +250,83 @@ async def test_diagnostics_count_and_can_be_switched_off(plant: Plant, channel: 
         (row,) = [s for s in await value(talk, subscriptions) if s.SubscriptionId == made.SubscriptionId]
         assert row.PublishingInterval == 123.0
         assert await talk.outcome(write(flag, False, T.Boolean)) == [0]
-        assert (await talk.read(nid(sessions))).StatusCode.is_bad()
+        assert await talk.outcome(read(sessions)) == [CODES.BadNotReadable]
         assert await talk.outcome(write(flag, True, T.Boolean)) == [0]
         assert await value(talk, sessions)
         await talk.enter("op1")
         assert await talk.outcome(read(security)) == [CODES.BadUserAccessDenied]
+
+
+async def references(talk: Conversation, path: str) -> dict[str, Any]:
+    (result,) = (await talk.call(browse(path))).Results
+    result.StatusCode.check()
+    return {r.BrowseName.Name: r for r in result.References}
+
+
+async def test_each_session_is_an_object_for_administrators_and_for_itself(plant: Plant, channel: str) -> None:
+    # Part 5 6.3.4, 6.3.5 and Part 4 5.7.2.2: its NodeId is the SessionId.
+    summary = server("ServerDiagnostics_SessionsDiagnosticsSummary")
+    chief, name = f"chief over {channel}", f"operator over {channel}"
+    async with (
+        plant.session(channel, "admin1", SessionName=chief) as admin,
+        plant.session(channel, SessionName=name) as other,
+    ):
+        (own,) = [r.NodeId.to_string() for r in (await references(other, summary)).values() if r.NodeClass == 1]
+        assert (await other.read(nid(own), A.DisplayName)).Value.Value.Text == name
+        found = await references(admin, summary)
+        assert found[name].NodeId.to_string() == own
+        assert found[chief].TypeDefinition == ua.NodeId(ua.ObjectIds.SessionDiagnosticsObjectType)
+        theirs = found[chief].NodeId.to_string()
+        for path in (
+            theirs,
+            f"ns=1;s={theirs.partition('=')[2].partition('=')[2].replace('-', '')}.SessionDiagnostics",
+        ):
+            assert await other.outcome(read(path, A.DisplayName)) == [CODES.BadUserAccessDenied]
+        assert await other.outcome(browse(theirs)) == [CODES.BadUserAccessDenied]
+
+        parts = await references(admin, own)
+        expected = {
+            "SessionDiagnostics",
+            "SessionSecurityDiagnostics",
+            "SubscriptionDiagnosticsArray",
+            "CurrentRoleIds",
+        }
+        assert set(parts) == expected
+        made = await other.subscribe(123.0)
+        whole, subscriptions, roles = [  # asyncua cannot decode SessionSecurityDiagnostics as a whole
+            await value(admin, parts[part].NodeId.to_string())
+            for part in ("SessionDiagnostics", "SubscriptionDiagnosticsArray", "CurrentRoleIds")
+        ]
+        assert (whole.SessionName, whole.CurrentSubscriptionsCount) == (name, 1)
+        assert [s.SubscriptionId for s in subscriptions] == [made.SubscriptionId]
+        assert roles == [ua.NodeId(ua.ObjectIds.WellKnownRole_Operator)]
+        for part in ("SessionDiagnostics", "SessionSecurityDiagnostics"):
+            fields = await references(admin, parts[part].NodeId.to_string())
+            for field, found_field in fields.items():
+                read_field = await admin.read(found_field.NodeId)
+                assert read_field.StatusCode.is_good(), field
+                data_type = (await admin.read(found_field.NodeId, A.DataType)).Value.Value
+                assert read_field.Value.VariantType.value in (data_type.Identifier, 6, 7, 11, 12, 13, 22), field
+        user = await references(admin, parts["SessionSecurityDiagnostics"].NodeId.to_string())
+        assert await value(admin, user["ClientUserIdOfSession"].NodeId.to_string()) == "op1"
+
+        watched = (await admin.subscribe(100.0)).SubscriptionId
+        count = await references(admin, parts["SessionDiagnostics"].NodeId.to_string())
+        node = count["CurrentSubscriptionsCount"].NodeId
+        assert (await admin.monitor(watched, node)).StatusCode.is_good()
+        assert [v.Value.Value for v in await admin.next_data()] == [1]
+        await other.subscribe(123.0)
+        assert [v.Value.Value for v in await admin.next_data()] == [2]
+        await other.call(ua.CloseSessionRequest(DeleteSubscriptions=True))
+        assert [v.StatusCode.value for v in await admin.next_data()] == [CODES.BadNodeIdUnknown]
+        assert name not in await references(admin, summary)
+        assert await admin.outcome(read(own, A.DisplayName)) == [CODES.BadNodeIdUnknown]
+
+        flag = server("ServerDiagnostics_EnabledFlag")
+        assert await admin.outcome(write(flag, False, T.Boolean)) == [0]
+        assert chief not in await references(admin, summary)
+        assert await admin.outcome(write(flag, True, T.Boolean)) == [0]
+        assert chief in await references(admin, summary)
 
 
 async def test_a_channel_without_offered_security_is_refused(plant: Plant) -> None:

@@ -474,3 +474,43 @@ async def test_dynamic_values_are_reported_at_their_pace(talk: Conversation) -> 
     await asyncio.sleep(0)
     assert (await values(talk))[-1] != first
     await end(talk, number)
+
+
+async def test_a_new_range_marks_the_next_value_and_moves_the_deadband(talk: Conversation) -> None:
+    # Part 8 5.2 and 5.3.2.3, Part 3 9.33: SemanticsChanged on the value as it is, an event for everybody else. Ten
+    # percent of the old range are 20, of the new one 1.
+    node, low, high = "Analog.Double", *NUMBERS["Double"]
+    await set_value(talk, node, 0.0)
+    percent = change(kind=DEADBAND.Percent, value=10.0)
+    number, _ = await begun(talk, node, Filter=percent)
+    item = await talk.monitor(number, nid("i=2253"), A.EventNotifier, Filter=events("EventType", "Changes"))
+    item.StatusCode.check()
+    level = (await talk.read(nid(f"{node}.EURange"), A.AccessLevel)).Value.Value
+    assert level & 16  # SemanticChange (Part 3 8.57)
+    assert await talk.outcome(write(f"{node}.EURange", ua.Range(Low=0.0, High=10.0), T.ExtensionObject)) == [0]
+    marked, fields = await talk.next_data()
+    assert (marked.Value.Value, marked.StatusCode.value) == (0.0, 0x4000)
+    (told,) = fields[1].Value
+    assert (fields[0].Value, told.Affected) == (ua.NodeId(ua.ObjectIds.SemanticChangeEventType), nid(node))
+    await set_value(talk, node, 2.0)
+    (plain,) = await talk.next_data()
+    assert (plain.Value.Value, plain.StatusCode.value) == (2.0, 0)
+    assert await talk.outcome(write(f"{node}.EURange", ua.Range(Low=low, High=high), T.ExtensionObject)) == [0]
+    await end(talk, number)
+
+
+async def test_items_show_what_the_sessions_user_may_read(plant: Plant, talk: Conversation) -> None:
+    # 5.7.3.1, 5.13.2.1: another user takes the session over, and what only the first might read is Bad from then on.
+    node = "Access.EngineerOnly"
+    channel = "None" if talk.policy.URI.endswith("#None") else "Basic256Sha256"
+    async with plant.session(channel, "eng1") as shared, plant.session(channel, "eng1") as engineer:
+        await set_value(engineer, node, 1, T.Int32)
+        await begun(shared, node)
+        await shared.enter("op1")
+        (denied,) = await shared.next_data()
+        assert (denied.StatusCode.value, denied.Value.Value) == (CODES.BadUserAccessDenied, None)
+        await set_value(engineer, node, 2, T.Int32)
+        await shared.enter("eng1")
+        assert await values(shared) == [2]
+        await set_value(engineer, node, 3, T.Int32)
+        assert await values(shared) == [3]

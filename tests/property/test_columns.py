@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodesets.model import Caller
+from opcua_server.services.aliases import Aliases
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
@@ -193,7 +194,7 @@ class Bench:
         self.table = Table(self.clock.monotonic)
         self.space = Space(AddressSpace(), self.table)
         self.cells = {node: self._variable(node, kind) for kind in KINDS for node in (f"C{kind}", f"O{kind}")}
-        attributes = Attributes(self.space, lambda *_: True, lambda *_: None)
+        attributes = Attributes(self.space, lambda *_: True, lambda *_: None, lambda *_: True)
         self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits(), Locales())
         self.channel = Channel()
         self.session = Session(
@@ -212,6 +213,7 @@ class Bench:
             max_response=0,
             connected=0,
             contacted=0,
+            aliases=Aliases(0),
             caller=Caller(user="anna"),
         )
         self.rows = self.space.columns([_id(f"C{kind}") for kind in KINDS], BASE)

@@ -74,7 +74,9 @@ async def test_a_caller_reads_his_own_permissions_and_administrators_all(bench: 
     async with Raw(bench) as admin:
         await admin.login("sepp")
         every = await permissions(admin, node, A.RolePermissions)
-    assert set(every) == {role_node(role) for role in Role}
+    assert set(every) == {role_node(role) for role in Role} - {
+        role_node(Role.ANONYMOUS)
+    }  # which sees only what is open
     assert every[role_node(Role.OPERATOR)] == P.Browse | P.Read
     assert every[role_node(Role.AUDITOR)] == P.Browse | P.Read | P.ReadRolePermissions
 
@@ -103,3 +105,16 @@ async def test_what_is_told_is_what_is_done(bench: Bench, raw: Raw) -> None:
 async def test_access_needs_a_secured_session(raw: Raw) -> None:
     # Part 3 8.56: signed, encrypted, in a session, and Browse is no exception.
     assert (await raw.read(nid("Part"), A.AccessRestrictions)).Value.Value == 0b1111
+
+
+@anyio
+async def test_what_is_opened_is_seen_without_a_user(bench: Bench, raw: Raw) -> None:
+    # Part 3 8.55: Browse, of what the plant says and of nothing else.
+    bench.users.roles = {**bench.users.roles, "sepp": frozenset({Role.SECURITY_ADMIN})}
+    bench.server.open("Part.Value".__eq__)
+    async with Raw(bench) as admin:
+        await admin.login("sepp")
+        for name, seen in (("Value", P.Browse | P.Read), ("Text", None)):
+            every = await permissions(admin, nid(f"Part.{name}"), A.RolePermissions)
+            assert every.get(role_node(Role.ANONYMOUS)) == seen
+    bench.server.open(lambda _: False)
