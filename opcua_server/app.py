@@ -261,7 +261,8 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
         await asyncio.to_thread(sealer.close)
         await asyncio.to_thread(recorder.close)
         try:
-            await asyncio.to_thread(known.keep_end, engine, data_dir)
+            if not older:
+                await asyncio.to_thread(known.keep_end, engine, data_dir)
         except StorageError as error:
             log.error("the end of the audit log is not noted: %s", error)
         engine.dispose()
@@ -295,6 +296,7 @@ async def accept_restored(
             new={"entries": length, "leaf": leaf, **{f"by_{role}": name for role, name in accepted.items()}},
         )
         await records.submit(lambda tx: audit.append(tx, entry), alone=True)
+        known.keep(data_dir, known.Known(*await records.submit(audit.head)))
     return before.entries, length
 
 
