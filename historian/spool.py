@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 
-from historian.frames import Column, as_text, columns
+from historian.frames import Column, as_text, columns, typed
 from nodesets.errors import StorageError
 from nodesets.model import Row
 
@@ -103,11 +103,6 @@ def _decoded(content: bytes, groups: Sequence[str]) -> Iterator[Row]:
             status=status,
             texts=dict(json.loads(texts)) if texts else {},
         )
-
-
-def typed(groups: Mapping[str, Sequence[str | Column]]) -> dict[str, tuple[Column, ...]]:
-    """The columns of each group; a tag alone is one of doubles."""
-    return {name: tuple(Column(c) if isinstance(c, str) else c for c in group) for name, group in groups.items()}
 
 
 class Spool:
