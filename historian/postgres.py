@@ -23,6 +23,9 @@ CONNECT_SECONDS: Final = 5
 LOCK_SECONDS: Final = 5
 """Longest a statement of the writer waits for a lock, e.g. a new month's for a long read."""
 
+TAKEOVER_SECONDS: Final = 5.0
+"""Longest a server waits for the one before it to be gone."""
+
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
 
@@ -83,10 +86,8 @@ def engine(url: URL, password: str) -> Engine:
         _prepare(connection)
         with connection.cursor() as cursor:
             _require_durability(cursor)
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (SESSION_LOCK,))
-            if cursor.fetchone() != (True,):
-                cursor.execute(_REFUSE)
         connection.commit()
+        _lock(connection)
 
     @event.listens_for(made, "begin")
     def _begin(connection: Connection) -> None:
@@ -117,6 +118,18 @@ def reading(url: URL, password: str) -> Engine:
 def _prepare(connection: psycopg.Connection[Any]) -> None:
     connection.adapters.register_dumper(float, _NullForNan)
     connection.adapters.register_dumper("numpy.float64", _NullForNan)
+
+
+def _lock(connection: psycopg.Connection[Any]) -> None:
+    """Hold the session lock. The database may take a moment to notice that a server that had it is gone."""
+    milliseconds = str(round(TAKEOVER_SECONDS * 1000))
+    try:
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (milliseconds,))
+        connection.execute("SELECT pg_advisory_lock(%s)", (SESSION_LOCK,))
+        connection.commit()
+    except psycopg.errors.LockNotAvailable:
+        connection.rollback()
+        connection.execute(_REFUSE)
 
 
 def _require_durability(cursor: psycopg.Cursor[Any]) -> None:

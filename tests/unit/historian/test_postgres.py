@@ -59,7 +59,10 @@ def _partition_key(difference: object) -> bool:
     return "first_time" in str(difference) and "primary" in str(difference)
 
 
-def test_a_second_server_is_refused_while_the_first_is_connected(address: str, made: Engine) -> None:
+def test_a_second_server_is_refused_while_the_first_is_connected(
+    address: str, made: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("historian.postgres.TAKEOVER_SECONDS", 0.1)
     second = engine(address)
     with pytest.raises(StorageError, match="another server writes"):
         migrate(second)
