@@ -18,7 +18,7 @@ from typing import Any, Final
 import rfc8785
 from sqlalchemy import Connection, insert, select
 
-from compliance.verify import COVER, SEAL, ZERO, leaf, record_name, row_digest
+from compliance.verify import COVER, SEAL, ZERO, brief, leaf, record_name, row_digest
 from historian.frames import Head
 from historian.schema import audit_entry, metadata
 from historian.seal import Sealing
@@ -113,7 +113,7 @@ def cover_history(tx: Connection, now: int, heads: Mapping[int, Head], made: Seq
         named = slice(first, first + MOST_NAMED)
         said = {
             "frame": max((head.frame for _, head in new), default=covered),
-            "heads": {str(layout): [head.frame, head.link] for layout, head in new[named]},
+            "heads": {str(layout): [head.frame, brief(head.link)] for layout, head in new[named]},
         }
         append(tx, Entry(time=now, action=COVER, actor="enose", object="history", new=said), made[named])
 

@@ -23,6 +23,7 @@ anew from the first entry, is found by comparison with a copy of a leaf kept els
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import sqlite3
@@ -41,7 +42,7 @@ ZERO: Final = bytes(32)
 """prev of the first entry."""
 
 COVER: Final = "history.cover"
-"""Action of an entry that covers frames: new = {"frame", "heads": {layout: [newest frame, its link]}}."""
+"""Action of an entry that covers frames: new = {"frame", "heads": {layout: [newest frame, its link in base64]}}."""
 
 SEAL: Final = "history.seal"
 """Action of an entry that turns frames of a layout into blocks."""
@@ -158,6 +159,11 @@ def frame_link(before: bytes, frame: Row) -> bytes:
     """
     *numbers, status, samples, _ = frame
     return hashlib.sha256(before + _FRAME.pack(*numbers, len(status), len(samples)) + status + samples).digest()
+
+
+def brief(link: bytes) -> str:
+    """A link as an entry of coverage has it: there is one for each device and minute."""
+    return base64.b64encode(link).decode()
 
 
 class Problem(NamedTuple):
@@ -487,7 +493,7 @@ def _history(database: Database, scratch: sqlite3.Connection, report: Report) ->
     layouts = {layout for (layout,) in database.rows("SELECT DISTINCT layout FROM frame")}
     for layout in sorted(layouts | covered.keys()):
         last, before = start, found = sealed.get(layout, (0, ZERO))
-        head, link, entry = covered.get(layout, (0, ZERO.hex(), 0))
+        head, link, entry = covered.get(layout, (0, brief(ZERO), 0))
         for row in database.rows("SELECT * FROM frame WHERE layout = ? ORDER BY id", (layout,)):
             number, stored = row[2], row[-1]
             report.frames += 1
@@ -499,7 +505,7 @@ def _history(database: Database, scratch: sqlite3.Connection, report: Report) ->
             if number == head:
                 found = stored
             last, before = number, stored
-        if head > last or (head >= start and found.hex() != link):
+        if head > last or (head >= start and brief(found) != link):
             yield Problem(
                 "frame", str(head), f"altered or missing; entry {entry} covers the frames of layout {layout} to it"
             )

@@ -12,7 +12,7 @@ import rfc8785
 from sqlalchemy import Engine, delete, insert, select, update
 
 from compliance import audit
-from compliance.verify import ZERO, leaf, row_digest
+from compliance.verify import ZERO, brief, leaf, row_digest
 from historian.frames import Head
 from historian.schema import audit_entry, layout
 from nodesets.errors import InvalidArgument
@@ -209,8 +209,8 @@ def test_history_is_covered_from_where_the_last_entry_ended(made: Engine) -> Non
         audit.cover_history(tx, NOW, {7: one, 8: two}, ())
         audit.cover_history(tx, NOW, {7: three, 8: two}, ())
     assert [body["new"] for body in bodies(made)] == [
-        {"frame": 2, "heads": {"7": [1, "01" * 32], "8": [2, "02" * 32]}},
-        {"frame": 3, "heads": {"7": [3, "03" * 32]}},
+        {"frame": 2, "heads": {"7": [1, brief(one.link)], "8": [2, brief(two.link)]}},
+        {"frame": 3, "heads": {"7": [3, brief(three.link)]}},
     ]
 
 
