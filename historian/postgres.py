@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.types.numeric import FloatDumper
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from nodesets.errors import StorageError
@@ -25,6 +25,9 @@ LOCK_SECONDS: Final = 5
 
 TAKEOVER_SECONDS: Final = 5.0
 """Longest a server waits for the one before it to be gone."""
+
+READ_ONLY: Final = "25006"
+"""SQLSTATE of a database one cannot write: a primary that became a standby. Only a new connection finds another."""
 
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
@@ -93,6 +96,11 @@ def engine(url: URL, password: str) -> Engine:
     def _begin(connection: Connection) -> None:
         if writing.epoch is not None:
             connection.exec_driver_sql("SELECT enose_write(%s)", (writing.epoch,))
+
+    @event.listens_for(made, "handle_error")
+    def _error(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True
 
     @event.listens_for(made, "rollback")
     def _rollback(_connection: Connection) -> None:
@@ -166,7 +174,7 @@ def insert(tx: Connection, table: Table, records: Sequence[tuple[Any, ...]], tim
             for record in records:
                 copy.write_row(record)
     except psycopg.Error as error:
-        lost = raw.closed
+        lost = bool(raw.closed) or error.sqlstate == READ_ONLY
         if lost:
             tx.invalidate(error)
         raise DBAPIError(f"COPY {table.name}", None, error, connection_invalidated=lost) from error
@@ -178,6 +186,8 @@ def make_months(tx: Connection, times: Iterable[int]) -> None:
     wanted = {number for time in times for number in (_month(time), _month(time) + 1)} - known
     for number in sorted(wanted):
         first, last = _bound(number), _bound(number + 1)
+        if first == "MAXVALUE":
+            continue
         for table in PARTITIONED:
             tx.exec_driver_sql(
                 f"CREATE TABLE IF NOT EXISTS {table}_y{number // 12}m{number % 12 + 1:02} "
