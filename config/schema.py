@@ -492,6 +492,24 @@ class Server(Model):
         return name
 
 
+Days = Annotated[float, Field(ge=0)]
+
+
+class Retention(Model):
+    """How long samples of some devices are kept, in days; null: for ever. Records and the audit log always are."""
+
+    groups: str = "*"
+    """Which devices, by id; `*` stands for any characters. The first rule that names a device counts."""
+    samples: Days | None = None
+    """The samples themselves, but for those measured while a batch was made on the device's line."""
+    second: Days | None = None
+    """Average, minimum and maximum of each second, made when the samples go; 0: none."""
+    minute: Days | None = None
+    """The same of each minute."""
+    hour: Days | None = None
+    """The same of each hour."""
+
+
 class Storage(Model):
     """The database."""
 
@@ -499,6 +517,8 @@ class Storage(Model):
     """Longest a frame waits for the commit it goes into, ms."""
     queue: Annotated[int, Field(ge=100)] = 100_000
     """Frames that may wait for a slow disk before the newest are refused and counted."""
+    retention: tuple[Retention, ...] = ()
+    """What is kept how long; without a rule everything for ever."""
 
 
 class Site(Model):

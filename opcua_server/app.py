@@ -33,6 +33,7 @@ from config.load import digest
 from config.schema import Plant
 from historian import schema
 from historian.query import Reader
+from historian.retention import Retirer
 from historian.seal import Sealer
 from historian.writer import Writer
 from nodesets.errors import (
@@ -179,7 +180,19 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
     )
     writer.start()
     reader = Reader(schema.reading(url))
-    sealer = Sealer(schema.reading(url), writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
+    history = schema.reading(url)
+    retirer = Retirer(
+        history,
+        writer,
+        plant.storage.retention,
+        clock=clock,
+        held=partial(_in_batch, plant),
+        logged=audit.retire_history,
+        unaltered=audit.as_logged,
+    )
+    sealer = Sealer(
+        history, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged, then=retirer.retire
+    )
     sealer.start()
     accounts = Accounts(writer, plant.security, clock)
     try:
@@ -198,6 +211,12 @@ def _not_logged(done: "Future[int]") -> None:
     """A security event that cannot be recorded is at least in the service's log."""
     if error := done.exception():
         log.error("security event not recorded: %s", error)
+
+
+def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool:
+    """Whether a batch was made, while the device watched it, at some time from `first` to `last` (ns UTC)."""
+    lines = {line.id for line in plant.lines for stream in line.streams if stream.partition(".")[0] == device}
+    return batches.under_way(tx, sorted(lines), first, last)
 
 
 def _groups(plant: Plant) -> dict[str, list[str]]:
