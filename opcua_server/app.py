@@ -38,6 +38,7 @@ from historian import archive, backup, exchange, schema
 from historian.forward import StoreAndForward, recover
 from historian.frames import typed
 from historian.query import Reader
+from historian.retention import Retirer
 from historian.seal import Sealer
 from historian.spool import Spool
 from historian.writer import Writer
@@ -256,12 +257,18 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
     )
     recorder.start()
     reader = Reader(schema.reading(database.url, database.password))
-    sealer = Sealer(
-        schema.reading(database.url, database.password),
+    history = schema.reading(database.url, database.password)
+    retirer = Retirer(
+        history,
         writer,
+        plant.storage.retention,
         clock=clock,
-        logged=audit.seal_history,
+        held=partial(_in_batch, plant),
+        logged=audit.retire_history,
         unaltered=audit.as_logged,
+    )
+    sealer = Sealer(
+        history, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged, then=retirer.retire
     )
     sealer.start()
     accounts = Accounts(writer, plant.security, clock)
@@ -331,6 +338,12 @@ def _not_logged(done: "Future[int]") -> None:
     """A security event that cannot be recorded is at least in the service's log."""
     if error := done.exception():
         log.error("security event not recorded: %s", error)
+
+
+def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool:
+    """Whether a batch was made, while the device watched it, at some time from `first` to `last` (ns UTC)."""
+    lines = {line.id for line in plant.lines for stream in line.streams if stream.partition(".")[0] == device}
+    return batches.under_way(tx, sorted(lines), first, last)
 
 
 def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
