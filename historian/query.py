@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -334,6 +335,7 @@ def _statistics(connection: Connection, place: _Place, window: _Window) -> Itera
             yield tuple(row)
 
 
+@lru_cache(4_096)
 def _frames(place: _Place, forward: bool, positioned: bool, most: int | None) -> Select[Any]:
     """The first values of a layout: times, and the bytes of one column cut out by the database."""
     time, number = frame.c.source_time, frame.c.id
