@@ -4,7 +4,7 @@ Pure: ids, names and order follow from the plant alone. What has no source is ab
 BadWaitingForInitialData until then.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -43,6 +43,8 @@ NAMESPACES = ua.NodeId(ua.ObjectIds.Server_Namespaces)
 VIEWS = ua.NodeId(ua.ObjectIds.ViewsFolder)
 LONGEST_ID = 120
 """Characters a SCADA system's address field is sure to hold (information model 1.2)."""
+FOR_EVERYBODY = frozenset({"NamespaceMetadata", "SCADA", "Playground"})
+"""Roots of what also sessions without a user see."""
 RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance", "Playground"})
 """First elements of ids that no device or line may have."""
 RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
@@ -115,6 +117,21 @@ def space(plant: Plant) -> Space:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
         raise ConfigurationError([Mistake("devices", message)])
     return Space(everything, references)
+
+
+def scada_view(tree: Space) -> Callable[[str], bool]:
+    """Whether a node is in the SCADA view, on the way to it, or made for everybody, by its string id."""
+    folders = {i.prefix for i in tree.instances if i.prefix.partition(".")[0] == "SCADA"}
+    shown = {r.target.Identifier for r in tree.references if r.source.Identifier in folders}
+
+    def sees(node: str) -> bool:
+        if node == "ENose" or f"SCADA.{node}" in folders or node.partition(".")[0] in FOR_EVERYBODY:
+            return True
+        while node and node not in shown:
+            node = node.rpartition(".")[0]
+        return bool(node)
+
+    return sees
 
 
 def result_tags(stream: str) -> tuple[Tag, ...]:

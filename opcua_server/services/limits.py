@@ -60,6 +60,8 @@ class Limits:
 
     operations: int = 10_000
     """Monitored items, registered nodes or subscriptions in one request."""
+    registered: int = 10_000
+    """Nodes of one session that have a short id by RegisterNodes."""
     nodes: int = 1_000
     """In one Read or Write."""
     browse_paths: int = 250

@@ -35,6 +35,7 @@ class Access(IntFlag):
     WRITE = 2
     HISTORY_READ = 4
     HISTORY_WRITE = 8
+    SEMANTIC_CHANGE = 16
     STATUS_WRITE = 32
     TIMESTAMP_WRITE = 64
 

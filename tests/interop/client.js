@@ -18,8 +18,8 @@ const readline = require("node:readline");
 const {
   AttributeIds, BrowseDirection, ClientMonitoredItem, ClientMonitoredItemGroup, DataType, HistoryReadRequest,
   HistoryUpdateType, MessageSecurityMode, OPCUAClient, ReadAtTimeDetails, ReadProcessedDetails, ReadRawModifiedDetails,
-  SecurityPolicy, StatusCodes, TimestampsToReturn,
-  UserTokenType, Variant, VariantArrayType, coerceNodeId, constructEventFilter, ofType,
+  RepublishRequest, SecurityPolicy, StatusCodes, TimestampsToReturn, UserTokenType, Variant, VariantArrayType,
+  coerceNodeId, constructEventFilter, ofType,
 } = require("node-opcua-client");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 
@@ -77,6 +77,12 @@ function encodeDataValue(data) {
     serverTime: nanoseconds(data.serverTimestamp, data.serverPicoseconds),
   };
 }
+
+const encodeMessage = (subscriptionId, message) => ({
+  subscriptionId,
+  sequenceNumber: message.sequenceNumber,
+  values: message.notificationData.flatMap((data) => (data.monitoredItems || []).map((m) => encodeDataValue(m.value))),
+});
 
 const DECODERS = {
   DateTime: (x) => {
@@ -137,6 +143,7 @@ let session = null;
 const subscriptions = new Map();
 const changes = new Log();
 const events = new Log();
+const messages = new Log();
 const lifecycle = new Log();
 
 async function prepare() {
@@ -192,6 +199,9 @@ async function subscription(publishingInterval) {
     priority: 1,
   });
   subscriptions.set(created.subscriptionId, created);
+  created.on("raw_notification", (message) => {
+    if (message.notificationData.length) messages.push(encodeMessage(created.subscriptionId, message)); // no keep-alive
+  });
   created.on("terminated", () => lifecycle.push({ event: "subscription terminated", id: created.subscriptionId }));
   return created;
 }
@@ -338,8 +348,17 @@ const VERBS = {
   },
 
   changes: ({ since, wait = 0 }) => changes.since(since, wait),
+  messages: ({ since, wait = 0 }) => messages.since(since, wait),
   events: ({ since, wait = 0 }) => events.since(since, wait),
   lifecycle: ({ since, wait = 0 }) => lifecycle.since(since, wait),
+
+  /** A message once more (Part 4 5.14.6). */
+  async republish({ subscriptionId, sequenceNumber }) {
+    const request = new RepublishRequest({ subscriptionId, retransmitSequenceNumber: sequenceNumber });
+    const response = await new Promise((resolve, reject) =>
+      open().republish(request, (error, answered) => (error ? reject(error) : resolve(answered))));
+    return encodeMessage(subscriptionId, response.notificationMessage);
+  },
 
   async unsubscribe({ subscriptionId }) {
     await subscriptions.get(subscriptionId).terminate();
