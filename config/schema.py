@@ -457,6 +457,12 @@ class Limits(Model):
     """Nodes in one HistoryRead, null: 100."""
     history_page: Count | None = None
     """Values of one node in one HistoryRead response, null: 10,000."""
+    history_points: Count | None = None
+    """Continuation points of one session for HistoryRead, null: 100."""
+    history_updates: Count | None = None
+    """Nodes in one HistoryUpdate, null: 100."""
+    history_changes: Count | None = None
+    """Values of one node in one HistoryUpdate, null: 1,000."""
     subscriptions: Count | None = None
     """Subscriptions of all sessions, null: 1,000."""
     subscriptions_per_session: Count | None = None
