@@ -514,7 +514,7 @@ class Storage(Model):
     """Seconds a commit may take before frames go to the spool instead."""
     spool: str | None = None
     """Folder of the spool, best on another disk than the database; null: in the data folder."""
-    spool_mb: Annotated[int, Field(ge=1)] = 1024
+    spool_mb: Annotated[int, Field(ge=1)] = 2048
     """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
     spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
     """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
