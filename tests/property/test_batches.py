@@ -132,7 +132,7 @@ def walks(draw: st.DrawFn) -> list[tuple[str, str]]:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database with an approved model; every walk begins with a copy."""
     path = tmp_path_factory.mktemp("batches") / "template.db"
-    with database(path) as made, made.begin() as tx:
+    with database(f"sqlite:///{path}") as made, made.begin() as tx:
         Shift(tx).model()
     return path
 
