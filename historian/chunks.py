@@ -156,7 +156,7 @@ def encode(block: Block, kinds: Sequence[Kind]) -> Encoded:
     columns = (
         stream
         for kind, cells, status in zip(kinds, block.cells, block.status, strict=True)
-        for stream in (_stream(np.ascontiguousarray(cells).view(kind.dtype)), _stream(status))
+        for stream in (_stream(np.ascontiguousarray(cells).view(kind.dtype)), _stream(np.ascontiguousarray(status)))
     )
     return Encoded(_pack(clock), _pack(columns), statistics(block, kinds).tobytes())
 
