@@ -23,6 +23,7 @@ from historian.frames import Head
 from historian.retention import Retirement
 from historian.schema import audit_entry, metadata
 from historian.seal import Sealing
+from historian.spool import Gap
 from nodesets.errors import InvalidArgument
 
 VERSION: Final = 1
@@ -96,6 +97,12 @@ def head(tx: Connection) -> tuple[int, str]:
     return (0, "") if last is None else (last.seq + 1, last.leaf.hex())
 
 
+def note_gap(tx: Connection, now: int, gap: Gap, why: str) -> None:
+    """Log that rows of a group were lost, or set aside."""
+    new = {"first": gap.first, "last": gap.last, "count": gap.count or None}
+    append(tx, Entry(time=now, action="history.gap", actor="enose", object=f"history/{gap.group}", reason=why, new=new))
+
+
 def cover_history(tx: Connection, now: int, heads: Mapping[int, Head], made: Sequence[tuple[str, int]]) -> None:
     """Log the newest frame of each layout that has one no entry covers yet, and the rows made; nothing without any.
 
@@ -149,10 +156,11 @@ def as_logged(tx: Connection, layout: int, blocks: Sequence[int]) -> bool:
     entries = (
         select(audit_entry.c.body).where(audit_entry.c.object == f"layout/{layout}").order_by(audit_entry.c.seq.desc())
     )
-    for body in tx.execute(entries).scalars():
-        said = json.loads(body)["records"] | said
-        if wanted <= said.keys():
-            break
+    with tx.execute(entries) as rows:
+        for (body,) in rows:
+            said = json.loads(body)["records"] | said
+            if wanted <= said.keys():
+                break
     return all(said.get(record_name("block", number)) == _digest(tx, "block", number) for number in blocks)
 
 

@@ -1,4 +1,5 @@
-"""Check a database of enose against its own audit log. Stand-alone: needs this file and Python, nothing else.
+"""Check a database of enose against its own audit log. Stand-alone: needs this file and Python, nothing else; for a
+database of PostgreSQL also compliance/postgres.py and psycopg.
 
     enose-verify DATABASE [--json]
 
@@ -32,7 +33,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 Value = int | float | str | bytes | None
 """What a column holds, as the database's driver gives it."""
@@ -50,6 +51,8 @@ EXEMPT: Final = {
     "audit_entry": "the log itself",
     "frame": "covered by coverage entries",
     "alembic_version": "version of the tables, no record",
+    "forwarded": "a bookmark in the spool, no record",
+    "writer_epoch": "who may write, no record",
 }
 
 DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -214,18 +217,96 @@ class Unreadable(Exception):
     """The file cannot be read, is not a database of enose, or changed while it was read."""
 
 
-def check(path: Path) -> Report:
-    """Check the database file; raises Unreadable."""
+class Column(NamedTuple):
+    """One column of a table."""
+
+    name: str
+    kind: str
+    """INTEGER, REAL, TEXT or BLOB."""
+    required: int
+    """1: never NULL."""
+    key: int
+    """Position in the primary key, from 1; 0 when it is not in it."""
+
+
+class Database(Protocol):
+    """A database that is read, in one transaction that sees one committed state."""
+
+    triggers_wanted: ClassVar[Mapping[str, str]]
+    """Triggers of the log by name, as `triggers` gives them; how they are spaced does not count."""
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]:
+        """Of a SELECT, with `?` for each parameter."""
+
+    def tables(self) -> set[str]: ...
+
+    def columns(self, table: str) -> list[Column]: ...
+
+    def strict(self, table: str) -> bool:
+        """Whether the table is there and holds what its columns' types allow."""
+
+    def triggers(self) -> dict[str, str]: ...
+
+    def damage(self) -> Iterator[str]:
+        """What the database's own check says of the file."""
+
+
+class Sqlite:
+    """A file of SQLite."""
+
+    triggers_wanted: ClassVar[Mapping[str, str]] = TRIGGERS
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]:
+        yield from self._connection.execute(statement, parameters)
+
+    def tables(self) -> set[str]:
+        names = self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name for (name,) in names if not name.startswith("sqlite_")}
+
+    def columns(self, table: str) -> list[Column]:
+        found = self.rows('SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid', (table,))
+        return [Column(*column) for column in found]
+
+    def strict(self, table: str) -> bool:
+        return list(self.rows("SELECT strict FROM pragma_table_list(?) WHERE type = 'table'", (table,))) == [(1,)]
+
+    def triggers(self) -> dict[str, str]:
+        return dict(self.rows("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+
+    def damage(self) -> Iterator[str]:
+        try:
+            yield from (message for (message,) in self.rows("PRAGMA integrity_check") if message != "ok")
+        except sqlite3.DatabaseError as error:
+            yield str(error)
+
+
+def check(database: Path | str, password: str = "") -> Report:
+    """Check a file, or the database at `postgresql://...`; raises Unreadable."""
+    if isinstance(database, str) and database.startswith("postgresql"):
+        from compliance import postgres
+
+        with postgres.opened(database, password) as opened:
+            return _check(opened)
+    path = Path(database)
     before = _state(path)
     try:
-        with closing(_open(path)) as database, closing(sqlite3.connect("")) as scratch:
-            report = Report()
-            for problem in _problems(database, scratch, report):
-                report.add(problem)
+        with closing(_open(path)) as connection:
+            report = _check(Sqlite(connection))
     except sqlite3.Error as error:
         raise Unreadable(str(error)) from error
     if not before.shared and _state(path) != before:
         raise Unreadable("changed while it was read; try again")
+    return report
+
+
+def _check(database: Database) -> Report:
+    report = Report()
+    with closing(sqlite3.connect("")) as scratch:
+        for problem in _problems(database, scratch, report):
+            report.add(problem)
     return report
 
 
@@ -266,8 +347,8 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def _problems(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
-    names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _problems(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+    names = database.tables()
     if not names & DEFINITIONS.keys():
         raise Unreadable("not a database of enose: it has no audit log")
     misshapen = {table for table in DEFINITIONS if not _as_defined(database, table)}
@@ -277,8 +358,7 @@ def _problems(database: sqlite3.Connection, scratch: sqlite3.Connection, report:
     if "audit_entry" not in misshapen:
         yield from _readable("audit_entry", _log(database, scratch, report))
         for table in sorted(names - EXEMPT.keys()):
-            if not table.startswith("sqlite_"):
-                yield from _readable(table, _collect(database, scratch, table, report))
+            yield from _readable(table, _collect(database, scratch, table, report))
         yield from _records(scratch)
     if not misshapen:
         yield from _readable("frame", _history(database, scratch, report))
@@ -303,35 +383,27 @@ def _prepare(scratch: sqlite3.Connection) -> None:
     """)
 
 
-def _as_defined(database: sqlite3.Connection, table: str) -> bool:
-    strict = database.execute("SELECT strict FROM pragma_table_list(?) WHERE type = 'table'", (table,)).fetchone()
-    columns = database.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)).fetchall()
+def _as_defined(database: Database, table: str) -> bool:
     keys = KEYS.get(table, (DEFINITIONS[table][0][0],))
-    return strict == (1,) and columns == [
-        (name, kind, 1, keys.index(name) + 1 if name in keys else 0) for name, kind in DEFINITIONS[table]
-    ]
+    wanted = [(name, kind, 1, keys.index(name) + 1 if name in keys else 0) for name, kind in DEFINITIONS[table]]
+    return database.strict(table) and database.columns(table) == wanted
 
 
-def _file(database: sqlite3.Connection) -> Iterator[Problem]:
-    triggers = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall())
-    for trigger, statement in TRIGGERS.items():
+def _file(database: Database) -> Iterator[Problem]:
+    triggers = database.triggers()
+    for trigger, statement in database.triggers_wanted.items():
         if trigger not in triggers:
             yield Problem("audit_entry", "", f"trigger {trigger} is missing")
         elif triggers[trigger].split() != statement.split():
             yield Problem("audit_entry", "", f"trigger {trigger} is altered")
-    for trigger in sorted(triggers.keys() - TRIGGERS.keys()):
+    for trigger in sorted(triggers.keys() - database.triggers_wanted.keys()):
         yield Problem("database", "", f"trigger {trigger} is not one of enose")
-    try:
-        for (message,) in database.execute("PRAGMA integrity_check"):
-            if message != "ok":
-                yield Problem("database", "", message)
-    except sqlite3.DatabaseError as error:
-        yield Problem("database", "", str(error))
+    yield from (Problem("database", "", message) for message in database.damage())
 
 
-def _log(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+def _log(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
     expected, before = 0, ZERO
-    rows = database.execute(
+    rows = database.rows(
         "SELECT seq, prev, body, leaf, schema_ver, ts, actor, action, object, outcome FROM audit_entry ORDER BY seq"
     )
     for seq, prev, body, stored, *projection in rows:
@@ -372,15 +444,13 @@ def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seq
     return f"{', '.join(wrong)} not as in the body"
 
 
-def _collect(
-    database: sqlite3.Connection, scratch: sqlite3.Connection, table: str, report: Report
-) -> Iterator[Problem]:
+def _collect(database: Database, scratch: sqlite3.Connection, table: str, report: Report) -> Iterator[Problem]:
     """Note every row of a table with its digest."""
     quoted = table.replace('"', '""')
-    columns = database.execute("SELECT name, pk FROM pragma_table_info(?) ORDER BY cid", (table,)).fetchall()
-    names = [name for name, _ in columns]
-    key = next((position for position, (_, pk) in enumerate(columns) if pk == 1), 0)
-    for row in database.execute(f'SELECT * FROM "{quoted}"'):  # noqa: S608 - an identifier, quoted
+    columns = database.columns(table)
+    names = [column.name for column in columns]
+    key = next((position for position, column in enumerate(columns) if column.key == 1), 0)
+    for row in database.rows(f'SELECT * FROM "{quoted}"'):  # noqa: S608 - an identifier, quoted
         report.records += 1
         name = record_name(table, row[key])
         digest = row_digest(table, zip(names, row, strict=True))
@@ -416,15 +486,15 @@ def _records(scratch: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem(*_split(name), f"missing; entry {seq} recorded it")
 
 
-def _history(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+def _history(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
     """Follow the chain of each layout's frames, from its sealed ones to the newest."""
-    sealed = {layout: (frame, link) for layout, frame, link in database.execute("SELECT * FROM sealed")}
+    sealed = {layout: (frame, link) for layout, frame, link in database.rows("SELECT * FROM sealed")}
     covered = {layout: rest for layout, *rest in scratch.execute("SELECT * FROM coverage")}
-    layouts = {layout for (layout,) in database.execute("SELECT DISTINCT layout FROM frame")}
+    layouts = {layout for (layout,) in database.rows("SELECT DISTINCT layout FROM frame")}
     for layout in sorted(layouts | covered.keys()):
         last, before = start, found = sealed.get(layout, (0, ZERO))
         head, link, entry = covered.get(layout, (0, brief(ZERO), 0))
-        for row in database.execute("SELECT * FROM frame WHERE layout = ? ORDER BY id", (layout,)):
+        for row in database.rows("SELECT * FROM frame WHERE layout = ? ORDER BY id", (layout,)):
             number, stored = row[2], row[-1]
             report.frames += 1
             report.uncovered_frames += number > head
@@ -445,17 +515,17 @@ def _as_json(report: Report) -> dict[str, Any]:
     return asdict(report) | {"clean": report.clean, "problems": [p._asdict() for p in report.problems]}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def main(argv: Sequence[str] | None = None, password: str = "") -> int:
+    """The command; returns its exit code. `password`: of a database, empty as libpq finds it (PGPASSWORD, .pgpass)."""
     parser = argparse.ArgumentParser(
         prog="enose-verify",
         description="Check a database of enose against its audit log; exit code 0 clean, 1 altered, 2 cannot be read.",
     )
-    parser.add_argument("database", type=Path, help="the SQLite file")
+    parser.add_argument("database", help="the SQLite file, or postgresql://USER@HOST/DATABASE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     try:
-        report = check(options.database)
+        report = check(options.database, password)
     except Unreadable as error:
         print(f"{options.database}: {error}", file=sys.stderr)
         return 2

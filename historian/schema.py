@@ -7,18 +7,26 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
     block         sealed frames of a layout within one hour, as compressed columns (`historian.chunks`)
     sealed        how far a layout's frames have become blocks
     text          a text that samples refer to by its number
+    correction    what people changed of the history, above the frames, which never change (process rule 13)
+    annotation    what people noted of it
     audit_entry   the append-only log (compliance.md 2.4)
+    forwarded     how far the rows of a spool are recorded
+    writer_epoch  which server may write, where several can reach the database
 
 `compliance.tables` adds its own tables to the same `metadata`.
 """
 
 import os
 import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
     REAL,
+    URL,
     BigInteger,
     Column,
     Connection,
@@ -37,10 +45,19 @@ from sqlalchemy import (
     inspect,
     make_url,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.types import TypeEngine
 
 from nodesets.errors import ConfigurationError, Mistake, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where a database is: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`."""
+
+    url: str
+    password: str = field(default="", repr=False)
+
 
 Int = BigInteger().with_variant(Integer(), "sqlite")
 """Signed 64-bit integer; SQLite STRICT knows it as INTEGER. Times are ns UTC."""
@@ -115,6 +132,41 @@ text = Table(
     sqlite_strict=True,
 )
 
+correction = Table(
+    "correction",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("tag", String, nullable=False),
+    Column("source_time", Int, nullable=False),
+    Column("update_type", Int, nullable=False),  # Part 11 6.6.5: 1 insert, 2 replace, 3 update, 4 delete
+    Column("made", Int, nullable=False),
+    Column("user_name", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("form", String, nullable=False),  # numpy type of the values
+    Column("old_value", Bytes, nullable=True),  # what was there before: NULL when nothing was
+    Column("old_status", Int, nullable=True),
+    Column("old_received", Int, nullable=True),
+    Column("new_value", Bytes, nullable=True),  # what is there since: NULL after a deletion
+    Column("new_status", Int, nullable=True),
+    Column("new_received", Int, nullable=True),
+    Index("correction_time", "tag", "source_time"),
+    sqlite_strict=True,
+)
+
+annotation = Table(
+    "annotation",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("tag", String, nullable=False),
+    Column("source_time", Int, nullable=False),
+    Column("user_name", String, nullable=False),  # one annotation of a user at a time: the newest row counts
+    Column("message", String, nullable=False),
+    Column("made", Int, nullable=False),
+    Column("removed", Int, nullable=False),  # 1: there is none any more
+    Index("annotation_time", "tag", "source_time"),
+    sqlite_strict=True,
+)
+
 audit_entry = Table(
     "audit_entry",
     metadata,
@@ -134,6 +186,22 @@ audit_entry = Table(
     sqlite_strict=True,
 )
 
+forwarded = Table(
+    "forwarded",
+    metadata,
+    Column("stream", String, primary_key=True, nullable=False),  # a spool's own name for its numbering
+    Column("position", Int, nullable=False),  # every row of the stream up to this number is recorded
+    sqlite_strict=True,
+)
+
+writer_epoch = Table(
+    "writer_epoch",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=False),  # 1
+    Column("epoch", Int, nullable=False),  # raised by each server that becomes the writer (historian.postgres)
+    sqlite_strict=True,
+)
+
 BUSY_SECONDS: Final = 5.0
 """Longest a connection waits for a lock another process holds, e.g. an online backup's."""
 
@@ -141,12 +209,20 @@ WAL_LIMIT: Final = 64 * 2**20
 """Bytes the write-ahead log is cut back to after a checkpoint, so that one long read does not cost disk for ever."""
 
 
-def _file(url: str) -> Path:
+def _file(url: URL) -> Path:
     """The database file a URL names. Raises ConfigurationError for anything but a SQLite file."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ConfigurationError([Mistake("storage", f"not a SQLite file: {parsed.render_as_string()}")])
-    return Path(parsed.database)
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise ConfigurationError([Mistake("storage", f"neither SQLite file nor PostgreSQL: {url.render_as_string()}")])
+    return Path(url.database)
+
+
+def _of_postgresql(url: URL) -> bool:
+    """Raises ConfigurationError for an address of PostgreSQL when its driver is not installed."""
+    if url.drivername != "postgresql+psycopg":
+        return False
+    if find_spec("psycopg") is None:
+        raise ConfigurationError([Mistake("storage.url", "PostgreSQL needs the extra enose[postgres]")])
+    return True
 
 
 def _set(connection: sqlite3.Connection, **pragmas: str | int) -> None:
@@ -155,13 +231,18 @@ def _set(connection: sqlite3.Connection, **pragmas: str | int) -> None:
         connection.execute(f"PRAGMA {name} = {value}")
 
 
-def engine(url: str) -> Engine:
-    """The engine of the one writer of `sqlite:///FILE`; makes the file, readable by its owner alone.
+def engine(address: str, password: str = "") -> Engine:
+    """The engine of the one writer of `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`.
 
     Every transaction takes the write lock at its beginning and is on the disk when its commit returns.
-    SQLite gives the files beside the database (-wal, -shm) the mode of the database.
-    Raises ConfigurationError for anything but a SQLite file, StorageError when it cannot be opened.
+    A file is made, readable by its owner alone; SQLite gives the files beside it (-wal, -shm) the same mode.
+    Raises ConfigurationError for any other address, StorageError when the file cannot be opened.
     """
+    url = make_url(address)
+    if _of_postgresql(url):
+        from historian import postgres
+
+        return postgres.engine(url, password)
     path = _file(url)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -169,6 +250,7 @@ def engine(url: str) -> Engine:
     except OSError as error:
         raise StorageError(str(error)) from error
     made = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    opened = _identity(path)
 
     @event.listens_for(made, "connect")
     def _connect(connection: sqlite3.Connection, _record: Any) -> None:
@@ -176,13 +258,36 @@ def engine(url: str) -> Engine:
 
     @event.listens_for(made, "begin")
     def _begin(connection: Connection) -> None:
+        if _identity(path) != opened:
+            raise _gone(path)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return made
 
 
-def reading(url: str) -> Engine:
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that bears a name; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _gone(path: Path) -> OperationalError:
+    """With a write-ahead log SQLite goes on writing into a file that was moved, replaced or deleted, unseen."""
+    error = sqlite3.OperationalError(f"{path} was moved away or replaced")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DBMOVED
+    return OperationalError("BEGIN", None, error)
+
+
+def reading(address: str, password: str = "") -> Engine:
     """An engine whose connections cannot write; each transaction sees one committed state."""
+    url = make_url(address)
+    if _of_postgresql(url):
+        from historian import postgres
+
+        return postgres.reading(url, password)
     path = _file(url).resolve()
 
     def connect() -> sqlite3.Connection:
@@ -201,17 +306,31 @@ def reading(url: str) -> Engine:
     return made
 
 
+def insert_rows(tx: Connection, table: Table, records: Sequence[tuple[Any, ...]], times: Iterable[int]) -> None:
+    """Insert many whole rows of a table of history, with these times, as fast as the database takes them."""
+    if tx.dialect.name == "postgresql":
+        from historian import postgres
+
+        postgres.insert(tx, table, records, times)
+    else:
+        marks = ", ".join("?" * len(table.columns))
+        tx.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", records)  # noqa: S608
+
+
 def migrate(database: Engine) -> None:
-    """Bring the tables to the newest version, in one transaction: wholly or not at all.
+    """Bring the tables to the newest version, in one transaction, wholly or not at all, and become the writer.
 
     Raises ConfigurationError for a database a later version of this program has written, StorageError.
     """
     try:
-        if _version(database) == NEWEST:
-            return
-        from historian.upgrade import upgrade  # a tenth of a second and 10 MB that a database needs once
+        if _version(database) != NEWEST:
+            from historian.upgrade import upgrade  # a tenth of a second and 10 MB that a database needs once
 
-        upgrade(database, MIGRATIONS)
+            upgrade(database, MIGRATIONS)
+        if database.dialect.name == "postgresql":
+            from historian import postgres
+
+            postgres.claim(database)
     except DBAPIError as error:
         raise StorageError(f"{database.url.database}: {error.orig}") from error
 

@@ -3,14 +3,17 @@
 What is handed over while a commit runs goes into the next one as soon as that commit ends; what is handed to an idle
 writer waits `commit_seconds` for company. A future is resolved when the commit is on the disk, never before.
 
-    disk full, or locked by another process   the transaction is refused as a whole; the next one is tried again
-    any other failure of the storage          the writer stops: an fsync that failed once may claim success the
-                                              next time without having written, so only a restart helps
-    failure of a piece of work                rolled back to its savepoint; its neighbours do not notice
+    database away (full, locked, unreachable)   the transaction is refused as a whole; the next one is tried again
+    storage broken                              the writer stops: an fsync that failed once may claim success the
+                                                next time without having written, so only a restart helps
+    failure of a piece of work                  rolled back to its savepoint; its neighbours do not notice
+    rows the database refuses for what they are refused alone, after their neighbours were tried without them
+
+Rows with a `Place` are recorded in the order of their stream, and once: `historian.forward` hands them over again after
+every failure, also of a commit whose outcome nobody learned.
 """
 
 import logging
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +22,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Select, insert, select
+from sqlalchemy import Connection, Engine, Select, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from historian import frames
 from historian.chunks import HOUR, Kind
-from historian.frames import Column, Head
-from historian.schema import frame, layout, sealed, text
-from nodesets.errors import StorageError
+from historian.faults import Fault, fault
+from historian.frames import Column, Head, typed
+from historian.schema import forwarded, frame, insert_rows, layout, sealed, text
+from nodesets.errors import StorageError, Unrecordable
 from nodesets.model import Row
 from nodesets.ports import Clock
 
@@ -48,33 +52,23 @@ FIRST: Final = -(2**63)
 LAST: Final = 2**63 - 1
 """Times a frame can have, ns UTC."""
 
-OF_STORAGE: Final = frozenset(
-    {
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-"""Result codes that are the fault of the database or the disk, not of the statement."""
-
-PASSING: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-"""Those after which nothing was written and the next attempt may succeed."""
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Place of rows in a stream: the last of them is its row `last`, the one recorded before them row `after`."""
+
+    after: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
     future: Future[None]
     rows: Sequence[Row]
+    place: Place | None
+    then: Callable[[Connection], object] | None
 
     @property
     def size(self) -> int:
@@ -96,6 +90,10 @@ _Item = _Rows | _Work
 @dataclass(frozen=True, slots=True)
 class _Failed:
     error: Exception
+
+
+class _Refused(Exception):
+    """The database refuses rows for what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +125,12 @@ class Writer:
         commit_seconds: float,
         queue: int,
         covered: Cover,
+        stream: str = "",
     ) -> None:
+        """`stream`: the name of the numbering that places count in."""
         self._engine = engine
-        self._insert_frame = str(insert(frame).compile(engine))
-        self._groups = {
-            group: tuple(Column(c) if isinstance(c, str) else c for c in columns) for group, columns in groups.items()
-        }
+        self._stream = stream
+        self._groups = typed(groups)
         self._clock = clock
         self._commit_seconds = commit_seconds
         self._queue = queue
@@ -143,11 +141,16 @@ class Writer:
         self._waiting: deque[_Item] = deque()
         self._size = 0
         self._batch: list[_Item] = []
+        self._singly = 0
+        """Items to be carried out one by one: rows among them were refused."""
         self._stopped = ""
         self._layouts: dict[str, int] = {}
         self._heads: dict[int, Head] = {}
         self._newest: dict[int, int] = {}
         self._last_frame = 0
+        self._position = 0
+        self._doubtful = False
+        """Whether the last transaction failed, so that what it left must be looked up."""
         self._uncovered = False
         self._covered_at = 0.0
         self.refused = 0
@@ -184,17 +187,40 @@ class Writer:
         """Rows and pieces of work that wait for the next transaction."""
         return self._size
 
-    def append(self, rows: Sequence[Row]) -> Future[None]:
+    @property
+    def stopped(self) -> str:
+        """Why nothing is carried out any longer; empty while it is."""
+        return self._stopped
+
+    @property
+    def position(self) -> int:
+        """Every row of the stream up to this number is recorded, or will never be."""
+        return self._position
+
+    def append(
+        self, rows: Sequence[Row], place: Place | None = None, then: Callable[[Connection], object] | None = None
+    ) -> Future[None]:
         """Record rows in order; done when they are on the disk. Never blocks.
 
-        The future carries StorageError when they could not be recorded: then none of them is.
-        Raises ValueError for a row of an unknown group, of another width or of a time beyond 64 bits.
+        Of rows with a place, those recorded already are left out, and all are refused when one before them is missing.
+        `then` runs in the transaction that records them, and not when they are recorded already.
+        The future carries StorageError when they could not be recorded: then none of them is; Unrecordable when it is
+        for what they are. Raises ValueError as `check` does.
         """
+        self.check(rows)
+        future: Future[None] = Future()
+        self._enter(_Rows(future, rows, place, then))
+        return future
+
+    def add(self, groups: Mapping[str, Sequence[str | Column]]) -> Future[None]:
+        """Record rows of these groups as well; done when their layouts are on the disk."""
+        self._groups = self._groups | typed(groups)
+        return self.submit(lambda tx: self._cover(tx, self._clock.now(), self._heads, self._register(tx)))
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raises ValueError for a row of an unknown group, of another width or of a time beyond 64 bits."""
         for row in rows:
             self._check(row)
-        future: Future[None] = Future()
-        self._enter(_Rows(future, rows))
-        return future
 
     def submit(self, work: Callable[[Connection], T], *, alone: bool = False) -> Future[T]:
         """Run `work` in a transaction; its result or its exception, when that is on the disk. Never blocks.
@@ -252,7 +278,11 @@ class Writer:
         return made
 
     def _continue(self, tx: Connection) -> None:
-        """Find where each layout's frames end: a few rows of each, however long its history is."""
+        """Find where each layout's frames end, a few rows of each, however long its history is, and the stream's rows.
+
+        After a start, and after a transaction whose end is not known.
+        """
+        self._heads, self._newest = {}, {}
         ends = {row.layout: Head(row.frame, row.link) for row in tx.execute(select(sealed))}
         for number in tx.execute(select(layout.c.id)).scalars():
             of_layout = select(frame.c.id, frame.c.link, frame.c.source_time).where(frame.c.layout == number)
@@ -267,6 +297,12 @@ class Writer:
             if newest is not None:
                 self._newest[number] = newest.source_time
         self._last_frame = max((head.frame for head in self._heads.values()), default=0)
+        position = tx.execute(select(forwarded.c.position).where(forwarded.c.stream == self._stream)).scalar()
+        if self._stream and position is None:
+            tx.execute(insert(forwarded).values(stream=self._stream, position=0))
+        self._position = position or 0
+        self._uncovered = self._doubtful or self._uncovered
+        self._doubtful = False
 
     def _run(self) -> None:
         try:
@@ -295,29 +331,38 @@ class Writer:
         batch: list[_Item] = []
         work = 0
         while self._waiting and work < MOST_WORK:
-            alone = _alone(self._waiting[0])
+            alone = _alone(self._waiting[0]) or self._singly > 0
             if alone and batch:
                 break
             item = self._waiting.popleft()
             batch.append(item)
             work += isinstance(item, _Work)
             if alone:
+                self._singly = max(0, self._singly - 1)
                 break
         return batch
 
     def _commit(self, connection: Connection) -> None:
         """Carry out the batch in one transaction and answer."""
-        rows = [row for item in self._batch if isinstance(item, _Rows) for row in item.rows]
-        cover = (self._uncovered or bool(rows)) and self._due() and not any(map(_alone, self._batch))
         try:
             with connection.begin():
+                if self._doubtful:
+                    self._continue(connection)
+                rows, refusals, position = self._in_turn()
+                cover = (self._uncovered or bool(rows)) and self._due() and not any(map(_alone, self._batch))
                 recorded = self._record(connection, rows)
-                outcomes = [self._attempt(connection, item) for item in self._batch]
+                if position != self._position:
+                    self._mark(connection, position)
+                outcomes = [refusals.get(i) or self._attempt(connection, item) for i, item in enumerate(self._batch)]
                 if cover or recorded.made:
                     self._cover(connection, self._clock.now(), self._heads | recorded.heads, recorded.made)
+        except _Refused as error:
+            self._set_apart(str(error))
+            return
         except DBAPIError as error:
             self._refuse(error)
             return
+        self._position = position
         self._committed(recorded, cover)
         batch, self._batch = self._batch, []
         for item, outcome in zip(batch, outcomes, strict=True):
@@ -325,6 +370,38 @@ class Writer:
                 item.future.set_exception(outcome.error)
             else:
                 item.future.set_result(outcome)
+
+    def _in_turn(self) -> tuple[list[Row], dict[int, _Failed], int]:
+        """The rows of the batch that are to be recorded now, what is out of turn, and the position after them."""
+        rows: list[Row] = []
+        refusals: dict[int, _Failed] = {}
+        position = self._position
+        for i, item in enumerate(self._batch):
+            if not isinstance(item, _Rows):
+                continue
+            if item.place is None:
+                rows += item.rows
+            elif item.place.after > position:
+                refusals[i] = _Failed(StorageError(f"rows before these are not recorded: {position + 1}"))
+            else:
+                rows += item.rows[max(0, position - item.place.last + len(item.rows)) :]
+                position = max(position, item.place.last)
+        return rows, refusals, position
+
+    def _mark(self, tx: Connection, position: int) -> None:
+        tx.execute(update(forwarded).where(forwarded.c.stream == self._stream).values(position=position))
+
+    def _set_apart(self, cause: str) -> None:
+        """Try every item of the batch for itself; rows that were alone are refused for good."""
+        batch, self._batch = self._batch, []
+        if len(batch) > 1:
+            with self._changed:
+                self._waiting.extendleft(reversed(batch))
+                self._size += sum(item.size for item in batch)
+                self._singly += len(batch)
+        else:
+            log.error("refused by the database: %s", cause)
+            batch[0].future.set_exception(Unrecordable(cause))
 
     def _due(self) -> bool:
         return self._closing.is_set() or self._clock.monotonic() - self._covered_at >= COVER_SECONDS
@@ -360,7 +437,12 @@ class Writer:
             made = frames.record(number, of, late, self._interned(tx, row, recorded) if row.texts else row, head.link)
             heads[of] = Head(number, made.link)
             records.append(made)
-        tx.exec_driver_sql(self._insert_frame, records)
+        try:
+            insert_rows(tx, frame, records, [record.source_time for record in records])
+        except DBAPIError as error:
+            if fault(error) is Fault.STATEMENT:
+                raise _Refused(str(error.orig)) from error
+            raise
         return recorded
 
     def _interned(self, tx: Connection, row: Row, recorded: _Recorded) -> Row:
@@ -377,12 +459,14 @@ class Writer:
     def _attempt(self, tx: Connection, item: _Item) -> Any:
         """Run a piece of work in its own savepoint; its result, or what it failed with."""
         if isinstance(item, _Rows):
+            if item.then is not None and (item.place is None or item.place.last > self._position):
+                item.then(tx)
             return None
         savepoint = tx.begin_nested()
         try:
             result = item.run(tx)
         except Exception as error:
-            if _result_code(error) in OF_STORAGE:
+            if fault(error) is not Fault.STATEMENT:
                 raise
             savepoint.rollback()
             return _Failed(error)
@@ -395,7 +479,8 @@ class Writer:
         if cause != self.trouble:
             log.error("not recorded: %s", cause)
         self.trouble = cause
-        if _result_code(error) not in PASSING or self._closing.is_set():
+        self._doubtful = True
+        if fault(error) is not Fault.AWAY or self._closing.is_set():
             self._stopped = cause
         batch, self._batch = self._batch, []
         for item in batch:
@@ -420,9 +505,3 @@ def _first(tx: Connection, query: Select[Any]) -> Any:
 
 def _alone(item: _Item) -> bool:
     return isinstance(item, _Work) and item.alone
-
-
-def _result_code(error: Exception) -> int | None:
-    """SQLite's primary result code behind an exception; None when there is none."""
-    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
-    return None if code is None else code & 0xFF

@@ -20,6 +20,7 @@ EnoseError
 │   ├── NotExecutable       BadNotExecutable
 │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
 ├── StorageError            BadResourceUnavailable: nothing was acknowledged
+│   └── Unrecordable        the row itself cannot be recorded, whenever it is tried
 ├── DeviceError             BadCommunicationError: the e-nose did not do it
 ├── CertificateRefused      BadSecurityChecksFailed: the reason is for our log, never for the peer
 └── IntegrityError          a record is not what was signed; carries the record's name
@@ -163,6 +164,10 @@ class NotConfigured(RequestError):
 
 class StorageError(EnoseError):
     status = 0x80040000
+
+
+class Unrecordable(StorageError):
+    """The database is well and refuses this row for what it is (F09)."""
 
 
 class DeviceError(EnoseError):

@@ -26,6 +26,8 @@ NEW = struct.Struct("<5q2I")
 def upgrade() -> None:
     op.rename_table("frame", "old_frame")
     op.drop_index("frame_time", "old_frame")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER INDEX frame_pkey RENAME TO old_frame_pkey")
     frame = op.create_table(
         "frame",
         sa.Column("layout", Int, sa.ForeignKey("layout.id"), primary_key=True, nullable=False),

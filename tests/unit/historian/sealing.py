@@ -16,7 +16,7 @@ BEGIN = NOW // HOUR * HOUR
 
 
 @contextmanager
-def sealing(path: Path, writer: Writer, clock: SteppedClock) -> Iterator[Sealer]:
+def sealing(path: Path | str, writer: Writer, clock: SteppedClock) -> Iterator[Sealer]:
     """A sealer that seals when it is told to."""
     database = reading(url(path))
     yield Sealer(database, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
