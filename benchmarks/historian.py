@@ -342,7 +342,7 @@ async def year(path: Path) -> Iterator[Answer]:
             ok=max(speeds) >= 10e6,
             peer=PEER,
             peer_value=peer / 1e6,
-        )  # fmt: skip
+        )
     )
     edges = NOW - HOUR * np.arange(YEAR_HOURS, -1, -1)
     took = []
@@ -368,7 +368,7 @@ async def year(path: Path) -> Iterator[Answer]:
             unit="s",
             bar="0.5 s",
             ok=statistics.median(took) <= 0.5,
-        )  # fmt: skip
+        )
     )
     return iter(answers)
 

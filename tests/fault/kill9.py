@@ -63,7 +63,7 @@ def run(path: Path, number: int, seconds: float) -> int:
         finally:
             os._exit(1)
     os.close(theirs)
-    with open(ours, "rb") as pipe:
+    with os.fdopen(ours, "rb") as pipe:
         last = pipe.read(8)
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
