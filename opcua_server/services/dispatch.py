@@ -395,5 +395,6 @@ class Dispatcher:
     def _publish(self, request: Request) -> None:
         hint = request.header.TimeoutHint
         deadline = self._clock.monotonic() + hint / 1000 if hint else None
-        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline)
+        most = request.session.max_response
+        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline, most)
         self._subscriptions.publish(request.session, waiting, request.parameters.SubscriptionAcknowledgements or [])
