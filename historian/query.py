@@ -33,6 +33,9 @@ CACHED: Final = 512
 """Decoded columns and clocks of blocks that are kept, at most 100 KB each: a page seldom ends where a block does, and
 the tags of a device share their clock."""
 
+PAGE: Final = 100_000
+"""Values that are computed with at a time."""
+
 FIRST: Final = -(2**63)
 LAST: Final = 2**63 - 1
 """Times there are, ns UTC."""
@@ -173,6 +176,16 @@ class Reader:
         page = values.part(slice(limit))
         more = (int(page.times[-1]), int(page.numbers[-1])) if len(values.times) > limit else None
         return _series(connection, places[0].kind, page, more)
+
+    def pages(self, connection: Connection, tag: str, start: int, end: int, limit: int = PAGE) -> Iterator[Series]:
+        """All values with start <= time < end, in order, at most `limit` at a time; within a query of `read`."""
+        after = None
+        while True:
+            series = self.page(connection, tag, start, end, limit, after)
+            after = series.more
+            yield series
+            if after is None:
+                return
 
     async def read_summary(self, tag: str, start: int, end: int, edges: Times) -> Summary:
         """The values with start <= time < end. A block that reaches over one of `edges` (ns, ascending) is not whole.

@@ -668,3 +668,18 @@ def test_a_refused_operation_changes_no_row(shift: Shift) -> None:
     with pytest.raises(NotFound):
         batches.release(shift.tx, Caller(user="rel1"), shift.at(), "B1", "none", "")
     assert shift.tx.execute(select(batch)).all() == before
+
+
+def test_a_batch_is_under_way_on_its_line_from_its_start_to_its_end(shift: Shift) -> None:
+    # Samples measured meanwhile are kept whatever their retention: its record rests on them.
+    def under_way(first: int, last: int, *lines: str) -> bool:
+        return batches.under_way(shift.tx, lines or (LINE,), first, last)
+
+    begun = shift.running()
+    assert not under_way(0, begun.started - 1)
+    assert under_way(0, begun.started)
+    assert under_way(begun.started + 10**18, begun.started + 2 * 10**18)
+    assert not under_way(0, begun.started, "L02")
+    ended = batches.abort(shift.tx, caller("op1"), shift.at(), "B1", "spilled").ended
+    assert under_way(ended, ended + 1)
+    assert not under_way(ended + 1, ended + 2)

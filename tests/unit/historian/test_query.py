@@ -183,3 +183,10 @@ async def test_a_read_uses_the_index_of_time(
     plan = " ".join(str(step[-1]) for step in steps)
     assert "frame USING PRIMARY KEY (layout=? AND source_time" in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_a_range_comes_in_parts_that_fit_into_memory(writer: Writer, reader: Reader) -> None:
+    writer.append([row("EN02", time, [float(time)]) for time in range(25)]).result()
+    parts = await reader.read(lambda tx: [page.values.tolist() for page in reader.pages(tx, "EN02.S01", 2, 24, 10)])
+    assert [len(part) for part in parts] == [10, 10, 2]
+    assert [value for part in parts for value in part] == list(range(2, 24))

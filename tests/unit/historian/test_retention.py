@@ -4,7 +4,7 @@ import asyncio
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from historian.retention import DAY, NO_DATA, PART, Retirer
 from historian.schema import reading
 from nodesets.errors import StorageError
 from nodesets.model import Row
+from tests.postgres import migrated_database
 from tests.unit.historian.sealing import BEGIN, sealing, settled
 from tests.unit.historian.support import SteppedClock, behind_the_log, database, row, url, writing
 
@@ -34,6 +35,12 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(path: Path) -> Iterator[Engine]:
+    with sealed(path) as engine:
+        yield engine
+
+
+@contextmanager
+def sealed(path: Path | str) -> Iterator[Engine]:
     """Two sealed hours of a device and of its results: a value a minute, 0, 1, 2, ..."""
     clock = settled(3)
     with database(path) as engine:
@@ -44,7 +51,7 @@ def made(path: Path) -> Iterator[Engine]:
         yield engine
 
 
-def retire(path: Path, made: Engine, rules: Sequence[Retention], days: float, held: Sequence[int] = ()) -> int:
+def retire(path: Path | str, made: Engine, rules: Sequence[Retention], days: float, held: Sequence[int] = ()) -> int:
     """Apply the rules so many days after the hours; `held` are hours in which a batch was made."""
     clock = SteppedClock()
     clock.seconds = days * DAY / SECOND
@@ -65,7 +72,7 @@ def retire(path: Path, made: Engine, rules: Sequence[Retention], days: float, he
             source.dispose()
 
 
-def read(path: Path, tag: str) -> list[tuple[int, float]]:
+def read(path: Path | str, tag: str) -> list[tuple[int, float]]:
     """(Seconds since BEGIN, value) of all there is."""
     reader = Reader(reading(url(path)))
     page = asyncio.run(reader.read_raw(tag, -(2**63), None, 10**6))
@@ -91,6 +98,20 @@ def test_an_old_hour_gives_way_to_its_averages(path: Path, made: Engine) -> None
     assert read(path, "EN02.S01@hour.Maximum") == [(0, 59), (3600, 119), (7200, 120)]
     assert read(path, "EN02.S01@minute.Average") == [(60 * n, n) for n in range(121)]
     assert verify.check(path).problems == []
+
+
+def test_in_postgresql_too() -> None:
+    # Its rows lie in months; a tier's are years apart from those of the samples.
+    address = migrated_database()
+    with sealed(address) as made:
+        assert retire(address, made, (Retention(samples=7, second=0, minute=30),), 8) == 3
+        assert read(address, "EN02.S01") == []
+        assert len(read(address, "EN02.S01@minute.Average")) == 121
+        assert retire(address, made, (Retention(samples=7, second=0, minute=30),), 31) > 0
+        assert read(address, "EN02.S01@minute.Average") == []
+        assert read(address, "EN02.S01@hour.Maximum") == [(0, 59), (3600, 119), (7200, 120)]
+        assert len(read(address, "EN02.Stream01.Quality.Score")) == 121
+    assert verify.check(address).problems == []
 
 
 def test_results_are_never_touched(path: Path, made: Engine) -> None:

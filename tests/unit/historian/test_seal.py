@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from compliance import audit, verify
 from historian.chunks import HOUR, ROWS, Kind
 from historian.frames import Column, gap
-from historian.query import Reader
+from historian.query import Reader, Summary
 from historian.schema import reading
 from historian.seal import carry_out, prepare
 from nodesets.model import Row
@@ -274,3 +274,27 @@ def test_sealing_waits_for_no_one_and_no_one_for_it(path: Path, made: Engine) ->
         sealer.start()
         sealer.close()
         assert sealer.seal() == 0
+
+
+def test_whole_blocks_are_summed_up_without_their_samples(
+    path: Path, made: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Aggregates over a year must not read a year's samples; what an interval's edge cuts is given value by value.
+    record(made, at(range(0, 3 * 3600, 60)))
+    seal(path, made, settled(3))
+    record(made, at([7205]))
+    reader = Reader(reading(url(path)))
+
+    def summary(*edges: int) -> Summary:
+        return asyncio.run(reader.read_summary("EN02.S01", BEGIN, BEGIN + 3 * HOUR, np.array(edges, np.int64)))
+
+    cut = summary(BEGIN + HOUR // 2)
+    assert cut.first_time.tolist() == [BEGIN + HOUR]
+    assert len(cut.loose.times) == 121  # the first hour, and the third with the value that came into it
+    monkeypatch.setattr("historian.query.decode_column", None)
+    reader._cache.clear()
+    whole = asyncio.run(reader.read_summary("EN02.S01", BEGIN, BEGIN + 2 * HOUR, np.array([BEGIN, BEGIN + HOUR])))
+    reader.close()
+    assert whole.statistics["good"].tolist() == [60, 60]
+    assert whole.statistics["sum"].tolist() == [sum(range(0, 3600, 60)), sum(range(3600, 7200, 60))]
+    assert len(whole.loose.times) == 0
