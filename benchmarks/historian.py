@@ -343,7 +343,7 @@ async def year(path: Path) -> Iterator[Answer]:
             peer_value=peer / 1e6,
         )  # fmt: skip
     )
-    edges = np.arange(NOW - YEAR_HOURS * HOUR, NOW + 1, HOUR)
+    edges = NOW - HOUR * np.arange(YEAR_HOURS, -1, -1)
     took = []
     for _ in range(3):
         reader = Reader(reading(f"sqlite:///{path}"))

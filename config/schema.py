@@ -399,7 +399,7 @@ class Security(Model):
     none: bool = False
     """Sessions without channel security as well; only with server.host on loopback."""
     anonymous: bool = False
-    """Sessions without a user as well, in the role Anonymous; only with server.host on loopback."""
+    """Sessions without a user as well, which see the SCADA view; only with server.host on loopback."""
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
@@ -457,6 +457,12 @@ class Limits(Model):
     """Nodes in one HistoryRead, null: 100."""
     history_page: Count | None = None
     """Values of one node in one HistoryRead response, null: 10,000."""
+    history_points: Count | None = None
+    """Continuation points of one session for HistoryRead, null: 100."""
+    history_updates: Count | None = None
+    """Nodes in one HistoryUpdate, null: 100."""
+    history_changes: Count | None = None
+    """Values of one node in one HistoryUpdate, null: 1,000."""
     subscriptions: Count | None = None
     """Subscriptions of all sessions, null: 1,000."""
     subscriptions_per_session: Count | None = None
@@ -474,6 +480,10 @@ class Server(Model):
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
     """Name of the server in endpoints and certificate; null: the machine's name, on loopback `localhost`."""
+    discovery: str | None = None
+    """URL of a discovery server to register with, `opc.tcp://host:4840`, whose certificate is trusted; null: none."""
+    discovery_period: Annotated[float, Field(gt=0, le=600)] = 300.0
+    """Seconds from one registration to the next; a discovery server forgets who is silent for ten minutes."""
     limits: Limits = Limits()
     """What one client may ask of it."""
 
@@ -491,6 +501,24 @@ class Server(Model):
         if name in ("0.0.0.0", "::"):  # noqa: S104 - refused, not bound
             raise ValueError("clients cannot connect to a wildcard address; give the machine's name")
         return name
+
+
+Days = Annotated[float, Field(ge=0)]
+
+
+class Retention(Model):
+    """How long samples of some devices are kept, in days; null: for ever. Records and the audit log always are."""
+
+    groups: str = "*"
+    """Which devices, by id; `*` stands for any characters. The first rule that names a device counts."""
+    samples: Days | None = None
+    """The samples themselves, but for those measured while a batch was made on the device's line."""
+    second: Days | None = None
+    """Average, minimum and maximum of each second, made when the samples go; 0: none."""
+    minute: Days | None = None
+    """The same of each minute."""
+    hour: Days | None = None
+    """The same of each hour."""
 
 
 class Storage(Model):
@@ -514,6 +542,8 @@ class Storage(Model):
     """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
     spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
     """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
+    retention: tuple[Retention, ...] = ()
+    """What is kept how long; without a rule everything for ever."""
 
     @field_validator("url")
     @classmethod

@@ -7,6 +7,8 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
     block         sealed frames of a layout within one hour, as compressed columns (`historian.chunks`)
     sealed        how far a layout's frames have become blocks
     text          a text that samples refer to by its number
+    correction    what people changed of the history, above the frames, which never change (process rule 13)
+    annotation    what people noted of it
     audit_entry   the append-only log (compliance.md 2.4)
     forwarded     how far the rows of a spool are recorded
     writer_epoch  which server may write, where several can reach the database
@@ -127,6 +129,41 @@ text = Table(
     metadata,
     Column("id", Int, primary_key=True, autoincrement=True),
     Column("content", String, nullable=False, unique=True),
+    sqlite_strict=True,
+)
+
+correction = Table(
+    "correction",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("tag", String, nullable=False),
+    Column("source_time", Int, nullable=False),
+    Column("update_type", Int, nullable=False),  # Part 11 6.6.5: 1 insert, 2 replace, 3 update, 4 delete
+    Column("made", Int, nullable=False),
+    Column("user_name", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("form", String, nullable=False),  # numpy type of the values
+    Column("old_value", Bytes, nullable=True),  # what was there before: NULL when nothing was
+    Column("old_status", Int, nullable=True),
+    Column("old_received", Int, nullable=True),
+    Column("new_value", Bytes, nullable=True),  # what is there since: NULL after a deletion
+    Column("new_status", Int, nullable=True),
+    Column("new_received", Int, nullable=True),
+    Index("correction_time", "tag", "source_time"),
+    sqlite_strict=True,
+)
+
+annotation = Table(
+    "annotation",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("tag", String, nullable=False),
+    Column("source_time", Int, nullable=False),
+    Column("user_name", String, nullable=False),  # one annotation of a user at a time: the newest row counts
+    Column("message", String, nullable=False),
+    Column("made", Int, nullable=False),
+    Column("removed", Int, nullable=False),  # 1: there is none any more
+    Index("annotation_time", "tag", "source_time"),
     sqlite_strict=True,
 )
 

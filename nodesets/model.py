@@ -208,6 +208,32 @@ class Tag:
     historized: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class AggregateRules:
+    """AggregateConfiguration (Part 13 4.2.1.2), and how a variable moves between samples; the standard's defaults."""
+
+    stepped: bool = False
+    """A value holds until the next one; else a straight line leads there."""
+    uncertain_is_bad: bool = True
+    percent_bad: int = 100
+    percent_good: int = 100
+    sloped_extrapolation: bool = False
+
+    @property
+    def valid(self) -> bool:
+        """Whether the two percentages decide every interval."""
+        return 100 - self.percent_bad <= self.percent_good <= 100 and self.percent_bad <= 100
+
+
+class UpdateType(IntEnum):
+    """HistoryUpdateType (Part 11 6.6.5); as PerformUpdateType 4 is Remove."""
+
+    INSERT = 1
+    REPLACE = 2
+    UPDATE = 3
+    DELETE = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What a detector, validation or the pipeline found, or found to be over. Alarms and exceptions follow from it."""

@@ -29,14 +29,16 @@ import uvloop
 from agents.worker import Worker
 from compliance import audit, batches, exceptions, known, models, verify
 from compliance.batches import Pins
+from compliance.corrections import Corrections
 from compliance.models import ProductModel
 from compliance.users import Account, Accounts, Attempt
 from config.load import digest
 from config.schema import Plant
-from historian import backup, exchange, schema
+from historian import archive, backup, exchange, schema
 from historian.forward import StoreAndForward, recover
 from historian.frames import typed
 from historian.query import Reader
+from historian.retention import Retirer
 from historian.seal import Sealer
 from historian.spool import Spool
 from historian.writer import Writer
@@ -63,10 +65,12 @@ from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
-from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.plant.space import recorded, result_tags, scada_view, space, stepped
 from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
+from opcua_server.services.nodes import Access
+from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types
 
@@ -80,6 +84,10 @@ APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
 CERTIFICATE_SECONDS = 2.0
+ARCHIVE_SECONDS = 60.0
+"""Until it is looked again for values of variables that had none yet."""
+ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
+"""Who may note something of a recorded value."""
 MEMBERS_SECONDS = 1.0
 KNOWN_SECONDS = 60.0
 IDENTIFY_SECONDS = 5.0
@@ -104,6 +112,11 @@ class Records:
     close_sessions: Callable[[str], int] = lambda _: 0
     """Of an account; without a server there are none."""
     _verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def archive(self) -> Corrections:
+        """The history as clients read and correct it."""
+        return Corrections(self.reader, self.writer, self.clock)
 
     async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
         """The writer's answer, awaited."""
@@ -244,12 +257,18 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
     )
     recorder.start()
     reader = Reader(schema.reading(database.url, database.password))
-    sealer = Sealer(
-        schema.reading(database.url, database.password),
+    history = schema.reading(database.url, database.password)
+    retirer = Retirer(
+        history,
         writer,
+        plant.storage.retention,
         clock=clock,
-        logged=audit.seal_history,
+        held=partial(_in_batch, plant),
+        logged=audit.retire_history,
         unaltered=audit.as_logged,
+    )
+    sealer = Sealer(
+        history, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged, then=retirer.retire
     )
     sealer.start()
     accounts = Accounts(writer, plant.security, clock)
@@ -321,6 +340,12 @@ def _not_logged(done: "Future[int]") -> None:
         log.error("security event not recorded: %s", error)
 
 
+def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool:
+    """Whether a batch was made, while the device watched it, at some time from `first` to `last` (ns UTC)."""
+    lines = {line.id for line in plant.lines for stream in line.streams if stream.partition(".")[0] == device}
+    return batches.under_way(tx, sorted(lines), first, last)
+
+
 def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
     """Columns of every recorded group: devices' frames and streams' results."""
     groups = {d.id: tuple(t.node for t in d.tags(plant.registers(d))) for d in plant.devices}
@@ -329,7 +354,7 @@ def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
             tags = result_tags(f"{device.id}.{stream.id}")
             groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
     if plant.playground:
-        groups[conformance.GROUP] = (conformance.RAMP,)
+        groups[conformance.GROUP] = conformance.RECORDED
     return groups
 
 
@@ -376,8 +401,9 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         if plant.playground:
             instances, references = (*instances, *conformance.instances()), (*references, *conformance.references())
         server.replace(instances, references)
-        for node in recorded(plant):
-            server.historize(node, records.reader)
+        if plant.security.anonymous:
+            server.open(scada_view(tree))
+        historize(server, plant, records.archive)
 
         alarms = Alarms(plant)
         publisher = Publisher(plant, server, alarms, records.clock)
@@ -387,7 +413,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
+        playground = Playground(server, publisher.find, records.writer, records.archive, records.clock)
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
@@ -418,6 +444,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
         start(_show_members(records, server), "roles")
+        start(_show_archive(records, server), "archive")
         start(_keep_known(records), "known log")
         if plant.playground:
             start(playground.run(), "playground")
@@ -457,6 +484,31 @@ async def _log_renewal(records: Records, identity: security.Identity) -> None:
     await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
 
 
+def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
+    """Have everything recorded read back, and noted on by people."""
+    for node in recorded(plant):
+        server.historize(node, history, stepped=stepped(plant, node))
+        server.grant(node_id(f"{node}.Annotations"), _may_annotate)
+
+
+def _may_annotate(caller: Caller) -> int:
+    access = Access.HISTORY_READ | Access.HISTORY_WRITE
+    return int(access if caller.roles & ANNOTATORS and caller.user else Access.HISTORY_READ)
+
+
+async def _show_archive(records: Records, server: UaServer) -> None:
+    """Show since when each variable is recorded, as soon as it is."""
+    waiting = sorted(recorded(records.plant))
+    while waiting:
+        for node in tuple(waiting):
+            with contextlib.suppress(NotFound):
+                oldest = await records.reader.read_raw(node, archive.FIRST, None, 1)
+                if len(oldest.times):
+                    server.begins(node, int(oldest.times[0]))
+                    waiting.remove(node)
+        await asyncio.sleep(ARCHIVE_SECONDS)
+
+
 @contextlib.asynccontextmanager
 async def _tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], None]]:
     """Starts tasks that run until the block ends. The failure of one ends the block, and the service, with it."""
@@ -494,6 +546,8 @@ def _server(records: Records) -> UaServer:
         on_security=records.log_security,
         none=plant.security.none,
         anonymous=plant.security.anonymous,
+        discovery=plant.server.discovery,
+        discovery_period=plant.server.discovery_period,
     )
 
 

@@ -16,10 +16,12 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
+from opcua_server.services import requests
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
@@ -42,6 +44,8 @@ SECURITY_REFUSALS = frozenset(
     }
 )
 """Counted as requests rejected for security (Part 5 12.9)."""
+CERTIFICATE_REFUSALS = (ua.StatusCodes.BadSecurityChecksFailed, ua.StatusCodes.BadCertificateUriInvalid)
+"""Counted as sessions rejected for security."""
 
 
 LONG = 16_384
@@ -49,9 +53,7 @@ LONG = 16_384
 ENUMERATIONS = {
     "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
     "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
-    "BrowseDirection": ua.StatusCodes.BadBrowseDirectionInvalid,
-    "DataChangeTrigger": ua.StatusCodes.BadMonitoredItemFilterInvalid,
-    "FilterOperator": ua.StatusCodes.BadFilterOperatorInvalid,
+    "PerformUpdateType": ua.StatusCodes.BadInvalidArgument,
 }
 """What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
 
@@ -98,10 +100,24 @@ class Service:
     """Only in an activated session of a user with at least one role."""
     secured: bool = True
     """Only on a signed and encrypted channel."""
+    nodes: tuple[str, ...] = ()
+    """Where in an operation NodeIds are that may be registered ones (5.9.5)."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
+    lenient: Any = None
+    """What parameters are decoded as that asyncua refuses as a whole: of the same layout (requests.py)."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
+
+
+def _decoded(service: Service, body: bytes, start: int) -> Any:
+    """Parameters of a request. Raises one of UNREADABLE."""
+    try:
+        return struct_from_binary(service.parameters, Buffer(body, start))
+    except UNREADABLE:
+        if service.lenient is None:
+            raise
+    return struct_from_binary(service.lenient, Buffer(body, start))
 
 
 class Dispatcher:
@@ -119,6 +135,7 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        history_updates: HistoryUpdates,
         texts: Locales,
         none: bool,
     ) -> None:
@@ -135,6 +152,7 @@ class Dispatcher:
         self._methods = methods
         self._subscriptions = subscriptions
         self._history = history
+        self._history_updates = history_updates
         self._tasks: set[asyncio.Task[None]] = set()
         rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
         self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
@@ -155,34 +173,40 @@ class Dispatcher:
             "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
                 Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",),
+                lenient=requests.BrowseParameters),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
-                Results=view.translate(r.parameters)), "BrowsePaths", paths),
+                Results=view.translate(r.caller, r.parameters)), "BrowsePaths", paths, nodes=("StartingNode",)),
             "RegisterNodesRequest": Service(ua.RegisterNodesParameters, lambda r: ua.RegisterNodesResponse(
-                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=r.parameters.NodesToRegister)),
+                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=view.register(r.session, r.parameters))),
                 "NodesToRegister", most),
-            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, lambda _: ua.UnregisterNodesResponse(),
+            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, self._unregister,
                 "NodesToUnregister", most),
             # 5.11 attributes
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
-                "NodesToRead", nodes),
+                "NodesToRead", nodes, nodes=("NodeId",)),
             "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes),
+                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes,
+                nodes=("NodeId",)),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
-                self._limits.history_nodes, background=True),
+                self._limits.history_nodes, background=True, nodes=("NodeId",)),
+            "HistoryUpdateRequest": Service(ua.HistoryUpdateParameters, self._history_update, "HistoryUpdateDetails",
+                self._limits.history_updates, background=True),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
-                self._limits.method_calls, background=True),
+                self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
             # 5.13 monitored items
             "CreateMonitoredItemsRequest": Service(
                 ua.CreateMonitoredItemsParameters, lambda r: ua.CreateMonitoredItemsResponse(
-                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most),
+                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most,
+                nodes=("ItemToMonitor.NodeId",), lenient=requests.CreateMonitoredItemsParameters),
             "ModifyMonitoredItemsRequest": Service(
                 ua.ModifyMonitoredItemsParameters, lambda r: ua.ModifyMonitoredItemsResponse(
-                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most),
+                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most,
+                lenient=requests.ModifyMonitoredItemsParameters),
             "SetMonitoringModeRequest": Service(
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
@@ -261,7 +285,7 @@ class Dispatcher:
             start = 0
         self._wire.check(service.parameters, body, start)
         try:
-            parameters = struct_from_binary(service.parameters, Buffer(body, start))
+            parameters = _decoded(service, body, start)
         except UNREADABLE as error:
             raise Fault(_undecodable(error)) from error
         if service.operations:
@@ -270,6 +294,8 @@ class Dispatcher:
                 raise Fault(ua.StatusCodes.BadNothingToDo)
             if count > service.most:
                 raise Fault(ua.StatusCodes.BadTooManyOperations)
+        if service.nodes and session is not None and session.aliases:
+            session.aliases.resolve(getattr(parameters, service.operations), service.nodes)
         return Request(channel, header, sequence, parameters, session)
 
     async def _answer(self, service: Service | None, request: Request) -> None:
@@ -327,7 +353,7 @@ class Dispatcher:
             result = self._sessions.create(request.channel, request.parameters, endpoints)
         except Fault as fault:
             summary.RejectedSessionCount += 1
-            summary.SecurityRejectedSessionCount += fault.status == ua.StatusCodes.BadSecurityChecksFailed
+            summary.SecurityRejectedSessionCount += fault.status in CERTIFICATE_REFUSALS
             raise
         return ua.CreateSessionResponse(Parameters=result)
 
@@ -348,9 +374,18 @@ class Dispatcher:
         shown = self._texts.browsed(results, request.session.locales)
         return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=shown))
 
+    def _unregister(self, request: Request) -> Response:
+        request.session.aliases.unregister(request.parameters.NodesToUnregister)
+        return ua.UnregisterNodesResponse()
+
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)
         return ua.HistoryReadResponse(Results=results)
+
+    async def _history_update(self, request: Request) -> Response:
+        reason = request.header.AuditEntryId or ""
+        results = await self._history_updates.update(request.caller, request.parameters, reason)
+        return ua.HistoryUpdateResponse(Results=results)
 
     async def _call(self, request: Request) -> Response:
         caller = request.caller  # as it was when the request came: a change of user does not reach into a running call
@@ -360,5 +395,6 @@ class Dispatcher:
     def _publish(self, request: Request) -> None:
         hint = request.header.TimeoutHint
         deadline = self._clock.monotonic() + hint / 1000 if hint else None
-        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline)
+        most = request.session.max_response
+        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline, most)
         self._subscriptions.publish(request.session, waiting, request.parameters.SubscriptionAcknowledgements or [])

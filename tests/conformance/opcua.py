@@ -128,8 +128,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def serve(data_dir: Path, limits: Limits | None = None, users: Users | None = None) -> AsyncIterator[Bench]:
-    """A server on a free port that trusts `application()`, with a small plant in it."""
+async def serve(
+    data_dir: Path, limits: Limits | None = None, users: Users | None = None, **further: Any
+) -> AsyncIterator[Bench]:
+    """A server on a free port that trusts `application()`, with a small plant in it; `further` as of `UaServer`."""
     told: list[tuple[str, Caller, str, Mapping[str, str]]] = []
     users = users or Users()
     own = key(99, security.KEY_BITS)
@@ -144,6 +146,7 @@ async def serve(data_dir: Path, limits: Limits | None = None, users: Users | Non
         port=0,
         limits=limits,
         on_security=lambda kind, caller, outcome, details: told.append((kind, caller, outcome, details)),
+        **further,
     )
     await server.init()
     await plant(server)

@@ -9,7 +9,7 @@ from alembic import op
 from alembic.util import CommandError
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 Int = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
