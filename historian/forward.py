@@ -27,13 +27,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-import numpy as np
 from sqlalchemy import Connection, Engine
 
+from historian import frames
 from historian.spool import NOTE_SIZE, Gap, Record, Spool
 from historian.writer import Cover, Place, Writer
 from nodesets.errors import StorageError, Unrecordable
-from nodesets.model import Quality, Row
+from nodesets.model import Row
 from nodesets.ports import Clock
 
 Noted = Callable[[Connection, int, Gap, str], object]
@@ -263,12 +263,9 @@ class StoreAndForward:
 
     def _markers(self, gap: Gap) -> list[Row]:
         """Values that say where a gap begins and ends."""
-        width = len(self._spool.groups[gap.group])
-        values, status = np.full(width, np.nan), np.full(width, Quality.BAD_DATA_LOST, np.uint32)
-        return [
-            Row(group=gap.group, source_time=time, received_time=time, values=values, status=status)
-            for time in gap.times
-        ]
+        both = frames.gap(gap.group, len(self._spool.groups[gap.group]), gap.first, gap.last, self._clock.now())
+        by_time = {row.source_time: row for row in both}
+        return [by_time[time] for time in gap.times]
 
     def _note(self, gap: Gap) -> Callable[[Connection], object] | None:
         """What goes into the audit log with the end of a gap."""

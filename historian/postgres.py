@@ -32,8 +32,9 @@ READ_ONLY: Final = "25006"
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
 
-PARTITIONED: Final = {"frame": "source_time", "block": "first_time"}
-"""Tables of history, and the time by whose month their rows lie apart (migration 0006)."""
+PARTITIONED: Final = {"block": "first_time", "frame": "source_time"}
+"""Tables of history, and the time by whose month their rows lie apart (migration 0006). A month is made in them in the
+order in which they are read, so that a reader and the writer do not wait for one another."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST: Final = -(2**63)

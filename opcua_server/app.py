@@ -413,7 +413,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         publisher.on_finding = site.found
         server.retained(publisher.retained)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.recorder, records.archive, records.clock)
+        playground = Playground(server, publisher.find, records.writer, records.archive, records.clock)
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
