@@ -18,7 +18,7 @@ from typing import Any, Final
 import rfc8785
 from sqlalchemy import Connection, insert, select
 
-from compliance.verify import COVER, ZERO, leaf, record_name, row_digest
+from compliance.verify import COVER, COVER_EVENTS, EVENTS, ZERO, event_bytes, leaf, record_name, row_digest
 from historian.schema import audit_entry, commit_group, metadata
 from nodesets.errors import InvalidArgument
 
@@ -91,11 +91,12 @@ def head(tx: Connection) -> tuple[int, str]:
 
 
 def cover_history(tx: Connection, now: int, layouts: Sequence[int]) -> None:
-    """Log the commit groups no entry covers yet, and the layouts just made; nothing when there are none.
+    """Log the events and commit groups no entry covers yet, and the layouts just made; nothing when there are none.
 
     The entry names the first and last group and the SHA-256 over their digests.
     """
-    first = _covered(tx) + 1
+    _cover_events(tx, now)
+    first = _covered(tx, COVER) + 1
     groups = tx.execute(
         select(commit_group.c.sequence, commit_group.c.digest)
         .where(commit_group.c.sequence >= first)
@@ -115,11 +116,23 @@ def cover_history(tx: Connection, now: int, layouts: Sequence[int]) -> None:
     append(tx, entry, [("layout", number) for number in layouts])
 
 
-def _covered(tx: Connection) -> int:
-    """The last commit group an entry covers; 0 when there is none."""
+def _cover_events(tx: Connection, now: int) -> None:
+    """Log the events no entry covers yet."""
+    first = _covered(tx, COVER_EVENTS) + 1
+    digest, last = hashlib.sha256(), 0
+    for row in tx.exec_driver_sql(f"{EVENTS} WHERE number >= {first:d} ORDER BY number"):
+        digest.update(event_bytes(*row))
+        last = row.number
+    if last:
+        new = {"first": first, "last": last, "digest": digest.hexdigest()}
+        append(tx, Entry(time=now, action=COVER_EVENTS, actor="enose", object="events", new=new))
+
+
+def _covered(tx: Connection, action: str) -> int:
+    """The last commit group, or event, an entry of this action covers; 0 when there is none."""
     newest = (
         select(audit_entry.c.body)
-        .where(audit_entry.c.action == COVER)
+        .where(audit_entry.c.action == action)
         .order_by(audit_entry.c.action.desc(), audit_entry.c.seq.desc())
         .limit(1)
     )

@@ -42,10 +42,16 @@ ZERO: Final = bytes(32)
 COVER: Final = "history.cover"
 """Action of an entry that covers commit groups: new = {"first", "last", "digest"}."""
 
+COVER_EVENTS: Final = "events.cover"
+"""Action of an entry that covers events: new = {"first", "last", "digest"}, the digest over their canonical bytes."""
+
 EXEMPT: Final = {
     "audit_entry": "the log itself",
     "commit_group": "covered by coverage entries",
     "frame": "covered by commit groups",
+    "event_log": "covered by coverage entries",
+    "event_source": "covered with the events from there",
+    "event_layout": "covered with the events laid out so",
     "alembic_version": "version of the tables, no record",
 }
 
@@ -75,6 +81,16 @@ DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("received_time", "INTEGER"),
         ("status", "BLOB"),
         ("samples", "BLOB"),
+    ),
+    "event_source": (("id", "INTEGER"), ("node", "TEXT")),
+    "event_layout": (("id", "INTEGER"), ("event_type", "TEXT"), ("paths", "TEXT")),
+    "event_log": (
+        ("number", "INTEGER"),
+        ("time", "INTEGER"),
+        ("severity", "INTEGER"),
+        ("source", "INTEGER"),
+        ("layout", "INTEGER"),
+        ("fields", "BLOB"),
     ),
 }
 """Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key."""
@@ -148,6 +164,18 @@ def frame_bytes(number: int, layout: int, source_time: int, received_time: int, 
     return head + status + samples
 
 
+def event_bytes(*columns: int | str | bytes) -> bytes:
+    """Canonical bytes of an event: its columns as in EVENTS, each behind its length."""
+    return b"".join(_part(_encoded(column)) for column in columns)
+
+
+EVENTS: Final = (
+    "SELECT number, time, severity, node, event_type, paths, fields FROM event_log"
+    " LEFT JOIN event_source ON event_source.id = source LEFT JOIN event_layout ON event_layout.id = layout"
+)
+"""What `event_bytes` is made of."""
+
+
 class Problem(NamedTuple):
     """One thing that is not as the log says."""
 
@@ -173,6 +201,9 @@ class Report:
     uncovered_groups: int = 0
     """Commit groups newer than the last coverage entry, at most a minute's; held by their own digests alone."""
     uncovered_frames: int = 0
+    events: int = 0
+    uncovered_events: int = 0
+    """Events newer than the last entry that covers some."""
     found: int = 0
     problems: list[Problem] = field(default_factory=list)
     """The first LISTED of those found."""
@@ -191,9 +222,11 @@ class Report:
         yield from map(str, self.problems)
         if self.found > len(self.problems):
             yield f"and {self.found - len(self.problems)} more"
-        yield f"checked: {self.entries} entries, {self.records} records, {self.frames} frames"
+        yield f"checked: {self.entries} entries, {self.records} records, {self.frames} frames, {self.events} events"
         if self.uncovered_frames:
             yield f"not yet covered by the log: {self.uncovered_frames} frames in {self.uncovered_groups} commit groups"
+        if self.uncovered_events:
+            yield f"not yet covered by the log: {self.uncovered_events} events"
         yield "clean" if self.clean else f"ALTERED: {self.found} problems"
 
 
@@ -271,6 +304,8 @@ def _problems(database: sqlite3.Connection, scratch: sqlite3.Connection, report:
         yield from _readable("commit_group", _coverage(database, scratch, report))
     if not misshapen & {"frame", "commit_group"}:
         yield from _readable("frame", _history(database, report))
+    if not misshapen:
+        yield from _readable("event_log", _events(database, scratch, report))
 
 
 def _readable(table: str, problems: Iterator[Problem]) -> Iterator[Problem]:
@@ -288,6 +323,7 @@ def _prepare(scratch: sqlite3.Connection) -> None:
         CREATE TABLE logged (name TEXT PRIMARY KEY, digest TEXT, seq INTEGER) WITHOUT ROWID;
         CREATE TABLE present (name TEXT PRIMARY KEY, tbl TEXT, digest TEXT) WITHOUT ROWID;
         CREATE TABLE coverage (seq INTEGER PRIMARY KEY, first INTEGER, last INTEGER, digest TEXT);
+        CREATE TABLE event_coverage (seq INTEGER PRIMARY KEY, first INTEGER, last INTEGER, digest TEXT);
         BEGIN;
     """)
 
@@ -335,6 +371,13 @@ def _log(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Repo
         expected, before = seq + 1, stored
 
 
+NOTED: Final = {
+    COVER: "INSERT INTO coverage VALUES (?, ?, ?, ?)",
+    COVER_EVENTS: "INSERT INTO event_coverage VALUES (?, ?, ?, ?)",
+}
+"""Action of an entry that covers something -> where it is noted."""
+
+
 def _range(first: int, last: int) -> str:
     return str(first) if first >= last else f"{first}..{last}"
 
@@ -345,11 +388,9 @@ def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seq
         said = json.loads(body.decode())
         columns = [said["v"], int(said["time"]), said["actor"], said["action"], said["object"], said["outcome"]]
         logged = [(name, digest, seq) for name, digest in said["records"].items()]
-        if said["action"] == COVER:
+        if statement := NOTED.get(said["action"]):
             new = said["new"]
-            scratch.execute(
-                "INSERT INTO coverage VALUES (?, ?, ?, ?)", (seq, int(new["first"]), int(new["last"]), new["digest"])
-            )
+            scratch.execute(statement, (seq, int(new["first"]), int(new["last"]), new["digest"]))
         if logged:
             scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, sqlite3.Error):
@@ -461,6 +502,24 @@ def _history(database: sqlite3.Connection, report: Report) -> Iterator[Problem]:
     for row in frames:
         report.frames += 1
         yield Problem("frame", str(row[0]), "in no commit group")
+
+
+def _events(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+    """Compare the entries that cover events with the events, and count those after the last one."""
+    expected = 1
+    for seq, first, last, digest in scratch.execute("SELECT * FROM event_coverage ORDER BY seq"):
+        if first != expected:
+            yield Problem("event_log", _range(expected, first - 1), f"coverage of entry {seq} begins at {first}")
+        total = hashlib.sha256()
+        for row in database.execute(f"{EVENTS} WHERE number BETWEEN ? AND ? ORDER BY number", (first, last)):
+            report.events += 1
+            total.update(event_bytes(*("" if column is None else column for column in row)))
+        if total.hexdigest() != digest:
+            yield Problem("event_log", _range(first, last), f"not as entry {seq} covers them")
+        expected = last + 1
+    counted = database.execute("SELECT count(*) FROM event_log WHERE number >= ?", (expected,))
+    (report.uncovered_events,) = counted.fetchone()
+    report.events += report.uncovered_events
 
 
 def _as_json(report: Report) -> dict[str, Any]:

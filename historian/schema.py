@@ -6,6 +6,7 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
     frame         one row of values of a group at one instant
     commit_group  the frames of one commit, with the SHA-256 of their canonical bytes
     audit_entry   the append-only log (compliance.md 2.4)
+    event_log     every event with all its fields; event_source and event_layout say where from and which fields
 
 `compliance.tables` adds its own tables to the same `metadata`.
 """
@@ -102,6 +103,37 @@ audit_entry = Table(
     Index("audit_entry_ts", "ts"),
     Index("audit_entry_object", "object", "seq"),
     Index("audit_entry_action", "action", "seq"),
+    sqlite_strict=True,
+)
+
+event_source = Table(
+    "event_source",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("node", String, nullable=False, unique=True),  # NodeId as text
+    sqlite_strict=True,
+)
+
+event_layout = Table(
+    "event_layout",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("event_type", String, nullable=False),  # NodeId as text
+    Column("paths", String, nullable=False),  # JSON array of the fields' browse paths, in the order of the values
+    UniqueConstraint("event_type", "paths"),
+    sqlite_strict=True,
+)
+
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("number", Int, primary_key=True, autoincrement=True),  # in order of recording
+    Column("time", Int, nullable=False),
+    Column("severity", Int, nullable=False),
+    Column("source", Int, ForeignKey(event_source.c.id), nullable=False),
+    Column("layout", Int, ForeignKey(event_layout.c.id), nullable=False),
+    Column("fields", Bytes, nullable=False),
+    Index("event_log_time", "time", "number", "severity", "source", "layout"),
     sqlite_strict=True,
 )
 

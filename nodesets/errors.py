@@ -170,9 +170,23 @@ class DeviceError(EnoseError):
 
 
 class CertificateRefused(EnoseError):
-    """A peer's certificate did not pass; `str()` is the private reason (Part 4 6.1.3)."""
+    """A peer's certificate did not pass; `str()` is the private reason (Part 4 6.1.3).
+
+    `failure`: the StatusCode of the step that failed (Part 4 Table 100), for auditors, never for the peer.
+    """
 
     status = 0x80130000
+    INVALID = 0x80120000
+    TIME_INVALID = 0x80140000
+    URI_INVALID = 0x80170000
+    USE_NOT_ALLOWED = 0x80180000
+    UNTRUSTED = 0x801A0000
+    REVOCATION_UNKNOWN = 0x801B0000
+    REVOKED = 0x801D0000
+
+    def __init__(self, reason: str, failure: int = INVALID) -> None:
+        super().__init__(reason)
+        self.failure = failure
 
 
 class IntegrityError(EnoseError):

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nodesets.model import Codes, Finding, Floats, Frame, Row
+from nodesets.model import Codes, EventRow, Finding, Floats, Frame, Note, Row
 
 
 class Clock(Protocol):
@@ -86,6 +86,16 @@ class Recorder(Protocol):
         """Record rows of any groups in order; done when durable (fsynced). Never blocks the caller.
 
         The future carries StorageError when they could not be recorded.
+        """
+
+
+class Journal(Protocol):
+    """Where events and what clients did become durable: shown means recorded."""
+
+    def note(self, events: Sequence[EventRow], notes: Sequence[Note]) -> Future[None]:
+        """Record both in one transaction, in order; done when durable. Never blocks the caller.
+
+        The future carries StorageError when neither could be recorded.
         """
 
 

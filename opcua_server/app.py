@@ -31,7 +31,7 @@ from compliance.models import ProductModel
 from compliance.users import Account, Accounts
 from config.load import digest
 from config.schema import Plant
-from historian import schema
+from historian import events, schema
 from historian.query import Reader
 from historian.writer import Writer
 from nodesets.errors import (
@@ -42,7 +42,7 @@ from nodesets.errors import (
     NotFound,
     StorageError,
 )
-from nodesets.model import Caller, Frame, Role
+from nodesets.model import Caller, EventRow, Frame, Note, Role
 from nodesets.ports import Clock, Source, SystemClock
 from opcua_server import admin, learning, logs, security
 from opcua_server.drivers import DRIVERS
@@ -72,8 +72,6 @@ still share a commit."""
 CERTIFICATE_SECONDS = 2.0
 MEMBERS_SECONDS = 1.0
 IDENTIFY_SECONDS = 5.0
-LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
-"""Outcomes of a login whose attempt `compliance.users` has logged itself."""
 Arguments = admin.Arguments
 T = TypeVar("T")
 
@@ -99,28 +97,18 @@ class Records:
 
     async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
         """One audit entry of its own."""
-        await self.submit(self._entry(caller, action, record, "Good", new))
+        note = Note(caller=caller, action=action, record=record, time=self.clock.now(), outcome="Good", new=new)
+        await self.submit(lambda tx: audit.append(tx, _entry(note)))
 
-    def log_security(self, kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
-        """Sessions, refused certificates and channels. What `Accounts` has logged with the attempt is left out."""
-        if kind == "login" and outcome in LOGGED_BY_ACCOUNTS:
-            return
-        work = self._entry(caller, f"security.{kind}", f"session/{caller.session}", outcome, dict(details))
-        self.writer.submit(work).add_done_callback(_not_logged)
+    def note(self, rows: Sequence[EventRow], notes: Sequence[Note]) -> Future[None]:
+        """Events and what clients did, in one transaction (ports.Journal)."""
 
-    def _entry(self, caller: Caller, action: str, record: str, outcome: str, new: object) -> Callable[[Any], int]:
-        entry = audit.Entry(
-            time=self.clock.now(),
-            action=action,
-            actor=caller.user or "unknown",
-            object=record,
-            outcome=outcome,
-            new=new,
-            session=caller.session,
-            application_uri=caller.application_uri,
-            address=caller.address,
-        )
-        return lambda tx: audit.append(tx, entry)
+        def work(tx: Any) -> None:
+            for note in notes:
+                audit.append(tx, _entry(note))
+            events.record(tx, rows)
+
+        return self.writer.submit(work)
 
     async def verify(self) -> Verified:
         """`compliance.verify` in a process of its own: a large database must not cost the service a tick.
@@ -190,10 +178,20 @@ async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
         engine.dispose()
 
 
-def _not_logged(done: "Future[int]") -> None:
-    """A security event that cannot be recorded is at least in the service's log."""
-    if error := done.exception():
-        log.error("security event not recorded: %s", error)
+def _entry(note: Note) -> audit.Entry:
+    return audit.Entry(
+        time=note.time,
+        action=note.action,
+        actor=note.caller.user or "unknown",
+        object=note.record,
+        outcome=note.outcome,
+        reason=note.reason,
+        old=note.old,
+        new=note.new,
+        session=note.caller.session,
+        application_uri=note.caller.application_uri,
+        address=note.caller.address,
+    )
 
 
 def _groups(plant: Plant) -> dict[str, list[str]]:
@@ -354,7 +352,7 @@ def _server(records: Records) -> UaServer:
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
         limits=Limits(**plant.server.limits.model_dump(exclude_none=True)),
-        on_security=records.log_security,
+        journal=records,
         none=plant.security.none,
         anonymous=plant.security.anonymous,
     )

@@ -16,10 +16,11 @@ from asyncua import ua
 from compliance import audit, batches, exceptions, models, policy, recommendations, signatures, texts
 from compliance.batches import Batch
 from nodesets.errors import AccessDenied, EnoseError, InvalidArgument, InvalidState, NotFound, StorageError
-from nodesets.methods import METHODS
+from nodesets.methods import MASK, METHODS, SECRETS
 from nodesets.model import Caller, Role
 from nodesets.types import ExecutionCycle
 from opcua_server.plant import events
+from opcua_server.plant.audited import Auditing
 from opcua_server.plant.site import CONTEXT_FIELDS, IDENTITY_FIELDS, Site
 from opcua_server.plant.space import Space, methods
 from opcua_server.services.nodes import site as node_id
@@ -29,10 +30,6 @@ log = logging.getLogger(__name__)
 
 Outputs = Sequence[Any]
 Handler = Callable[..., Awaitable[Outputs]]
-
-SECRETS = frozenset({"Secret", "NewPassword", "OldPassword", "TemporaryPassword"})
-"""Arguments that are written nowhere (R25, R26)."""
-MASK = "***"
 
 # Batches
 
@@ -424,16 +421,17 @@ def link(server: UaServer, site: Site, space: Space) -> None:
 
     Those of conditions are linked once, at their types.
     """
+    auditing = Auditing(site)
     for node, instance, member in methods(space.instances):
         at, _, name = node.rpartition(".")
         owner, _, kind = at.rpartition(".")
         key = f"{kind}.{name}"
         if key in HANDLERS:
-            _link(server, site, node_id(node), key, HANDLERS[key], partial(_owner, owner))
+            _link(server, site, auditing, node_id(node), key, HANDLERS[key], partial(_owner, owner))
         elif name not in CONDITION_METHODS or member.path != name:
             raise LookupError(f"no handler for {node} of {instance.template.name}")
     for name, (number, handler) in CONDITION_METHODS.items():
-        _link(server, site, ua.NodeId(number), f"Alarms.{name}", handler, _condition)
+        _link(server, site, auditing, ua.NodeId(number), f"Alarms.{name}", handler, _condition)
 
 
 def _owner(owner: str, _called: ua.NodeId) -> str:
@@ -445,7 +443,13 @@ def _condition(called: ua.NodeId) -> str:
 
 
 def _link(
-    server: UaServer, site: Site, method: ua.NodeId, action: str, handler: Handler, owner: Callable[[ua.NodeId], str]
+    server: UaServer,
+    site: Site,
+    auditing: Auditing,
+    method: ua.NodeId,
+    action: str,
+    handler: Handler,
+    owner: Callable[[ua.NodeId], str],
 ) -> None:
     names = [a.name for a in METHODS[action].inputs] if action in METHODS else ["EventId", "Comment"]
 
@@ -473,7 +477,9 @@ def _link(
         await log_call(site, caller, action, at, {}, outcome)
         _tell(site, action, at, f"{action} {outcome}")
 
-    server.link_method(method, answer, lambda caller: policy.allowed(caller, action), refused)
+    server.link_method(
+        method, answer, lambda caller: policy.allowed(caller, action), refused, auditing.of(action, names)
+    )
 
 
 def _loggable(argument: Any) -> Any:

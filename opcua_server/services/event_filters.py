@@ -6,7 +6,6 @@ cannot be evaluated makes its element unknown, so no event is ever an exception.
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,9 +14,10 @@ from typing import Any
 from asyncua import ua
 
 from opcua_server.services.attributes import parse_range, take
+from opcua_server.services.event_fields import field
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import HAS_SUBTYPE, Space
-from opcua_server.services.status import NULL, Fault, from_ns, status
+from opcua_server.services.status import NULL, Fault, status
 from opcua_server.services.tree import Wanted
 
 OPERATOR = ua.FilterOperator
@@ -29,35 +29,6 @@ MAX_ELEMENTS = 100
 Frame = tuple[Event, list[Any]]
 """An event and the values of the elements evaluated so far, by index."""
 Term = Callable[[Frame], Any]
-
-BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
-    "EventId": lambda e: ua.Variant(e.event_id, ua.VariantType.ByteString),
-    "EventType": lambda e: ua.Variant(e.event_type, ua.VariantType.NodeId),
-    "SourceNode": lambda e: ua.Variant(e.source, ua.VariantType.NodeId),
-    "SourceName": lambda e: ua.Variant(e.source_name, ua.VariantType.String),
-    "Time": lambda e: ua.Variant(from_ns(e.time), ua.VariantType.DateTime),
-    "ReceiveTime": lambda e: ua.Variant(from_ns(e.received), ua.VariantType.DateTime),
-    "LocalTime": lambda e: ua.Variant(local_time(e.time), ua.VariantType.ExtensionObject),
-    "Message": lambda e: ua.Variant(ua.LocalizedText(e.message), ua.VariantType.LocalizedText),
-    "Severity": lambda e: ua.Variant(e.severity, ua.VariantType.UInt16),
-    "Retain": lambda e: ua.Variant(e.retain, ua.VariantType.Boolean) if e.condition is not None else NULL,
-}
-"""What every event has (Part 5 6.4.2), and Retain of a condition."""
-
-
-def local_time(ns: int) -> Any:
-    """TimeZoneDataType of this machine's time zone then."""
-    local = time.localtime(ns // 1_000_000_000)
-    return ua.TimeZoneDataType(Offset=local.tm_gmtoff // 60, DaylightSavingInOffset=local.tm_isdst > 0)
-
-
-def field(event: Event, path: str) -> Any:
-    """Variant of a field by browse path without namespaces, `ActiveState/Id`; null when the event has none."""
-    own = event.fields.get(path)
-    if own is not None:
-        return own
-    base = BASE_FIELDS.get(path)
-    return base(event) if base is not None else NULL
 
 
 class EventFilter:

@@ -9,6 +9,7 @@ from asyncua import ua
 from nodesets.model import Caller
 from nodesets.ports import Clock
 from opcua_server.services.nodes import HAS_COMPONENT, HAS_CONDITION, HAS_EVENT_SOURCE, Event
+from opcua_server.services.roles import Receivers, admitted
 from opcua_server.services.space import Space
 from opcua_server.services.status import Fault
 from opcua_server.services.subscriptions import Subscriptions
@@ -27,6 +28,7 @@ class Events:
         self._space = space
         self._subscriptions = subscriptions
         self._clock = clock
+        self._receivers = Receivers(space)
         self.retained: Callable[[], Iterable[Event]] = tuple
         """Current state of every condition with Retain, for ConditionRefresh."""
 
@@ -35,9 +37,11 @@ class Events:
         listeners = self._subscriptions.listeners
         if not listeners:
             return
+        receivers = self._receivers.of(event.event_type)
         for notifier in self.notifiers(event.source):
             for item in list(listeners.get(notifier, {}).values()):
-                item.offer(event)
+                if receivers is None or admitted(item.caller(), receivers):
+                    item.offer(event)
 
     def notifiers(self, source: Any) -> set[Any]:
         """The source and what lies above it, and Server."""

@@ -8,7 +8,8 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
-from opcua_server.services.event_filters import MAX_ELEMENTS, local_time
+from opcua_server.services.event_fields import local_time
+from opcua_server.services.event_filters import MAX_ELEMENTS
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.status import from_ns
@@ -120,7 +121,7 @@ class ServerObject:
         found = {f"{prefix}{name}": value for name, value in capabilities.items()}
         found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
         found |= {
-            "Server_Auditing": ua.Variant(False, T.Boolean),
+            "Server_Auditing": ua.Variant(True, T.Boolean),
             "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
             "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
             "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),

@@ -630,7 +630,7 @@ async def test_the_audit_log_verifies_and_tells_the_shift(shift: Shift) -> None:
     assert verified.returncode == 0, verified.stdout
     told = {(actor, action, outcome) for actor, action, _, outcome in shift.log()}
     assert told >= {
-        ("op1", "security.login", "Good"),
+        ("op1", "user.login", "Good"),
         ("qa1", "model.approve", "Good"),
         ("op1", "call.Models.ApproveModel", "BadUserAccessDenied"),
         ("op1", "call.BatchControl.CreateBatch", "BadArgumentsMissing"),
