@@ -1,4 +1,4 @@
-"""Audit events (Part 3 9.5, Part 4 6.5, Part 5 6.4, Part 9 5.10): what a client does is told to auditors, and to no one else."""
+"""Audit events (Part 3 9.5, Part 4 6.5, Part 5 6.4, Part 9 5.10): what a client does is told to auditors alone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
