@@ -1,5 +1,6 @@
 """HistoryRead of raw values (Part 11 6.5.3), a page at a time; a page is one numpy array turned into bytes at once."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +16,8 @@ from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.status import FILETIME_EPOCH, Fault, status, to_ns
 
-DETAILS = (ua.ReadRawModifiedDetails, ua.ReadProcessedDetails, ua.ReadAtTimeDetails, ua.ReadEventDetails)
-"""Kinds of HistoryRead there are (Part 11 6.5); a node answers all but raw BadHistoryOperationUnsupported."""
+Answer = Callable[[Session, Any, Any, Any], Awaitable[Any]]
+"""`answer(session, node, details, timestamps to return)`: HistoryReadResult of one node. Raises Fault."""
 TICK = 100
 """Nanoseconds of the wire's time unit."""
 BAD_BOUND_NOT_FOUND = 0x80D70000
@@ -71,6 +72,16 @@ class HistoryService:
         self._space = space
         self._limits = limits
         self._readers: dict[Any, tuple[str, History, int]] = {}
+        self._answers: dict[type, Answer] = {
+            ua.ReadRawModifiedDetails: self._raw_modified,
+            ua.ReadProcessedDetails: _unsupported,
+            ua.ReadAtTimeDetails: _unsupported,
+            ua.ReadEventDetails: _unsupported,
+        }
+
+    def offer(self, details: type, answer: Answer) -> None:
+        """Have a kind of HistoryReadDetails (Part 11 6.5) answered."""
+        self._answers[details] = answer
 
     def historize(self, node_id: Any, tag: str, reader: History) -> None:
         """Answer HistoryRead of a numeric variable from `reader`. Raises LookupError for any other node."""
@@ -88,43 +99,38 @@ class HistoryService:
         if parameters.ReleaseContinuationPoints:
             return [self._release(session, node) for node in parameters.NodesToRead]
         check_timestamps(parameters.TimestampsToReturn)
-        details = parameters.HistoryReadDetails
-        if not isinstance(details, DETAILS):
+        details, stamps = parameters.HistoryReadDetails, parameters.TimestampsToReturn
+        answer = self._answers.get(type(details))
+        if answer is None:
             raise Fault(ua.StatusCodes.BadHistoryOperationInvalid)
-        if parameters.TimestampsToReturn == ua.TimestampsToReturn.Neither:
+        if stamps == ua.TimestampsToReturn.Neither:
             raise Fault(ua.StatusCodes.BadTimestampsToReturnInvalid)
-        return [
-            await self._read(session, node, details, parameters.TimestampsToReturn) for node in parameters.NodesToRead
-        ]
+        return [await _answered(answer(session, node, details, stamps)) for node in parameters.NodesToRead]
 
     def _release(self, session: Session, node: Any) -> Any:
         """A continuation point is released by the node it was given for; nothing is read."""
-        point = session.history_points.get(node.ContinuationPoint or b"")
-        if point is None or point[0] != node.NodeId:
-            return ua.HistoryReadResult(StatusCode=status(ua.StatusCodes.BadContinuationPointInvalid))
-        del session.history_points[node.ContinuationPoint]
-        return ua.HistoryReadResult()
-
-    async def _read(self, session: Session, node: Any, details: Any, stamps: Any) -> Any:
         try:
-            tag, reader, built_in = self._reader(node)
-            if not isinstance(details, ua.ReadRawModifiedDetails) or details.IsReadModified:
-                raise Fault(ua.StatusCodes.BadHistoryOperationUnsupported)
-            query = self._continued(session, node) if node.ContinuationPoint else _query(tag, details)
-            page = await self._page(reader, query)
+            take(session, node)
         except Fault as fault:
             return ua.HistoryReadResult(StatusCode=status(fault.status))
+        return ua.HistoryReadResult()
+
+    async def _raw_modified(self, session: Session, node: Any, details: Any, stamps: Any) -> Any:
+        tag, reader, built_in = self._reader(node)
+        if details.IsReadModified:
+            raise Fault(ua.StatusCodes.BadHistoryOperationUnsupported)
+        query = take(session, node) if node.ContinuationPoint else _query(tag, details)
+        if not isinstance(query, _Query):
+            raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
+        try:
+            page = await self._page(reader, query)
         except NotFound:
             return ua.HistoryReadResult(
                 StatusCode=status(ua.StatusCodes.GoodNoData), HistoryData=encode([], 11, stamps)
             )
         result = ua.HistoryReadResult(HistoryData=encode(page.parts, built_in, stamps))
         if page.next is not None:
-            try:
-                limit = self._limits.continuation_points
-                result.ContinuationPoint = session.keep(session.history_points, (node.NodeId, page.next), limit)
-            except Fault as fault:
-                return ua.HistoryReadResult(StatusCode=status(fault.status))
+            result.ContinuationPoint = keep(session, node, page.next, self._limits)
         elif not any(len(part.times) for part in page.parts):
             result.StatusCode = status(ua.StatusCodes.GoodNoData)
         return result
@@ -140,13 +146,6 @@ class HistoryService:
         if found is None:
             raise Fault(ua.StatusCodes.BadHistoryOperationUnsupported)
         return found
-
-    def _continued(self, session: Session, node: Any) -> _Query:
-        point: tuple[Any, _Query] | None = session.history_points.get(node.ContinuationPoint)
-        if point is None or point[0] != node.NodeId:
-            raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
-        del session.history_points[node.ContinuationPoint]
-        return point[1]
 
     async def _page(self, reader: History, query: _Query) -> "_Page":
         most = self._limits.history_page
@@ -165,6 +164,32 @@ class HistoryService:
                 exact if len(exact.times) else await _bound(reader, query.node, query.end, before=query.backward)
             )
         return _Page(parts, query.following(series))
+
+
+def keep(session: Session, node: Any, rest: Any, limits: Limits) -> bytes:
+    """A continuation point for what is left of a node's history. Raises Fault with BadNoContinuationPoints."""
+    return session.keep(session.history_points, (node.NodeId, rest), limits.continuation_points)
+
+
+def take(session: Session, node: Any) -> Any:
+    """What is left at a continuation point, which serves once. Raises Fault with BadContinuationPointInvalid."""
+    point = session.history_points.get(node.ContinuationPoint or b"")
+    if point is None or point[0] != node.NodeId:
+        raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
+    del session.history_points[node.ContinuationPoint]
+    return point[1]
+
+
+async def _answered(answer: Awaitable[Any]) -> Any:
+    """A node that cannot be answered is its own result, not the request's (Part 4 5.11.3.4)."""
+    try:
+        return await answer
+    except Fault as fault:
+        return ua.HistoryReadResult(StatusCode=status(fault.status))
+
+
+async def _unsupported(_session: Session, _node: Any, _details: Any, _stamps: Any) -> Any:
+    raise Fault(ua.StatusCodes.BadHistoryOperationUnsupported)
 
 
 @dataclass(frozen=True, slots=True)
