@@ -259,6 +259,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         site = _site(records, server, alarms, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         server.retained(publisher.retained)
+        server.remember_events(records.reader)
         methods.link(server, site, tree)
         playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
         if plant.playground:

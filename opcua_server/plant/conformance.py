@@ -27,7 +27,7 @@ from asyncua import ua
 
 from nodesets.model import Caller, Finding, Quality, Role, Row
 from nodesets.ports import Clock, History, Recorder
-from opcua_server.plant.templates import engineering_units, reference_id, value_range
+from opcua_server.plant.templates import engineering_units, recorded_fields, reference_id, value_range
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -38,6 +38,7 @@ from opcua_server.services.nodes import (
     Instance,
     Member,
     NodeClass,
+    Notifies,
     Reference,
     Template,
     site,
@@ -105,7 +106,8 @@ Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
 def instances() -> Iterator[Instance]:
     """The playground, ready to be realised."""
     members = (
-        _object("", notifier=1, reference=ORGANIZES),
+        _object("", notifier=int(Notifies.SUBSCRIBE | Notifies.HISTORY_READ), reference=ORGANIZES),
+        _property("HistoricalEventFilter", recorded_fields(), ua.ObjectIds.EventFilter),
         *_folder("Scalar", (_variable(f"Scalar.{n}", n, v[0]) for n, v in VALUES.items())),
         *(_variable(f"Scalar.{n}", i, 0, kind=kind) for n, (i, kind) in ABSTRACT.items()),
         _variable("Scalar.Structure", ua.ObjectIds.Range, ua.Range(Low=0.0, High=1.0), kind=T.ExtensionObject),

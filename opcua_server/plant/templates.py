@@ -9,8 +9,15 @@ from nodesets.declarations import Argument, Declaration, Type
 from nodesets.standard import DATA_TYPES, REFERENCE_TYPES, STANDARD
 from nodesets.types import ENUMS, TYPES, described
 from nodesets.units import NAMESPACE, UNITS
-from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Template
+from opcua_server.services.event_fields import BASE_FIELDS
+from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Notifies, Template
 
+EVENT_FILTER = "HistoricalEventFilter"
+CONDITION_FIELDS = (
+    "ConditionName", "BranchId", "EnabledState/Id", "ActiveState/Id", "AckedState/Id", "ConfirmedState/Id",
+    "SuppressedState/Id", "ShelvingState/CurrentState", "Comment", "ClientUserId", "InputNode", "Quality",
+)  # fmt: skip
+"""Of alarms."""
 _CLASSES = {"Object": NodeClass.OBJECT, "Variable": NodeClass.VARIABLE, "Method": NodeClass.METHOD}
 
 
@@ -64,10 +71,11 @@ def template(
         browse_name=ua.QualifiedName(name, TYPES_NS),
         reference=reference_id(reference),
         type_definition=type_id(name),
-        event_notifier=int(_type(name).notifier),
+        event_notifier=_notifies(_type(name).notifier),
     )
+    history = _event_history("") if root.event_notifier else ()
     declared = {**_declared(name), **(_declared(interface) if interface else {})}
-    return Template(name=name, members=(root, *_members("", None, declared, optional, historized)))
+    return Template(name=name, members=(root, *history, *_members("", None, declared, optional, historized)))
 
 
 def _type(name: str) -> Type:
@@ -93,6 +101,8 @@ def _members(
         if d.rule == "OptionalPlaceholder" or (d.rule == "Optional" and path not in optional):
             continue
         yield _member(path, owner, d, namespace, historized)
+        if d.notifier:
+            yield from _event_history(path)
         below = _declared(d.type) if d.type else {}
         # What a member adds under a standard name (InstrumentRange) is that standard member, made mandatory here.
         below |= {m.name: (m, below[m.name][1] if m.name in below else TYPES_NS) for m in d.members}
@@ -113,10 +123,47 @@ def _member(path: str, owner: Declaration | None, d: Declaration, namespace: int
         access=Access.READ | Access.HISTORY_READ if recorded else Access.READ,
         historizing=recorded,
         value=_constant(owner, d),
-        event_notifier=int(d.notifier),
+        event_notifier=_notifies(d.notifier),
         inputs=tuple(map(_argument, d.method.inputs)) if d.method else (),
         outputs=tuple(map(_argument, d.method.outputs)) if d.method else (),
     )
+
+
+def _notifies(notifier: bool) -> int:
+    """EventNotifier: what tells of events has their history."""
+    return int(Notifies.SUBSCRIBE | Notifies.HISTORY_READ) if notifier else 0
+
+
+def _event_history(path: str) -> tuple[Member]:
+    """HistoricalEventFilter of a notifier (Part 11 5.3.2)."""
+    return (
+        Member(
+            path=f"{path}.{EVENT_FILTER}" if path else EVENT_FILTER,
+            node_class=NodeClass.VARIABLE,
+            browse_name=ua.QualifiedName(EVENT_FILTER, 0),
+            reference=reference_id("HasProperty"),
+            type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
+            description="Fields of the events that are kept; of each event all it has are",
+            data_type=ua.NodeId(ua.ObjectIds.EventFilter),
+            value=recorded_fields(),
+        ),
+    )
+
+
+@cache
+def recorded_fields() -> ua.Variant:
+    """An EventFilter of what every event has, and what those of our types and of alarms have beside it."""
+    own = [(name, member.name) for name, t in TYPES.items() if t.name.endswith("EventType") for member in t.members]
+    chosen = [*(("", name) for name in BASE_FIELDS), *own, *(("ConditionType", path) for path in CONDITION_FIELDS)]
+    clauses = [
+        ua.SimpleAttributeOperand(
+            TypeDefinitionId=type_id(name) if name in TYPES else ua.NodeId(ua.ObjectIds.BaseEventType),
+            BrowsePath=[ua.QualifiedName(part, TYPES_NS if name in TYPES else 0) for part in path.split("/")],
+            AttributeId=ua.AttributeIds.Value,
+        )
+        for name, path in chosen
+    ]
+    return structure(ua.EventFilter(SelectClauses=clauses))
 
 
 def _constant(owner: Declaration | None, d: Declaration) -> ua.Variant | None:

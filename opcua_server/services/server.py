@@ -20,6 +20,7 @@ from opcua_server.services.channel import Channel, ChannelError
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
+from opcua_server.services.event_history import EventHistory, Reads
 from opcua_server.services.events import SERVER, Events
 from opcua_server.services.history import HistoryService
 from opcua_server.services.limits import Limits
@@ -34,9 +35,10 @@ from opcua_server.services.methods import (
     Refused,
     untold,
 )
-from opcua_server.services.nodes import Event, Instance, Reference, site
+from opcua_server.services.nodes import Event, Instance, Notifies, Reference, site
 from opcua_server.services.outbox import Outbox
 from opcua_server.services.prune import prune
+from opcua_server.services.roles import Receivers
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
 from opcua_server.services.sessions import Identities, Session, Sessions
@@ -383,6 +385,15 @@ class UaServer:
     def historize(self, node: str, reader: History) -> None:
         """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
         self._history.historize(site(node), node, reader)
+
+    def remember_events(self, reader: Reads) -> None:
+        """Answer HistoryRead of events from `reader`, at Server and every notifier that says so."""
+        history = EventHistory(self.space, reader, self._events.notifiers, Receivers(self.space), self.limits)
+        self._history.offer(ua.ReadEventDetails, history.read)
+        self._object.remember_events(self.limits)
+        self.space.cell(SERVER, ua.AttributeIds.EventNotifier).value = ua.DataValue(
+            ua.Variant(int(Notifies.SUBSCRIBE | Notifies.HISTORY_READ), ua.VariantType.Byte)
+        )
 
     def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
         """Show administrators who holds which role: names of accounts."""
