@@ -123,10 +123,15 @@ def _member(path: str, owner: Declaration | None, d: Declaration, namespace: int
         access=Access.READ | Access.HISTORY_READ if recorded else Access.READ,
         historizing=recorded,
         value=_constant(owner, d),
-        event_notifier=_notifies(d.notifier),
+        event_notifier=_notifies(_tells(d)),
         inputs=tuple(map(_argument, d.method.inputs)) if d.method else (),
         outputs=tuple(map(_argument, d.method.outputs)) if d.method else (),
     )
+
+
+def _tells(d: Declaration) -> bool:
+    """Whether a member is a notifier, by itself or by its type."""
+    return d.notifier or (d.type in TYPES and TYPES[d.type].notifier)
 
 
 def _notifies(notifier: bool) -> int:
@@ -135,7 +140,10 @@ def _notifies(notifier: bool) -> int:
 
 
 def _event_history(path: str) -> tuple[Member]:
-    """HistoricalEventFilter of a notifier (Part 11 5.3.2)."""
+    """HistoricalEventFilter of a notifier (Part 11 5.3.2).
+
+    Agents and Signatures go without: a SCADA system uses them whole, and can read no structure.
+    """
     return (
         Member(
             path=f"{path}.{EVENT_FILTER}" if path else EVENT_FILTER,

@@ -30,6 +30,8 @@ from opcua_server.services.status import Fault, status, to_ns
 T = TypeVar("T")
 
 HISTORY_EVENT = ua.NodeId(ua.ObjectIds.HistoryEvent_Encoding_DefaultBinary)
+SHOWN = 1000
+"""Nanoseconds of a time as clients see it: those who ask for an instant mean all of it."""
 SLICE = 500
 """Events looked at between two turns of the loop."""
 LOOKED_AT = 20_000
@@ -104,7 +106,7 @@ class EventHistory:
         visible = {t.to_string() for t in types if self._visible(caller, t, asked.types)}
         query = Query(
             start=start,
-            end=end,
+            end=start + SHOWN if start is not None and start == end else end,
             severity=asked.severity,
             sources=self._below(node.NodeId, known.sources),
             layouts=[number for number, layout in known.layouts.items() if layout.event_type in visible],

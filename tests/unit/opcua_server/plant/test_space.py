@@ -269,7 +269,8 @@ def test_events_climb_to_the_server_and_never_in_a_circle(plant: Plant, demo: Sp
         assert {SERVER, site("ENose")} <= ancestors(site(source))
     assert site("EN01.Stream01.Alarms") in ancestors(site("EN01.Stream01"))
     assert site("EN02") not in ancestors(site("EN01.Stream01"))
-    notifiers = {n for n, i, m in nodes(demo.instances) if m.event_notifier == 1}
+    notifiers = {n for n, i, m in nodes(demo.instances) if m.event_notifier == 5}  # subscribe, history
+    assert {"ENose.Agents", "ENose.Signatures"} <= notifiers
     assert {str(n.Identifier) for up in above.values() for n in up} - {str(SERVER.Identifier)} <= notifiers
 
 
