@@ -256,8 +256,12 @@ class Raw:
     `token` and `channel_id` and every field of a request may be set to lies before it is sent.
     """
 
-    def __init__(self, bench: Bench, app: Application | None = None, policy: str | None = "Basic256Sha256") -> None:
+    def __init__(
+        self, bench: Bench, app: Application | None = None, policy: str | None = "Basic256Sha256", local: str = HOST
+    ) -> None:
+        """`local`: the address it comes from."""
         self.bench = bench
+        self.local = local
         self.app = app or bench.client
         self.policy: Any = SecurityPolicyNone()
         if policy is not None:
@@ -271,7 +275,8 @@ class Raw:
         self._answers: dict[int, Any] = {}
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection(HOST, self.bench.server.port)
+        port = self.bench.server.port
+        self.reader, self.writer = await asyncio.open_connection(HOST, port, local_addr=(self.local, 0))
         return self
 
     async def __aexit__(self, *_: object) -> None:
