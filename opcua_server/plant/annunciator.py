@@ -91,8 +91,12 @@ class Annunciator:
         return self._shown.values()
 
     def retained(self) -> Iterable[Notification]:
-        """What a client that refreshes is told: the branches of each condition of interest, then how it stands."""
-        for condition in self._shown.values():
+        """What a client that refreshes is told: the branches of each condition of interest, then how it stands.
+
+        Each as it is when it is asked for: more may move while it is told.
+        """
+        for node in list(self._shown):
+            condition = self._shown[node]
             if condition.retain:
                 for branch in (*condition.branches, condition.trunk):
                     yield Notification(condition, branch)

@@ -29,7 +29,7 @@ SHELVING_STATES = {
 LASTING = frozenset(
     {
         "ConditionClassId", "ConditionClassName", "ConditionName", "BranchId", "Retain", "ClientUserId", "Comment",
-        "Comment/SourceTimestamp", "EnabledState", "EnabledState/Id", "EnabledState/TransitionTime",
+        "Comment/SourceTimestamp", "Message", "EnabledState", "EnabledState/Id", "EnabledState/TransitionTime",
         "EnabledState/EffectiveDisplayName", "EnabledState/EffectiveTransitionTime",
     }
 )  # fmt: skip
@@ -254,7 +254,8 @@ def condition_values(condition: Condition, now: int) -> dict[str, ua.Variant]:
 
 def condition_event(told: Notification, received: int) -> Event:
     condition, branch = told.condition, told.branch
-    fields = condition_fields(condition, branch, received)
+    said = message(condition, branch)
+    fields = condition_fields(condition, branch, received) | {"Message": text(said)}
     if not condition.enabled.on:
         fields = {path: value if path in LASTING else DISABLED for path, value in fields.items()}
     return Event(
@@ -265,7 +266,7 @@ def condition_event(told: Notification, received: int) -> Event:
         time=branch.time,
         received=received,
         severity=branch.severity,
-        message=message(condition, branch),
+        message=said,
         condition=site(condition.node),
         retain=told.retain,
         fields=fields,

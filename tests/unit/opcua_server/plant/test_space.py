@@ -118,7 +118,7 @@ def named(length: int) -> Plant:
 
 def test_ids_are_short_and_have_no_character_an_address_syntax_uses(demo: Space) -> None:
     # Plant SCADA: no backslash, !A, ;!E=; others: no space, slash, bracket (information model 1.2).
-    for node in ids(demo) | ids(space(named(30))):
+    for node in ids(demo) | ids(space(named(29))):
         assert re.fullmatch(r"[A-Za-z0-9_.-]{1,120}", node), node
     with pytest.raises(ConfigurationError, match="longer than 120 characters"):
         space(named(32))
