@@ -109,17 +109,13 @@ def extract(cycle: Cycle, channels: Sequence[ChannelKind]) -> Features:
     level, drift = _line(seconds[before], y[before])
     first, last = _mean(y[early]), _mean(y[steady])
     values = np.stack([last - level, last - first], axis=1)
-    reasons = []
-    for i in range(n):
-        windows = (("baseline", before), ("exposure", early), ("exposure", steady))
-        short = next((name for name, w in windows if not _enough(usable[w, i])), "")
-        if not short:
-            reasons.append("")
-        elif short and not positive[:, i].all():
-            reasons.append(f"{channels[i].id} not positive in {short}")
-        else:
-            reasons.append(f"{channels[i].id} not good in {short}")
-    out = np.array([bool(r) for r in reasons])
+    windows = [("baseline", before), ("exposure", early), ("exposure", steady)]
+    short = np.array([~_enough(usable[w]) for _, w in windows])
+    out = short.any(axis=0)
+    reasons = [""] * n
+    for i in np.flatnonzero(out).tolist():
+        what = "good" if positive[:, i].all() else "positive"
+        reasons[i] = f"{channels[i].id} not {what} in {windows[int(short[:, i].argmax())][0]}"
     values[out], level[out], drift[out] = np.nan, np.nan, np.nan
     return Features(
         channels=tuple(c.id for c in channels),
@@ -153,9 +149,11 @@ def _windows(seconds: Floats, phases: NDArray[np.int8]) -> tuple[NDArray[np.intp
     )
 
 
-def _enough(usable: NDArray[np.bool_]) -> bool:
-    count = int(np.count_nonzero(usable))
-    return count >= FEWEST and count >= ENOUGH * len(usable)
+def _enough(usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of each channel."""
+    count = np.count_nonzero(usable, axis=0)
+    enough: NDArray[np.bool_] = (count >= FEWEST) & (count >= ENOUGH * len(usable))
+    return enough
 
 
 def _mean(y: Floats) -> Floats:

@@ -42,6 +42,8 @@ it is polled. Beyond it the source is stalled, and a stalled source becomes Bad 
 _SILENT = np.array([c in (Cause.LINK_LOST, Cause.PROTOCOL, Cause.EXCEPTION) for c in Cause])
 _FAULTY = np.array([c in (Cause.SENTINEL, Cause.NOT_A_NUMBER, Cause.CHANNEL_FAULT) for c in Cause])
 _UNCERTAIN, _BAD = np.uint32(0x40000000), np.uint32(0x80000000)
+_NONE = np.zeros(0, np.bool_)
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def waiting(count: int) -> Validated:
 class Validator:
     """Validates the frames of one device, in the order they came. Depends on nothing but these frames.
 
-    A dozen vectorised steps over the columns, no loop over them.
+    A few vectorised steps over the columns, no loop over them; a frame without a doubt needs only the first of them.
 
         columns:  what the frames hold, `config.schema.Device.columns`
     """
@@ -89,46 +91,63 @@ class Validator:
         n = len(columns)
         self._low = np.array([c.tag.low for c in columns])
         self._high = np.array([c.tag.high for c in columns])
-        self._max_rate = np.array([np.inf if c.max_rate is None else c.max_rate for c in columns])
-        self._stuck_after = np.array([np.inf if c.stuck_after is None else c.stuck_after for c in columns])
+        self._rates = _Rates(columns)
+        self._repeats = _Repeats(columns)
+        self._none, self._good = np.zeros(n, np.bool_), np.zeros(n, np.uint32)
+        self._none.flags.writeable = self._good.flags.writeable = False
         self._last = waiting(n)
         self._usable = np.full(n, np.nan)  # last value that was measured
-        self._accepted = np.full(n, np.nan)  # last value that kept to max_rate, and when
-        self._accepted_at = np.zeros(n, np.int64)
-        self._same_since = np.full(n, np.iinfo(np.int64).max, np.int64)
         self._silent = np.zeros(n, np.int64)
         self._frozen = np.zeros(n, np.int64)
         self._measured_at = np.iinfo(np.int64).min
         self._causes = np.full(n, Cause.NONE, np.uint8)  # of the last frame
+        self._told = False  # whether there were any
 
     def validate(self, frame: Frame) -> Validated:
         """Quality of the frame's values. A column that is measured well again is Good again at once."""
-        silent = _SILENT[frame.causes]
-        frozen = frame.causes == Cause.FROZEN
-        self._silent = np.where(silent, self._silent + 1, 0)
-        self._frozen = np.where(frozen, self._frozen + 1, 0)
+        values, causes = frame.values, frame.causes
+        told, silent, frozen = bool(causes.any()), self._none, self._none
+        if told or self._told:
+            silent, frozen = _SILENT[causes], causes == Cause.FROZEN
+            self._silent = np.where(silent, self._silent + 1, 0)
+            self._frozen = np.where(frozen, self._frozen + 1, 0)
+        self._told = told
         answered = ~(silent | frozen)
+        backwards = False
         if answered.any():
-            if frame.source_time == self._last.time == self._measured_at and np.array_equal(frame.causes, self._causes):
+            if frame.source_time == self._last.time == self._measured_at and np.array_equal(causes, self._causes):
                 return replace(self._last, fresh=False)
             backwards = frame.source_time < self._measured_at
             self._measured_at = frame.source_time
-        else:
-            backwards = False
         if backwards:
-            self._accepted[:] = np.nan  # no rate can be told across a step of the clock
-        self._causes = frame.causes
+            self._rates.forget()
+        self._causes = causes
 
-        faulty = answered & (_FAULTY[frame.causes] | ~np.isfinite(frame.values))
-        measured = answered & ~faulty
-        outside = measured & ((frame.values < self._low) | (frame.values > self._high))
-        fast = self._too_fast(frame, measured)
-        stuck = self._stuck(frame, measured)
-        self._usable = np.where(measured, frame.values, self._usable)
+        measured = np.isfinite(values)
+        if told:
+            measured &= answered & ~_FAULTY[causes]
+        every = bool(measured.all())
+        outside = (values < self._low) | (values > self._high)
+        fast = self._rates.exceeded(frame, measured)
+        stuck = self._repeats.exceeded(frame, measured)
+        self._usable = values if every else np.where(measured, values, self._usable)
+        if every and not (told or backwards or outside.any() or fast.any() or stuck.any()):
+            self._last = Validated(
+                time=frame.source_time,
+                values=values,
+                status=self._good,
+                data_quality=1.0,
+                fresh=True,
+                lost="",
+                failed=self._none,
+            )
+            return self._last
 
-        status = np.zeros(len(frame.values), np.uint32)
-        status[measured & (backwards | (frame.causes == Cause.CLOCK))] = Quality.UNCERTAIN_SUBNORMAL
-        status[outside] = Quality.UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
+        faulty = answered & ~measured
+        fast, stuck = self._among_all(self._rates.columns, fast), self._among_all(self._repeats.columns, stuck)
+        status = self._good.copy()
+        status[measured & (backwards | (causes == Cause.CLOCK))] = Quality.UNCERTAIN_SUBNORMAL
+        status[measured & outside] = Quality.UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
         status[fast | stuck] = Quality.UNCERTAIN_SENSOR_NOT_ACCURATE
         status[frozen] = Quality.UNCERTAIN_LAST_USABLE
         status[silent] = Quality.UNCERTAIN_NO_COMMUNICATION_LAST_USABLE
@@ -151,30 +170,65 @@ class Validator:
         )
         return self._last
 
-    def _too_fast(self, frame: Frame, measured: Mask) -> Mask:
-        """Values that no believable change leads to from the last believed one.
+    def _among_all(self, columns: NDArray[np.intp], mask: Mask) -> Mask:
+        spread = self._none.copy()
+        spread[columns] = mask
+        return spread
 
-        The longer ago that is, the further the value may have gone: a true step is believed after step / max_rate
-        seconds, and a spike is doubted once, not again on its way back.
-        """
-        seconds = np.maximum(frame.source_time - self._accepted_at, 0) / 1e9
+
+class _Rates:
+    """Columns that have a max_rate: values that no believable change leads to from the last believed one.
+
+    The longer ago that is, the further the value may have gone: a true step is believed after step / max_rate
+    seconds, and a spike is doubted once, not again on its way back.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = np.array([i for i, c in enumerate(columns) if c.max_rate is not None], np.intp)
+        self._most = np.array([c.max_rate for c in columns if c.max_rate is not None])
+        self._believed = np.full(len(self.columns), np.nan)
+        self._believed_at = np.zeros(len(self.columns), np.int64)
+
+    def forget(self) -> None:
+        """No rate can be told across a step of the clock."""
+        self._believed[:] = np.nan
+
+    def exceeded(self, frame: Frame, measured: Mask) -> Mask:
+        """Of each of `columns`."""
+        if not len(self.columns):
+            return _NONE
+        values, measured = frame.values[self.columns], measured[self.columns]
+        seconds = np.maximum(frame.source_time - self._believed_at, 0) / 1e9
         with np.errstate(invalid="ignore"):
-            fast: Mask = measured & (np.abs(frame.values - self._accepted) > self._max_rate * seconds)
-        accepted = measured & ~fast
-        self._accepted = np.where(accepted, frame.values, self._accepted)
-        self._accepted_at = np.where(accepted, frame.source_time, self._accepted_at)
+            fast: Mask = measured & (np.abs(values - self._believed) > self._most * seconds)
+        believed = measured & ~fast
+        self._believed = np.where(believed, values, self._believed)
+        self._believed_at = np.where(believed, frame.source_time, self._believed_at)
         return fast
 
-    def _stuck(self, frame: Frame, measured: Mask) -> Mask:
-        """Values that have been bit-identical in every frame for `stuck_after` seconds (fault F11).
 
-        Nothing is known of the time a column was not measured, so the count begins anew after it.
-        """
-        same = measured & (frame.values == self._usable)
-        never = np.iinfo(np.int64).max
-        since = np.where(same, np.minimum(self._same_since, frame.source_time), frame.source_time)
-        self._same_since = np.where(measured, since, never)
-        stuck: Mask = measured & ((frame.source_time - since) / 1e9 >= self._stuck_after)
+class _Repeats:
+    """Columns that have a stuck_after: values that have been bit-identical in every frame for so long (fault F11).
+
+    Nothing is known of the time a column was not measured, so the count begins anew after it.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = np.array([i for i, c in enumerate(columns) if c.stuck_after is not None], np.intp)
+        self._longest = np.array([c.stuck_after for c in columns if c.stuck_after is not None])
+        self._last = np.full(len(self.columns), np.nan)  # that was measured
+        self._since = np.full(len(self.columns), _NEVER)
+
+    def exceeded(self, frame: Frame, measured: Mask) -> Mask:
+        """Of each of `columns`."""
+        if not len(self.columns):
+            return _NONE
+        values, measured = frame.values[self.columns], measured[self.columns]
+        same = measured & (values == self._last)
+        since = np.where(same, np.minimum(self._since, frame.source_time), frame.source_time)
+        self._since = np.where(measured, since, _NEVER)
+        self._last = np.where(measured, values, self._last)
+        stuck: Mask = measured & ((frame.source_time - since) / 1e9 >= self._longest)
         return stuck
 
 

@@ -60,7 +60,7 @@ async def measured(url: str, *arguments: Any) -> tuple[dict[str, Any], float]:
                 begin = time.monotonic()
                 await state.read_value()
                 waits.append(1000 * (time.monotonic() - begin))
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.05)
 
         probing = asyncio.create_task(probe())
         found = await asyncio.to_thread(meter, url, *arguments)

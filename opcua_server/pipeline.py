@@ -30,7 +30,7 @@ class Sink(Protocol):
     def show(self, frame: Frame, row: Row, data_quality: float) -> None:
         """A frame's row was committed."""
 
-    def lost(self, frame: Frame, row: Row) -> None:
+    def lost(self, row: Row) -> None:
         """A frame's row was refused: what it measured is not known, and what was shown before is old."""
 
     def cycle(self, stream: str, cycle: Features) -> None:
@@ -149,7 +149,7 @@ class Pipeline:
             self.counters.refused += 1
             log.error("frame of %s at %d not recorded: %s", frame.device, frame.source_time, error)
             watch.refused = max(watch.refused, taken.number)
-            self._sink.lost(frame, row)
+            self._sink.lost(row)
             return
         self.counters.recorded += 1
         self.counters.waits.append(self._clock.monotonic() - taken.started)

@@ -1,9 +1,8 @@
 """What was recorded -> what OPC UA shows of it: values of nodes, conditions and events. Decides nothing."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -31,12 +30,14 @@ NUMBER = ua.VariantType.Int32
 GOOD = np.zeros(1, np.uint32)
 DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
 NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
-STATES = {
-    state: {
-        "DeviceStateNumber": events.number(state),
-        **events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state),
-    }
-    for state in DeviceState
+STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.ExecutionCycle", "{stream}.Progress",
+          "DeviceStateNumber")  # fmt: skip
+"""What a frame says besides its measured values, as numbers; `stream` is its AcquisitionStatus."""
+UNKNOWN_VALUES = (np.nan,) * 4
+UNKNOWN_CODES = np.array([0, 0, *[Quality.BAD_NO_COMMUNICATION] * 4], np.uint32)
+"""Of `STATES` while the device does not answer."""
+STATE_TEXTS = {
+    state: events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state) for state in DeviceState
 }
 
 
@@ -46,6 +47,10 @@ class Nodes(Protocol):
     def write(self, node: str, value: ua.Variant | None, status: int, source_time: int, server_time: int) -> None: ...
 
     def write_many(self, values: Iterable[Value], source_time: int, server_time: int) -> None: ...
+
+    def write_made(
+        self, node: str, make: Callable[[], tuple[ua.Variant | None, int]], source_time: int, server_time: int
+    ) -> None: ...
 
     def columns(self, nodes: Sequence[str]) -> slice: ...
 
@@ -69,6 +74,10 @@ class _Device:
     """Positions of the channels whose response is a ratio."""
     normalized: slice
     """Columns of the NormalizedValue of these."""
+    states: slice
+    """Of `STATES`."""
+    vector: str
+    """Node of the SensorVector."""
 
 
 class Publisher:
@@ -86,6 +95,7 @@ class Publisher:
         self.annunciate: Callable[[Finding], None] = lambda _: None
         """Told of every finding: alarms follow from it."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
+        self._state_shown: dict[str, tuple[DeviceState | None, int]] = {}
 
     # Values of frames
 
@@ -95,67 +105,64 @@ class Publisher:
         levels = np.minimum(row.status[: len(to.device.channels)] >> 30, ChannelQuality.BAD)
         self._nodes.write_row(to.tags, row.values, row.status, *times)
         self._nodes.write_row(to.qualities, levels.astype(np.float64), GOOD, *times)
-        self._nodes.write_many(self._values(to.device, frame, row, data_quality), *times)
+        self._nodes.write_row(to.states, *self._states(to.device, frame, row.source_time, data_quality), *times)
+        self._nodes.write_made(to.vector, lambda: _vector(to.device, row), *times)
+        self._texts(to, _state(frame), *times)
 
-    def lost(self, frame: Frame, row: Row) -> None:
+    def lost(self, row: Row) -> None:
         """A frame's row was refused: all it would have shown is null until one is recorded again."""
         to, times = self._devices[row.group], (row.source_time, row.received_time)
-        for rows in (to.tags, to.qualities):
+        for rows in (to.tags, to.qualities, to.states):
             self._nodes.write_row(rows, np.full(rows.stop - rows.start, np.nan), DATA_LOST, *times)
-        lost = ((node, None, Quality.BAD_DATA_LOST) for node, _, _ in self._values(to.device, frame, row, math.nan))
-        self._nodes.write_many(lost, *times)
+        self._nodes.write(to.vector, None, Quality.BAD_DATA_LOST, *times)
+        self._texts(to, None, *times, Quality.BAD_DATA_LOST)
 
-    def _values(self, device: Device, frame: Frame, row: Row, data_quality: float) -> Iterator[Value]:
-        """What is no column."""
-        quality = (f"{device.id}.Array.DataQuality", events.double(data_quality), 0)
-        values = ((quality, self._vector(device, row)), self._acquisition(device, frame, row))
-        return chain(*values, self._state(device, frame))
-
-    def _vector(self, device: Device, row: Row) -> Value:
-        n = len(device.channels)
-        status, node = row.status[:n], f"{device.id}.Array.SensorVector"
-        worst = int(status.max())
-        if int(status.min()) >> 30 >= ChannelQuality.BAD:
-            return node, None, worst
-        # One bad element leaves the others usable: the vector is Uncertain, and the element NaN.
-        worst = min(worst, int(Quality.UNCERTAIN_SUBNORMAL))
-        return node, ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), worst
-
-    def _acquisition(self, device: Device, frame: Frame, row: Row) -> Iterator[Value]:
-        stream, time = device.streams[0], row.source_time
-        at = f"{device.id}.{stream.id}.AcquisitionStatus"
-        if frame.phase is Phase.UNKNOWN:
-            for name in ("IsActive", "ExecutionCycle", "Progress"):
-                yield f"{at}.{name}", None, Quality.BAD_NO_COMMUNICATION
-            return
+    def _states(self, device: Device, frame: Frame, time: int, data_quality: float) -> tuple[Floats, Codes]:
+        """Values of `STATES`, NaN for null."""
+        state = _state(frame)
+        if state is None:
+            return np.array([data_quality, self._health(device, frame), *UNKNOWN_VALUES]), UNKNOWN_CODES
         active = frame.phase is not Phase.IDLE
-        yield f"{at}.IsActive", events.boolean(active), 0
         cycle = ExecutionCycle.SAMPLING if active else ExecutionCycle.IDLE
-        yield f"{at}.ExecutionCycle", events.number(cycle, NUMBER), 0
-        number, began = self._cycle_started.get(at, (-1, time))
+        progress = self._progress(device, frame, time) if active else 0.0
+        values = data_quality, self._health(device, frame), active, cycle, progress, state
+        return np.array(values, np.float64), GOOD
+
+    def _progress(self, device: Device, frame: Frame, time: int) -> float:
+        """Of the cycle, %."""
+        stream = device.streams[0]
+        number, began = self._cycle_started.get(device.id, (-1, time))
         if number != frame.cycle:
             began = time
-            self._cycle_started[at] = frame.cycle, began
+            self._cycle_started[device.id] = frame.cycle, began
         length = stream.baseline + stream.exposure + stream.purge
-        share = min(100.0, (time - began) / 1e9 / length * 100) if active else 0.0
-        yield f"{at}.Progress", ua.Variant(share, ua.VariantType.Float), 0
+        return min(100.0, (time - began) / 1e9 / length * 100)
 
-    def _state(self, device: Device, frame: Frame) -> Iterator[Value]:
+    def _health(self, device: Device, frame: Frame) -> DeviceHealth:
         if device.id in self.silent_devices:
-            health = DeviceHealth.FAILURE
-        elif device.id in self._failed or frame.flags & NEEDS_MAINTENANCE:
-            health = DeviceHealth.MAINTENANCE_REQUIRED
-        elif frame.flags & StatusBit.CALIBRATING:
-            health = DeviceHealth.CHECK_FUNCTION
-        else:
-            health = DeviceHealth.NORMAL
-        yield f"{device.id}.DeviceHealth", events.number(health, NUMBER), 0
-        state = DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
-        for path, value in STATES[state].items():
-            if frame.phase is Phase.UNKNOWN:
-                yield f"{device.id}.{path}", None, Quality.BAD_NO_COMMUNICATION
-            else:
-                yield f"{device.id}.{path}", value, 0
+            return DeviceHealth.FAILURE
+        if device.id in self._failed or frame.flags & NEEDS_MAINTENANCE:
+            return DeviceHealth.MAINTENANCE_REQUIRED
+        if frame.flags & StatusBit.CALIBRATING:
+            return DeviceHealth.CHECK_FUNCTION
+        return DeviceHealth.NORMAL
+
+    def _texts(
+        self,
+        to: _Device,
+        state: DeviceState | None,
+        source: int,
+        server: int,
+        code: int = Quality.BAD_NO_COMMUNICATION,
+    ) -> None:
+        """The state of the device in words, when it changes; `code` where it is not known."""
+        now = (state, 0 if state is not None else code)
+        if self._state_shown.get(to.device.id) == now:
+            return
+        self._state_shown[to.device.id] = now
+        texts = STATE_TEXTS[state] if state is not None else dict.fromkeys(STATE_TEXTS[DeviceState.OPERATING])
+        shown = ((f"{to.device.id}.{path}", value, now[1]) for path, value in texts.items())
+        self._nodes.write_many(shown, source, server)
 
     # Cycles and results
 
@@ -280,6 +287,23 @@ class Publisher:
         self._nodes.publish_event(event)
 
 
+def _vector(device: Device, row: Row) -> tuple[ua.Variant | None, int]:
+    """SensorVector, and its StatusCode."""
+    n = len(device.channels)
+    worst = int(row.status[:n].max())
+    if int(row.status[:n].min()) >> 30 >= ChannelQuality.BAD:
+        return None, worst
+    # One bad element leaves the others usable: the vector is Uncertain, and the element NaN.
+    return ua.Variant(row.values[:n].tolist(), ua.VariantType.Double), min(worst, int(Quality.UNCERTAIN_SUBNORMAL))
+
+
+def _state(frame: Frame) -> DeviceState | None:
+    """None while the device does not answer."""
+    if frame.phase is Phase.UNKNOWN:
+        return None
+    return DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
+
+
 def _known(values: Floats) -> Codes:
     """BadNoData where there is no number."""
     return np.where(np.isfinite(values), np.uint32(0), np.uint32(NO_DATA))
@@ -294,6 +318,10 @@ def _device(plant: Plant, nodes: Nodes, device: Device) -> _Device:
         baselines=nodes.columns([f"{device.id}.Array.{c.id}.Baseline" for c in device.channels]),
         ratios=ratios,
         normalized=nodes.columns([f"{device.id}.Array.{device.channels[i].id}.NormalizedValue" for i in ratios]),
+        states=nodes.columns(
+            [f"{device.id}.{path.format(stream=f'{device.streams[0].id}.AcquisitionStatus')}" for path in STATES]
+        ),
+        vector=f"{device.id}.Array.SensorVector",
     )
 
 

@@ -384,9 +384,12 @@ class Channel:
         chunks = max(1, -(-len(data) // size))
         if (self.max_response and len(data) > self.max_response) or (self.max_chunks and chunks > self.max_chunks):
             return False
+        pieces: list[bytes | memoryview] = []
+        whole = memoryview(data)
         for start in range(0, chunks * size, size):
             kind = FINAL if start + size >= len(data) else INTERMEDIATE
-            self._outlet.write(self._sealed(token, kind, request_id, data[start : start + size]))
+            pieces += self._sealed(token, kind, request_id, whole[start : start + size])
+        self._outlet.write(b"".join(pieces))
         return True
 
     def _outgoing(self) -> Token:
@@ -398,13 +401,20 @@ class Channel:
             token = self._sending = max(self._tokens.values(), key=lambda t: t.id)
         return token
 
-    def _sealed(self, token: Token, chunk_type: bytes, request_id: int, part: bytes) -> bytes:
+    def _sealed(
+        self, token: Token, chunk_type: bytes, request_id: int, part: memoryview
+    ) -> tuple[bytes | memoryview, ...]:
+        """A chunk, in pieces."""
         crypto = token.crypto
-        plain = SEQUENCE.pack(self._next(), request_id) + part
-        plain += crypto.padding(len(plain))
-        size = HEADER.size + TOKEN.size + len(plain) + crypto.signature_size()
+        sequence = SEQUENCE.pack(self._next(), request_id)
+        padding = crypto.padding(len(sequence) + len(part))
+        signed = crypto.signature_size()
+        size = HEADER.size + TOKEN.size + len(sequence) + len(part) + len(padding) + signed
         header = HEADER.pack(MESSAGE, chunk_type, size, self.id) + TOKEN.pack(token.id)
-        return header + bytes(crypto.encrypt(plain + crypto.signature(header + plain)))
+        if not signed:
+            return header, sequence, part
+        plain = b"".join((header, sequence, part, padding))
+        return header, crypto.encrypt(plain[len(header) :] + crypto.signature(plain))
 
     def _next(self) -> int:
         self._sent = self._sent + 1 if self._sent < 2**32 - 1 else 1

@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Self
+from itertools import pairwise
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from asyncua import ua
@@ -20,14 +21,17 @@ from numpy.typing import NDArray
 
 from opcua_server.services.monitored_items import DISABLED, ON_TIME, REPORTING, TRIGGER, DataFilter, DataItem, Item
 from opcua_server.services.status import OVERFLOW
-from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change, data_value
+from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change, data_value, shapes
 
 NO_STATUS = np.uint32(0xFFFFFFFF)
 """Status of the last reported value where there is none: no StatusCode is this one."""
+NEIGHBOURS = 16
+"""Items on neighbouring rows, on average, from which on copying runs of rows is faster than picking each."""
 LEAST_SETTLED = 1024
 """Waiting samples below which looking for full queues is not worth it."""
 Flags = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(slots=True)
@@ -114,6 +118,32 @@ class Wanted:
     discard_oldest: bool
 
 
+class _Shared:
+    """What holds of all items, known once they have been looked at: nothing is asked again in each look."""
+
+    def __init__(self, items: _Items) -> None:
+        n = len(items.id)
+        self.slots = np.arange(n)
+        """All, in order: what is this very array needs no index."""
+        self.asleep = items.mode == int(DISABLED)
+        self.awake = not self.asleep.any()
+        self.reporting = bool((items.mode == int(REPORTING)).all())
+        self.plain = bool((items.trigger == int(TRIGGER.StatusValue)).all())
+        """Every trigger is a change of status or value."""
+        self.exact = not items.deadband.any()
+        self.shape = shapes(items.kind, items.stamps)
+        ends = np.flatnonzero(np.diff(items.row) != 1) + 1
+        self._rows = items.row
+        self._runs = None
+        if len(ends) * NEIGHBOURS < n and items.row.min() >= 0:
+            pairs = pairwise([0, *ends.tolist(), n])
+            self._runs = [slice(int(items.row[a]), int(items.row[b - 1]) + 1) for a, b in pairs if a < b]
+
+    def of(self, column: NDArray[T]) -> NDArray[T]:
+        """A copy of what a column of the table has for the items."""
+        return column[self._rows] if self._runs is None else np.concatenate([column[run] for run in self._runs])
+
+
 class Columns:
     """Items of one subscription on rows of a table."""
 
@@ -121,6 +151,7 @@ class Columns:
         self.seen = 0
         self._table = table
         self._items = _Items(*(np.empty(0, t) for t in _TYPES))
+        self._known: _Shared | None = None
         self._late: _Samples | None = None
         """One for each slot: the sample that waits where `pending`; None until an item samples at an interval."""
         self._queue: list[_Samples] = []
@@ -150,11 +181,17 @@ class Columns:
         slot = int(ids.searchsorted(number)) if 0 <= number <= 0xFFFFFFFF else len(ids)
         return slot if slot < len(ids) and ids[slot] == number and self._items.row[slot] >= 0 else None
 
+    @property
+    def _all(self) -> _Shared:
+        if self._known is None:
+            self._known = _Shared(self._items)
+        return self._known
+
     def close(self) -> None:
         """No items any more."""
         if len(self._items.id):
             self._table.unsubscribe(self)
-        self._items = self._items.pick(slice(0))
+        self._items, self._known = self._items.pick(slice(0)), None
         self._queue, self._length, self._late, self._deleted = [], 0, None, 0
 
     # -- what clients ask for
@@ -175,6 +212,7 @@ class Columns:
         made.append(self._table.kind[made[1]])
         made += [np.zeros(n, t) for t in _TYPES[len(made) :]]
         self._items.extend(_Items(*made))
+        self._known = None
         if self._late is not None:
             self._late.extend(_blank(n))
         slots = np.arange(first, first + n)
@@ -194,6 +232,7 @@ class Columns:
         elif self._queue:
             self._settle()  # by the rules so far
         it.queue[slot], it.newest[slot] = wanted.queue_size, not wanted.discard_oldest
+        self._known = None
 
     def _shrink(self, slot: int, size: int, discard_oldest: bool) -> None:
         queued = self._settle()
@@ -217,6 +256,7 @@ class Columns:
         self.consider()
         before = self._items.mode[slot]
         self._items.mode[slot] = int(mode)
+        self._known = None
         if mode == DISABLED:
             self._forget(slot)
         elif before == DISABLED:
@@ -228,6 +268,7 @@ class Columns:
         self._forget(slot)
         self._items.mode[slot] = int(DISABLED)
         self._items.row[slot] = -1
+        self._known = None
         self._deleted += 1
         if len(self) == 0:
             self.close()
@@ -288,7 +329,7 @@ class Columns:
             return
         alive = self._items.row >= 0
         moved = np.cumsum(alive) - 1
-        self._items = self._items.pick(alive)
+        self._items, self._known = self._items.pick(alive), None
         if self._late is not None:
             self._late = self._late.pick(alive)
         for part in self._queue:
@@ -299,15 +340,16 @@ class Columns:
 
     def consider(self) -> None:
         """Judge every value written since the last look."""
-        table, it = self._table, self._items
+        table = self._table
         if self.seen == table.count:
             return
-        fresh = table.order[it.row] > self.seen
-        fresh &= it.mode != int(DISABLED)
+        fresh = self._all.of(table.order) > self.seen
+        if not self._all.awake:
+            fresh &= ~self._all.asleep
         self.seen = table.count
-        slots = np.flatnonzero(fresh)
+        slots = self._all.slots if fresh.all() else np.flatnonzero(fresh)
         if len(slots):
-            self._sample(slots, table.at[it.row[slots]])
+            self._sample(slots, self._column(table.at, slots))
 
     def flush(self, now: float) -> None:
         """Take what was waiting for the end of a sampling interval that is over."""
@@ -324,12 +366,12 @@ class Columns:
             self._take(waiting)
 
     def _start(self, slots: Index) -> None:
-        """Report the present values whatever they are."""
+        """Report the present values whatever they are; sampling goes by when the next ones come."""
         self._items.status[slots] = NO_STATUS
         self._items.pending[slots] = False
         self._items.due[slots] = -math.inf
         if len(slots):
-            self._sample(slots, np.full(len(slots), self._table.now()))
+            self._take(self._present(slots))
 
     def _sample(self, slots: Index, at: Floats) -> None:
         """The values these rows have now, written at these instants."""
@@ -350,12 +392,18 @@ class Columns:
         self._take(self._present(slots))
 
     def _index(self, slots: Index) -> Any:
-        """Slots in order as the cheapest index of the same: most often they are all."""
-        return slice(None) if len(slots) == len(self._items.id) else slots
+        """Slots as the cheapest index of the same: most often they are all."""
+        return slice(None) if slots is self._all.slots else slots
+
+    def _column(self, column: NDArray[T], slots: Index) -> NDArray[T]:
+        """What a column of the table has for these."""
+        return self._all.of(column) if slots is self._all.slots else column[self._items.row[slots]]
 
     def _present(self, slots: Index) -> _Samples:
-        table, rows = self._table, self._items.row[self._index(slots)]
-        return _Samples(slots, table.value[rows], table.status[rows], table.source[rows], table.server[rows])
+        table, of = self._table, self._column
+        return _Samples(
+            slots, of(table.value, slots), of(table.status, slots), of(table.source, slots), of(table.server, slots)
+        )
 
     def _postpone(self, slots: Index) -> None:
         if self._late is None:
@@ -367,11 +415,15 @@ class Columns:
         """Queue what differs from the last reported (7.22.2)."""
         it, of = self._items, self._index(samples.slot)
         value, last = samples.value, it.value[of]
-        with np.errstate(invalid="ignore"):  # infinity less infinity: no change, as it should be
-            moved = np.abs(value - last) > it.deadband[of]
-        moved |= np.isnan(value) != np.isnan(last)
-        trigger = it.trigger[of]
-        if (trigger != int(TRIGGER.StatusValue)).any():
+        if self._all.exact:
+            moved = value != last
+            moved &= ~(np.isnan(value) & np.isnan(last))
+        else:
+            with np.errstate(invalid="ignore"):  # infinity less infinity: no change, as it should be
+                moved = np.abs(value - last) > it.deadband[of]
+            moved |= np.isnan(value) != np.isnan(last)
+        if not self._all.plain:
+            trigger = it.trigger[of]
             moved &= trigger != int(TRIGGER.Status)
             moved |= (trigger == int(TRIGGER.StatusValueTimestamp)) & (samples.source != it.source[of])
         moved |= samples.status != it.status[of]
@@ -428,7 +480,7 @@ class Columns:
         self.consider()
         if not self._queue:
             return False
-        if not (self._items.mode != int(REPORTING)).any():
+        if self._all.reporting:
             return True
         return any((self._items.mode[part.slot] == int(REPORTING)).any() for part in self._queue)
 
@@ -436,19 +488,19 @@ class Columns:
         """Oldest samples that may be sent, at most `room`, as an encoded DataChangeNotification; how many."""
         if room <= 0 or not self.ready():
             return None, 0
-        queued, it = self._settle(), self._items
-        sent = np.flatnonzero(it.mode[queued.slot] == int(REPORTING))[:room]
-        if len(sent) == len(queued.slot):
+        queued = self._settle()
+        if self._all.reporting and len(queued.slot) <= room:
             self._queue, self._length = [], 0
         else:
+            sent = np.flatnonzero(self._items.mode[queued.slot] == int(REPORTING))[:room]
             left = np.ones(len(queued.slot), np.bool_)
             left[sent] = False
             self._requeue(queued.pick(left))
             queued = queued.pick(sent)
-        of = queued.slot
+        of = self._index(queued.slot)
         return data_change(
-            it.client[of], it.kind[of], it.stamps[of], queued.value, queued.status, queued.source, queued.server,
-        ), len(sent)  # fmt: skip
+            self._items.client[of], self._all.shape[of], queued.value, queued.status, queued.source, queued.server,
+        ), len(queued.slot)  # fmt: skip
 
 
 _TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "u1", "f8", "f8", "u4", "i8", "?")

@@ -209,10 +209,15 @@ class DataItem(Item):
         self._due = min(self._due, self._monotonic() + ON_TIME * interval)
 
     def start(self, value: Any) -> None:
-        """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2)."""
+        """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2).
+
+        It begins no sampling interval: the first change does. So a source of the same period is sampled as it comes,
+        not each time a part of a period later.
+        """
         self._last = self._pending = None
         self._due = -math.inf
-        self.sample(value)
+        if self.mode != DISABLED:
+            self._take(value)
 
     def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:
         """Go on where another left off: DataValues last reported (or None), held back (or None) and queued."""

@@ -324,6 +324,14 @@ class UaServer:
         for node, value, code in values:
             self.space.write(site(node), shown(value, code, source, server))
 
+    def write_made(self, node: str, make: Callable[[], tuple[Any, int]], source_time: int, server_time: int) -> None:
+        """`write` of the (value, code) that `make` makes as soon as somebody looks."""
+
+        def made() -> Any:
+            return shown(*make(), from_ns(source_time), from_ns(server_time))
+
+        self.space.write_made(site(node), made)
+
     def _show_constant(self, node_id: Any, value: Any) -> None:
         now = self._clock.now()
         self._write_node(node_id, value, 0, now, now)

@@ -103,6 +103,16 @@ class Space:
         for item in list(cell.datachange_callbacks.values()):
             item.sample(data)
 
+    def write_made(self, node_id: Any, make: Callable[[], Any]) -> None:
+        """Show the DataValue that `make` makes as soon as somebody reads or watches it.
+
+        Raises KeyError without such a variable of the tree.
+        """
+        cell = self.tree.cell(node_id)
+        if cell is None:
+            raise KeyError(node_id)
+        cell.show(make)
+
     def cell(self, node_id: Any, attribute: int = VALUE) -> Any:
         """Where an attribute is that is no column. Raises KeyError without such a node or attribute."""
         cell = self.tree.cell(node_id, attribute)

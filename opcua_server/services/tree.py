@@ -34,14 +34,22 @@ NODE_ADDED, NODE_DELETED, REFERENCE_ADDED, REFERENCE_DELETED = 1, 2, 4, 8
 class Cell:
     """A value that was published or is watched; written to and watched like asyncua's AttributeValue."""
 
-    __slots__ = ("_watchers", "value", "value_callback", "value_setter")
+    __slots__ = ("_value", "_watchers", "value_callback", "value_setter")
 
     def __init__(self, value: Any) -> None:
-        self.value = value
-        """DataValue."""
+        self._value = value
         self.value_callback = None
         self.value_setter = None
         self._watchers: dict[int, Any] | None = None
+
+    @property
+    def value(self) -> Any:
+        """DataValue; given as one, or as what makes it when somebody asks."""
+        return self._value() if callable(self._value) else self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value = value
 
     @property
     def datachange_callbacks(self) -> dict[int, Any]:
@@ -55,10 +63,11 @@ class Cell:
         return bool(self._watchers)
 
     def show(self, value: Any) -> None:
-        self.value = value
+        self._value = value
         if self._watchers:
+            shown = self.value
             for item in list(self._watchers.values()):
-                item.sample(value)
+                item.sample(shown)
 
 
 def _any(_: Any) -> bool:

@@ -202,14 +202,16 @@ def layout(kind: int, mask: int) -> np.dtype[np.void]:
     return np.dtype(fields)
 
 
-def data_change(
-    client: Codes, kind: NDArray[np.uint8], stamps: NDArray[np.uint8],
-    value: Floats, codes: Codes, source: Times, server: Times,
-) -> Any:  # fmt: skip
-    """DataChangeNotification of these values in this order, encoded, as an ExtensionObject.
+def shapes(kind: NDArray[np.uint8], stamps: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Built-in type of a value that is not null, and the timestamps to return as bits of the mask, in one number."""
+    both: NDArray[np.uint16] = kind.astype(np.uint16) << np.uint16(8) | stamps
+    return both
 
-    `kind` is the built-in type of a value that is not null, `stamps` the timestamps to return as bits of the mask.
-    """
+
+def data_change(
+    client: Codes, shape: NDArray[np.uint16], value: Floats, codes: Codes, source: Times, server: Times
+) -> Any:
+    """DataChangeNotification of these values (of `shapes`) in this order, encoded, as an ExtensionObject."""
     columns: Mapping[str, NDArray[Any]] = {
         "client": client,
         "value": value,
@@ -217,15 +219,15 @@ def data_change(
         "source": source,
         "server": server,
     }
-    shape: NDArray[np.uint16] = kind.astype(np.uint16) << np.uint16(8) | stamps | np.uint16(HAS_VALUE)
+    shape = shape | np.uint16(HAS_VALUE)
     if (null := np.isnan(value)).any():
-        shape[null] = stamps[null]
+        shape[null] &= np.uint16(0xFF ^ HAS_VALUE)
     if (told := codes != 0).any():
         shape[told] |= HAS_STATUS
-    uniform = shape.min() == shape.max()
-    packed = _records(int(shape[0]), columns).tobytes() if uniform else _mixed(shape, columns)
+    uniform = (shape == shape[0]).all()
+    packed = _records(int(shape[0]), columns) if uniform else _mixed(shape, columns)
     # MonitoredItems with its length before it, then DiagnosticInfos: a null array.
-    body = len(client).to_bytes(4, "little") + packed + b"\xff\xff\xff\xff"
+    body = b"".join((len(client).to_bytes(4, "little"), packed.data, b"\xff\xff\xff\xff"))
     return ua.ExtensionObject(DATA_CHANGE, body)
 
 
@@ -242,8 +244,8 @@ def _records(shape: int, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.void
     return records
 
 
-def _mixed(shape: NDArray[np.uint16], columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """Records of several shapes, each at its place in the order."""
+def _mixed(shape: NDArray[np.uint16], columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Records of several shapes, each at its place in the order, as bytes."""
     shapes, which = np.unique(shape, return_inverse=True)
     sizes = np.array([layout(*divmod(int(s), 256)).itemsize for s in shapes])
     size = sizes[which]
@@ -253,4 +255,4 @@ def _mixed(shape: NDArray[np.uint16], columns: Mapping[str, NDArray[Any]]) -> by
         at = np.flatnonzero(which == i)
         records = _records(s, {name: column[at] for name, column in columns.items()})
         packed[begin[at][:, None] + np.arange(sizes[i])] = records.view(np.uint8).reshape(len(at), -1)
-    return packed.tobytes()
+    return packed

@@ -78,10 +78,11 @@ class Model:
     free_at: float = -math.inf
     held: Sample | None = None
 
-    def begin(self, sample: Sample, now: float) -> None:
-        """5.13.1.2: the first value is reported whatever it is."""
+    def begin(self, sample: Sample) -> None:
+        """5.13.1.2: the first value is reported whatever it is; sampling goes by the changes that come after it."""
         self.last, self.held, self.free_at = None, None, -math.inf
-        self.sampled(sample, now)
+        if self.mode != DISABLED:
+            self.judge(sample)
 
     def sampled(self, sample: Sample, now: float) -> None:
         """7.21: no more than one sample in a sampling interval, the last of it at its end."""
@@ -142,7 +143,7 @@ class Model:
         if mode == DISABLED:
             self.last, self.held, self.queue = None, None, []
         elif before == DISABLED:
-            self.begin(present, now)
+            self.begin(present)
 
     def published(self, now: float) -> list[tuple[Any, ...]]:
         self.interval_over(now)
@@ -269,7 +270,7 @@ class Bench:
             self.items[client][which] = result.MonitoredItemId
         self.watched[client] = kind
         self.models[client] = model = Model(parameters, mode)
-        model.begin(self.present[kind], self.clock.instant)
+        model.begin(self.present[kind])
 
     def modify(self, client: int, parameters: Parameters) -> None:
         parameters = _suited(self.watched[client], parameters)
@@ -309,7 +310,7 @@ class Bench:
             self.service._resend(self.session, self.session.subscriptions[number])
         for client, model in self.models.items():
             if model.mode == REPORTING and not model.queue:
-                model.begin(self.present[self.watched[client]], self.clock.instant)
+                model.begin(self.present[self.watched[client]])
 
     def write(self, samples: Sequence[tuple[Any, Sample]], *, at_once: bool) -> None:
         for kind, sample in samples:
@@ -468,8 +469,9 @@ def play(steps: Sequence[tuple[Any, ...]], items: Sequence[tuple[Any, ...]], per
 @example(  # the sample that waited opens an interval of its own: the next one within that waits too
     steps=[
         ("value", 0.0, KINDS[0], 1.0, 0),
-        ("cycle", 0.1),
         ("value", 0.05, KINDS[0], 2.0, 0),
+        ("cycle", 0.1),
+        ("value", 0.02, KINDS[0], 3.0, 0),
         ("cycle", 0.0),
     ],
     items=[(KINDS[0], Parameters(interval=100.0), REPORTING)],

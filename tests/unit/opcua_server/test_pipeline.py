@@ -28,7 +28,7 @@ class Shown:
         self.rows.append(row)
         self.told.append(("shown", row.source_time // SECOND))
 
-    def lost(self, frame, row):
+    def lost(self, row):
         self.told.append(("lost", row.source_time // SECOND))
 
     def cycle(self, stream, cycle):

@@ -63,6 +63,9 @@ class Nodes:
         for node, value, status in values:
             self.write(node, value, status, source_time, server_time)
 
+    def write_made(self, node, make, source_time, server_time):
+        self.write(node, *make(), source_time, server_time)
+
     def columns(self, nodes):
         first = len(self.rows)
         self.rows += nodes

@@ -313,7 +313,7 @@ async def test_what_was_not_recorded_leaves_no_value_shown_as_good(site):
     frame, recorded = row(device, made.plant, 10**9)
     made.publisher.show(frame, recorded, 1.0)
     before = dict(shown.values)
-    made.publisher.lost(*row(device, made.plant, 10**9 + 1))
+    made.publisher.lost(row(device, made.plant, 10**9 + 1)[1])
     assert {shown.values[node] for node in before} == {(None, 0x809D0000)}
     made.publisher.show(*row(device, made.plant, 10**9 + 2), 1.0)
     assert {status for _, status in shown.values.values()} == {0}

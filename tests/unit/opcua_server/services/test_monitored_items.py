@@ -226,7 +226,8 @@ def test_of_changes_within_an_interval_the_last_is_taken() -> None:
     for step in range(1, 31):
         clock.now = step / 10
         made.sample(value(float(step)))
-    assert reported(made) == [0.0, 8.0, 18.0, 28.0]  # the first interval is shorter by what counts as on time
+    # The first change opens the first interval, which is shorter by what counts as on time.
+    assert reported(made) == [0.0, 1.0, 9.0, 19.0, 29.0]
 
 
 def test_a_change_after_the_interval_is_taken_at_once_and_one_within_it_is_not_lost() -> None:

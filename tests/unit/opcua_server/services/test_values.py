@@ -15,7 +15,7 @@ from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.monitored_items import REPORTING, DataFilter
 from opcua_server.services.nodes import site
 from opcua_server.services.status import from_ns, from_ticks, ticks
-from opcua_server.services.values import HAS_SERVER, HAS_SOURCE, STAMPS, WIRE, Table, data_change, data_value
+from opcua_server.services.values import HAS_SERVER, HAS_SOURCE, STAMPS, WIRE, Table, data_change, data_value, shapes
 from tests.conformance.opcua import Bench, Raw, nid, ordinary
 
 NOW = 1_767_225_600_123_456_000
@@ -105,7 +105,7 @@ def test_values_of_any_mixture_of_shapes_are_decoded_as_they_were(rows: list[Any
     )
     value[kind == 1] = np.minimum(value[kind == 1], 1.0)
     times = np.full(len(rows), ticks(NOW)), np.full(len(rows), ticks(NOW) + 10)
-    encoded = data_change(client, kind, stamps, value, codes, *times)
+    encoded = data_change(client, shapes(kind, stamps), value, codes, *times)
     decoded = extensionobject_from_binary(Buffer(_wrapped(encoded)))
     assert [item.ClientHandle for item in decoded.MonitoredItems] == client.tolist()
     for item, k, mask, v, code in zip(
