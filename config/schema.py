@@ -383,7 +383,15 @@ class Alarm(Model):
     off_delay: Annotated[float, Field(ge=0)] | None = None
     """Seconds it must be over before the alarm is inactive."""
     gmp: bool | None = None
-    """Whether a comment is required to acknowledge."""
+    """Whether answering for it and taking it out of sight need a comment; the latter is an exception of the batch."""
+    confirm: bool | None = None
+    """Whether somebody has to confirm, after the acknowledgement, that something was done."""
+    branches: bool | None = None
+    """Whether an alarm that comes again before it was acknowledged is answered for each time by itself."""
+    latched: bool | None = None
+    """Whether it stays, also when it is over and acknowledged, until it is reset."""
+    max_shelved: Annotated[float, Field(gt=0)] | None = None
+    """Seconds it can be shelved, or a GMP alarm be out of sight, at once."""
 
 
 Policy = Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
@@ -510,6 +518,8 @@ class Site(Model):
     """As shown to people; empty: the id."""
     demo: bool = False
     """Whether results of simulated or replayed devices may be released; stands on every record as DemoMode."""
+    alarm_comments: bool = True
+    """Whether acknowledging a GMP alarm needs a comment; false for a SCADA system that cannot send one."""
     time_zone: str = "UTC"
     """IANA name of the local time in events and reports, e.g. Europe/Berlin; records keep UTC."""
 

@@ -7,6 +7,8 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
     commit_group  the frames of one commit, with the SHA-256 of their canonical bytes
     audit_entry   the append-only log (compliance.md 2.4)
     event_log     every event with all its fields; event_source and event_layout say where from and which fields
+    alarm_state   how an alarm stands that ever moved
+    alarm_transition  what was told of alarms, in order
 
 `compliance.tables` adds its own tables to the same `metadata`.
 """
@@ -134,6 +136,36 @@ event_log = Table(
     Column("layout", Int, ForeignKey(event_layout.c.id), nullable=False),
     Column("fields", Bytes, nullable=False),
     Index("event_log_time", "time", "number", "severity", "source", "layout"),
+    sqlite_strict=True,
+)
+
+alarm_state = Table(
+    "alarm_state",
+    metadata,
+    Column("node", String, primary_key=True, nullable=False),
+    Column("body", String, nullable=False),  # JSON of the condition, branches and EventIds too
+    sqlite_strict=True,
+)
+
+alarm_transition = Table(
+    "alarm_transition",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),  # in order of telling
+    Column("time", Int, nullable=False),
+    Column("event_id", Bytes, nullable=False, unique=True),
+    Column("node", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("branch", Int, nullable=False),  # 0: the present state
+    Column("state", String, nullable=False),
+    Column("level", String, nullable=False),
+    Column("severity", Int, nullable=False),
+    Column("retain", Int, nullable=False),  # 0 or 1, as the next one
+    Column("hidden", Int, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("comment", String, nullable=False),
+    Column("message", String, nullable=False),
+    Index("alarm_transition_time", "time"),
     sqlite_strict=True,
 )
 

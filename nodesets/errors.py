@@ -18,6 +18,8 @@ EnoseError
 │   ├── ChannelInsecure     BadSecurityModeInsufficient
 │   ├── MethodInvalid       BadMethodInvalid
 │   ├── NotExecutable       BadNotExecutable
+│   ├── NodeIdInvalid       BadNodeIdInvalid: a condition's method called on a type
+│   ├── EventIdUnknown ...  a condition's own codes (Part 9 5.11, table 137)
 │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
 ├── StorageError            BadResourceUnavailable: nothing was acknowledged
 ├── DeviceError             BadCommunicationError: the e-nose did not do it
@@ -137,24 +139,44 @@ class NotExecutable(RequestError):
     status = 0x81110000
 
 
+class NodeIdInvalid(RequestError):
+    status = 0x80330000
+
+
 class EventIdUnknown(RequestError):
     status = 0x809A0000
 
 
 class AlreadyAcknowledged(RequestError):
-    status = 0x80CF0000
+    status = 0x80CF0000  # BadConditionBranchAlreadyAcked
+
+
+class AlreadyConfirmed(RequestError):
+    status = 0x80D00000  # BadConditionBranchAlreadyConfirmed
 
 
 class AlreadyEnabled(RequestError):
-    status = 0x80CC0000
+    status = 0x80CC0000  # BadConditionAlreadyEnabled
 
 
 class AlreadyDisabled(RequestError):
-    status = 0x80980000
+    status = 0x80980000  # BadConditionAlreadyDisabled
 
 
 class ConditionDisabled(RequestError):
     status = 0x80990000
+
+
+class AlreadyShelved(RequestError):
+    status = 0x80D10000  # BadConditionAlreadyShelved
+
+
+class NotShelved(RequestError):
+    status = 0x80D20000  # BadConditionNotShelved
+
+
+class ShelvingTimeOutOfRange(RequestError):
+    status = 0x80D30000
 
 
 class NotConfigured(RequestError):

@@ -32,6 +32,7 @@ from compliance.users import Account, Accounts
 from config.load import digest
 from config.schema import Plant
 from historian import events, schema
+from historian.alarms import load as saved_alarms
 from historian.query import Reader
 from historian.writer import Writer
 from nodesets.errors import (
@@ -47,10 +48,12 @@ from nodesets.ports import Clock, Source, SystemClock
 from opcua_server import admin, learning, logs, security
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline
-from opcua_server.plant import conformance, methods
+from opcua_server.plant import alarm_record, condition_methods, conformance, methods
 from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
+from opcua_server.plant.events import condition_event
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
@@ -65,7 +68,6 @@ log = logging.getLogger(__name__)
 DATABASE = "enose.db"
 SHUTDOWN_SECONDS = 2
 """How long a shutdown is announced before connections close (acceptance point 33)."""
-HOUSEKEEPING_SECONDS = 0.5
 APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
@@ -253,15 +255,21 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             server.historize(node, records.reader)
 
         alarms = Alarms(plant)
-        publisher = Publisher(plant, server, alarms, records.clock)
+        alarms.restore(alarm_record.load(alarms, await records.submit(saved_alarms)))
+        publisher = Publisher(plant, server, records.clock)
+        annunciator = Annunciator(alarms, records.submit, publisher, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
         pipeline = Pipeline(plant, records.writer, publisher, records.clock)
-        site = _site(records, server, alarms, publisher, sources, agents, pipeline)
+        site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
-        server.retained(publisher.retained)
+        publisher.annunciate = annunciator.find
+        server.retained(lambda: (condition_event(n, records.clock.now()) for n in annunciator.retained()))
         server.remember_events(records.reader)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.writer, records.reader, records.clock)
+        condition_methods.link(server, site)
+        playground = Playground(
+            server, publisher.find, annunciator.settled, records.writer, records.reader, records.clock
+        )
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
@@ -289,7 +297,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             start(_run(source, pipeline.take, i * APART_SECONDS), f"driver {device}")
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
-        start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        start(annunciator.run(), "alarms")
+        start(diagnostics.run(), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
         start(_show_members(records, server), "roles")
         if plant.playground:
@@ -379,6 +388,7 @@ def _site(
     records: Records,
     server: UaServer,
     alarms: Alarms,
+    annunciator: Annunciator,
     publisher: Publisher,
     sources: Mapping[str, Source],
     agents: Worker,
@@ -392,6 +402,7 @@ def _site(
         reader=records.reader,
         accounts=records.accounts,
         alarms=alarms,
+        annunciator=annunciator,
         publisher=publisher,
         sources=sources,
         agents=agents,

@@ -6,6 +6,9 @@
       Dynamic                         change ten times a second
       Access                          variables by what may be done with them, and by whom
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseAlarm, ClearAlarm
+      Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
+                                      QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
+                                      non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
       History                         Ramp: a value a second, the last ten minutes are there from the start
       Many                            2,000 children
       Deep                            twenty levels, and a name of 500 characters
@@ -18,8 +21,9 @@ import math
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +52,7 @@ from opcua_server.services.server import UaServer
 ROOT = "Playground"
 RAMP = f"{ROOT}.History.Ramp"
 GROUP = f"{ROOT}.History"
-ALARM_SOURCE = "QualityScoreLow"
+SCORE, ANOMALY = "QualityScoreLow", "AnomalyDetected"
 MANY, DEEP, LONG = 2_000, 20, 500
 PERIOD = 0.1
 """Seconds between changes of the dynamic variables."""
@@ -121,6 +125,7 @@ def instances() -> Iterator[Instance]:
         *_folder("Dynamic", (_variable(f"Dynamic.{n}", n, VALUES[n][0], access=Access.READ) for n in DYNAMIC)),
         *_folder("Access", (_variable(f"Access.{n}", "Int32", 0, access=a) for n, (a, _) in ACCESS.items())),
         *_folder("Methods", _methods()),
+        *_folder("Alarms", (_variable(f"Alarms.{n}", "Double", d.normal) for n, d in DRIVES.items())),
         *_folder("History", [replace(_variable("History.Ramp", "Double", 0.0), access=RECORDED, historizing=True)]),
         *_folder("Many", (_variable(f"Many.M{i:04}", "Int32", i) for i in range(MANY))),
         *_deep(),
@@ -138,6 +143,26 @@ def references() -> tuple[Reference, ...]:
     return (Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),)
 
 
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A variable that drives an alarm."""
+
+    kind: str
+    normal: float
+    limits: Mapping[str, float]
+    """By level, the mildest first."""
+
+    def level(self, value: float) -> str:
+        """The worst level reached; empty for none."""
+        falls = "Low" in self.limits
+        reached = [name for name, limit in self.limits.items() if (value < limit if falls else value > limit)]
+        return reached[-1] if reached else ""
+
+
+DRIVES: Mapping[str, Drive] = {
+    "Score": Drive(SCORE, 100.0, {"Low": 50.0, "LowLow": 20.0}),
+    "Anomaly": Drive(ANOMALY, 0.0, {"High": 0.5, "HighHigh": 0.75}),
+}
 RECORDED = Access.READ | Access.HISTORY_READ
 DYNAMIC = ("Boolean", *NUMBERS, "String", "DateTime")
 
@@ -363,10 +388,19 @@ async def _slow(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Se
 class Playground:
     """The playground's life: answers methods, changes what is dynamic, records the ramp."""
 
-    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: History, clock: Clock) -> None:
-        """`find` is told of the alarm to play with."""
+    def __init__(
+        self,
+        server: UaServer,
+        find: Find,
+        settled: Callable[[], Awaitable[None]],
+        recorder: Recorder,
+        history: History,
+        clock: Clock,
+    ) -> None:
+        """`find` is told of the alarm to play with, `settled` returns when that is shown."""
         self._server = server
         self._find = find
+        self._settled = settled
         self._recorder = recorder
         self._history = history
         self._clock = clock
@@ -382,6 +416,9 @@ class Playground:
         valued = f"{ROOT}.Discrete.MultiStateValue"
         self._server.grant(site(valued), _everybody, lambda data: self._name_state(f"{valued}.ValueAsText", data))
         self._server.historize(RAMP, self._history)
+        for drive in DRIVES:
+            node = site(f"{ROOT}.Alarms.{drive}")
+            self._server.grant(node, _everybody, partial(self._drive, alarm_source, DRIVES[drive]))
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -391,9 +428,11 @@ class Playground:
             self._server.publish_event(self._event(message, min(max(severity, 1), 1000)))
             return ()
 
-        def alarm(level: str) -> Handler:
+        def alarm(value: float) -> Handler:
             async def handler(_caller: Caller, _object: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
-                self._find(self._finding(alarm_source, level))
+                drive = DRIVES["Score"]
+                self._find(self._finding(alarm_source, drive, value))
+                await self._settled()
                 return ()
 
             return handler
@@ -409,8 +448,8 @@ class Playground:
             "EveryType": _echo,
             "Slow": _slow,
             "RaiseEvent": raise_event,
-            "RaiseAlarm": alarm("Low"),
-            "ClearAlarm": alarm(""),
+            "RaiseAlarm": alarm(30.0),
+            "ClearAlarm": alarm(100.0),
         }
 
     def _event(self, message: str, severity: int) -> Event:
@@ -426,15 +465,22 @@ class Playground:
             message=message,
         )
 
-    def _finding(self, source: str, level: str) -> Finding:
+    def _drive(self, source: str, drive: Drive, data: Any) -> None:
+        """Somebody wrote the input of an alarm."""
+        value = data.Value.Value
+        if value is not None:
+            self._find(self._finding(source, drive, value))
+
+    def _finding(self, source: str, drive: Drive, value: float) -> Finding:
+        level = drive.level(value)
         return Finding(
-            kind=ALARM_SOURCE,
+            kind=drive.kind,
             source=source,
             time=self._clock.now(),
             level=level,
-            value=10.0 if level else 90.0,
-            limit=50.0,
-            text=f"{source}: quality score {'below' if level else 'above'} its limit, by hand",
+            value=value,
+            limit=drive.limits[level] if level else math.nan,
+            text=f"{source}: {drive.kind} by hand, {value:g}, {level or 'normal'}",
         )
 
     def _name_state(self, node: str, data: Any) -> None:

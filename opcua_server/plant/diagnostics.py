@@ -1,7 +1,6 @@
 """How the service itself does, as nodes; and what has to be looked at now and then."""
 
 import asyncio
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,7 +20,7 @@ SECOND = 1.0
 
 
 class Diagnostics:
-    """Publishes once a second; settles alarm delays more often."""
+    """Publishes once a second."""
 
     def __init__(self, site: Site, server: UaServer, counters: Counters, schedules: Sequence[Schedule]) -> None:
         self._site, self._server, self._counters, self._schedules = site, server, counters, schedules
@@ -30,13 +29,12 @@ class Diagnostics:
         self._unread = ""
         """Why the database could not be read the last time; empty when it could."""
 
-    async def run(self, seconds: float) -> None:
-        """Until cancelled, every `seconds`."""
-        for turn in itertools.count():
-            self._site.publisher.due_alarms()
-            if turn % max(1, round(SECOND / seconds)) == 0:
-                await self.publish()
-            await asyncio.sleep(seconds)
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.publish()
+            self._site.publisher.shelved(self._site.annunciator.shown())
+            await asyncio.sleep(SECOND)
 
     async def publish(self) -> None:
         now = self._site.clock.now()

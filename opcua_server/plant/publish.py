@@ -15,7 +15,7 @@ from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
 from opcua_server.plant import events
-from opcua_server.plant.alarms import Alarms, Condition
+from opcua_server.plant.alarm_states import Condition, Shelving
 from opcua_server.services.nodes import Event
 
 NO_DATA = 0x809B0000
@@ -58,6 +58,8 @@ class Nodes(Protocol):
 
     def publish_event(self, event: Event) -> None: ...
 
+    def deliver_event(self, event: Event) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Device:
@@ -83,8 +85,8 @@ class _Device:
 class Publisher:
     """The pipeline's sink."""
 
-    def __init__(self, plant: Plant, nodes: Nodes, alarms: Alarms, clock: Clock) -> None:
-        self._nodes, self._alarms, self._clock = nodes, alarms, clock
+    def __init__(self, plant: Plant, nodes: Nodes, clock: Clock) -> None:
+        self._nodes, self._clock = nodes, clock
         self._ring: dict[str, int] = {}
         self._devices = {d.id: _device(plant, nodes, d) for d in plant.devices}
         self._failed: set[str] = set()
@@ -92,6 +94,8 @@ class Publisher:
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
         """Told of every finding, before its alarm: batches' exceptions follow from it."""
+        self.annunciate: Callable[[Finding], None] = lambda _: None
+        """Told of every finding: alarms follow from it."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
         self._state_shown: dict[str, tuple[DeviceState | None, int]] = {}
 
@@ -246,8 +250,7 @@ class Publisher:
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
         self.on_finding(finding)
-        if changed := self._alarms.update(finding, self._clock.now()):
-            self.condition(changed)
+        self.annunciate(finding)
 
     def nameplate(self, device: str, identity: Mapping[str, str]) -> None:
         """What the device told of itself."""
@@ -260,40 +263,23 @@ class Publisher:
         }
         self.write(f"{device}.Identification", values, self._clock.now())
 
-    def due_alarms(self) -> None:
-        """Alarms whose delay has run out."""
-        for condition in self._alarms.due(self._clock.now()):
-            self.condition(condition)
+    def condition(self, condition: Condition) -> None:
+        """How a condition stands now: its members and its plain tags."""
+        now = self._clock.now()
+        values = events.condition_values(condition, now)
+        self.write(condition.node, values, condition.trunk.time or now)
 
-    def condition(self, condition: Condition, *, switched: bool = False) -> None:
-        """A condition changed: its members, its plain tags, and one event.
+    def notify(self, event: Event) -> None:
+        """One event of a condition, which is recorded with what it tells of."""
+        self._nodes.deliver_event(event)
 
-        The last one of a condition that is disabled is that of being `switched` off: by it clients take it from
-        their lists (Part 9 4.2).
-        """
-        self.condition_nodes(condition)
-        if condition.enabled or switched:
-            self._nodes.publish_event(events.condition_event(condition, self._clock.now()))
-
-    def condition_nodes(self, condition: Condition) -> None:
-        """What the nodes of a condition hold."""
-        time = condition.time or self._clock.now()
-        values = {path.replace("/", "."): value for path, value in events.condition_fields(condition).items()}
-        event = events.condition_event(condition, self._clock.now())
-        values |= {
-            "EventId": ua.Variant(event.event_id, ua.VariantType.ByteString),
-            "EventType": events.node(event.event_type),
-            "SourceNode": events.node(event.source),
-            "SourceName": events.string(event.source_name),
-            "Time": events.moment(event.time),
-            "ReceiveTime": events.moment(event.received),
-            "Message": events.text(event.message),
-            "Severity": events.number(condition.severity, ua.VariantType.UInt16),
-            "Active": events.boolean(condition.state.active),
-            "Acked": events.boolean(condition.state.acked),
-            "Text": events.string(event.message[:254]),
-        }
-        self.write(condition.node, values, time)
+    def shelved(self, conditions: Iterable[Condition]) -> None:
+        """What is left of the shelving of each."""
+        now = self._clock.now()
+        for condition in conditions:
+            if condition.shelving is not Shelving.UNSHELVED:
+                left = events.unshelve_time(condition, now)
+                self._nodes.write(f"{condition.node}.ShelvingState.UnshelveTime", left, 0, now, now)
 
     def write(self, at: str, values: Mapping[str, ua.Variant], time: int) -> None:
         """Good values under one node, by path."""
@@ -301,11 +287,6 @@ class Publisher:
 
     def happened(self, event: Event) -> None:
         self._nodes.publish_event(event)
-
-    def retained(self) -> Iterable[Event]:
-        """What a client that refreshes is shown."""
-        now = self._clock.now()
-        return [events.condition_event(c, now) for c in self._alarms if c.retain]
 
 
 def _vector(device: Device, row: Row) -> tuple[ua.Variant | None, int]:

@@ -33,6 +33,7 @@ from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
 from opcua_server.plant import events
 from opcua_server.plant.alarms import ALARMS, Alarms
+from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.cases import case_of
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATION_SLOTS
@@ -67,6 +68,7 @@ class Site:
     reader: Reader
     accounts: Accounts
     alarms: Alarms
+    annunciator: Annunciator
     publisher: Publisher
     sources: Mapping[str, Source]
     agents: Worker
@@ -241,8 +243,8 @@ class Site:
 
     async def refresh_all(self) -> None:
         """Show everything that is recorded; at start."""
-        for condition in self.alarms:
-            self.publisher.condition_nodes(condition)
+        for condition in self.annunciator.shown():
+            self.publisher.condition(condition)
         streams = [f"{device.id}.{device.streams[0].id}" for device in self.plant.devices]
         for recorded in await self.reader.read(lambda tx: [results.of_stream(tx, stream) for stream in streams]):
             for result in reversed(recorded):

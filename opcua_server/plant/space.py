@@ -19,7 +19,10 @@ from config.schema import Channel, Device, Line, Plant, Stream
 from nodesets.errors import ConfigurationError, Mistake
 from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
-from opcua_server.plant.alarms import ALARMS, condition_nodes
+from opcua_server.plant import events
+from opcua_server.plant.alarm_states import Condition
+from opcua_server.plant.alarms import ALARMS, Alarms
+from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
 from opcua_server.plant.templates import engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
     HAS_CONDITION,
@@ -47,19 +50,6 @@ RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Mainten
 """First elements of ids that no device or line may have."""
 RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
 
-_ALARM = frozenset({"EnabledState.TransitionTime", "AckedState.TransitionTime", "ActiveState.TransitionTime"})
-CONDITION_TYPES: Mapping[str, tuple[str, frozenset[str]]] = {
-    "CommunicationLost": ("SystemOffNormalAlarmType", _ALARM),
-    "SensorFailure": ("OffNormalAlarmType", _ALARM),
-    "QualityScoreLow": ("ExclusiveLevelAlarmType", _ALARM | {"LowLimit", "LowLowLimit"}),
-    "AnomalyDetected": (
-        "EnoseAnomalyAlarmType",
-        _ALARM
-        | {"HighLimit", "HighHighLimit", "HighState", "HighHighState"}
-        | {"HighState.TransitionTime", "HighHighState.TransitionTime"},
-    ),
-}
-"""Alarm kind -> type, optional members it has."""
 ALARM_TAGS = ("Active", "Acked", "Severity", "Text")
 """Members of a condition that a SCADA system binds to as tags."""
 _NO_TAGS = frozenset({"FolderType", "View", "NamespaceMetadataType"})
@@ -107,9 +97,10 @@ def space(plant: Plant) -> Space:
         instances += _device(plant, device, history)
     for line in plant.lines:
         instances += _line(line)
-    instances += _conditions(plant)
+    alarms = Alarms(plant)
+    instances += _conditions(alarms)
     view_instances, view_references = _views(plant, instances)
-    references = (*_notifiers(plant), *_conditions_of(plant), *view_references)
+    references = (*_notifiers(plant), *_conditions_of(alarms), *view_references)
     everything = (*instances, *view_instances)
     if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
@@ -354,27 +345,56 @@ def _line(line: Line) -> Iterator[Instance]:
     yield from _slots("EnoseBatchSummaryType", f"{line.id}.Recent", "B", BATCH_SLOTS)
 
 
-def _conditions(plant: Plant) -> Iterator[Instance]:
-    """Conditions with what never changes; the rest is `events.condition_fields`, published."""
-    for node, source, kind in condition_nodes(plant):
-        type_, optional = CONDITION_TYPES[kind.kind]
+class _Initial(Mapping[str, ua.Variant]):
+    """What the nodes of a condition hold until it first moves; made when somebody looks."""
+
+    def __init__(self, condition: Condition, paths: Mapping[str, Any]) -> None:
+        self._condition = condition
+        self._paths = paths
+        """Those it has values of; one object for all conditions of a kind."""
+
+    def __getitem__(self, path: str) -> ua.Variant:
+        if path not in self._paths:
+            raise KeyError(path)
+        return events.condition_values(self._condition, 0)[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def keys(self) -> Any:
+        return self._paths.keys()
+
+
+def _conditions(alarms: Alarms) -> Iterator[Instance]:
+    """Conditions as they are before they move; from then on their values are published."""
+    shapes: dict[int, tuple[Template, dict[str, Any]]] = {}
+    for condition in alarms:
+        kind = condition.kind
+        if id(kind) not in shapes:
+            shown = CONDITION_TYPES[kind.kind]
+            optional = optional_members(shown, latched=kind.latched)
+            compiled = template(shown.type, optional, interface="EnoseAlarmTagsType")
+            members = {m.path for m in compiled.members if m.node_class is NodeClass.VARIABLE}
+            given = events.condition_values(condition, 0).keys() & members
+            shapes[id(kind)] = compiled, dict.fromkeys(sorted(given))
+        compiled, paths = shapes[id(kind)]
         yield Instance(
-            template=template(type_, optional, interface="EnoseAlarmTagsType"),
-            prefix=node,
-            parent=site(f"{source}.Alarms"),
-            values={
-                "EventType": _id(type_id(type_)),
-                "SourceNode": _id(site(source)),
-                "SourceName": _text(source),
-            },
+            template=compiled,
+            prefix=condition.node,
+            parent=site(f"{condition.source}.Alarms"),
+            values=_Initial(condition, paths),
         )
 
 
-def _conditions_of(plant: Plant) -> Iterator[Reference]:
+def _conditions_of(alarms: Alarms) -> Iterator[Reference]:
     has_interface = reference_id("HasInterface")
-    for node, source, _ in condition_nodes(plant):
-        yield Reference(source=site(source), type=HAS_CONDITION, target=site(node))
-        yield Reference(source=site(node), type=has_interface, target=type_id("EnoseAlarmTagsType"))
+    for condition in alarms:
+        node = site(condition.node)
+        yield Reference(source=site(condition.source), type=HAS_CONDITION, target=node)
+        yield Reference(source=node, type=has_interface, target=type_id("EnoseAlarmTagsType"))
 
 
 def _notifiers(plant: Plant) -> Iterator[Reference]:
@@ -415,7 +435,7 @@ class _Shape:
             self.children[above.path].append(member)
             if member.node_class is not NodeClass.VARIABLE or above.node_class is not NodeClass.OBJECT:
                 continue
-            if template.name in _CONDITION_NAMES:
+            if template.name in CONDITION_NAMES:
                 is_tag = member.path in ALARM_TAGS
             else:
                 is_tag = member.value_rank == -1 and _scalar(member) is not None
@@ -463,7 +483,7 @@ class _Tree:
 
     def is_plain(self, node: Node) -> bool:
         """An object in which a SCADA system can use everything: scalars, methods and objects of the same kind."""
-        if node[0].template.name in _CONDITION_NAMES:
+        if node[0].template.name in CONDITION_NAMES:
             return False
         return all(self._is_usable(child) for child in self.children(node))
 
@@ -474,9 +494,6 @@ class _Tree:
 
     def has_usable(self, node: Node) -> bool:
         return any(self.is_tag(c) or (_is_object(c) and self.has_usable(c)) for c in self.children(node))
-
-
-_CONDITION_NAMES = frozenset(type_ for type_, _ in CONDITION_TYPES.values())
 
 
 def _above(instance: Instance) -> str:

@@ -195,7 +195,7 @@ def _argument(argument: Argument) -> ua.Argument:
     return ua.Argument(
         Name=argument.name,
         DataType=ua.NodeId(DATA_TYPES[argument.data_type]),
-        ValueRank=-1,
-        ArrayDimensions=[],
+        ValueRank=1 if argument.array else -1,
+        ArrayDimensions=[0] if argument.array else [],
         Description=ua.LocalizedText(argument.description, "en"),
     )

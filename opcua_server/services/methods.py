@@ -8,7 +8,7 @@ when nothing is lost: Ignition's scripts send Int64 and Double for everything.
 import logging
 import math
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ Refused = Callable[[Caller, Any, int], Awaitable[None]]
 
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
 CONDITION = ua.NodeId(ua.ObjectIds.ConditionType)
-SHELVED_STATE = ua.NodeId(ua.ObjectIds.ShelvedStateMachineType)
+SHELVING = ua.NodeId(ua.ObjectIds.ShelvedStateMachineType)
 UPDATE_STATE = ua.NodeId(ua.ObjectIds.AuditUpdateStateEventType)
 HAS_OPTIONAL_INPUT = ua.NodeId(131)
 """HasOptionalInputArgumentDescription (Part 3 7.25): it names an argument a call may leave out."""
@@ -234,7 +234,7 @@ class Methods:
         kind = self._space.type_definition(object_id)
         if kind is None:
             return None
-        if self._space.is_subtype(kind, SHELVED_STATE):
+        if self._space.is_subtype(kind, SHELVING):
             return self._owner(object_id)
         return object_id if self._space.is_subtype(kind, CONDITION) else None
 
@@ -265,8 +265,7 @@ class Methods:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
         if self._space.node_class(method_id) != ua.NodeClass.Method:
             raise Fault(ua.StatusCodes.BadMethodInvalid)
-        owners = self._owners(object_id)
-        if not any(self._has(owner, method_id) for owner in owners):
+        if not any(self._has(owner, method_id) for owner in self._owners(object_id)):
             raise Fault(ua.StatusCodes.BadMethodInvalid)
         if self._space.attribute(method_id, ua.AttributeIds.Executable) is False:
             raise Fault(ua.StatusCodes.BadNotExecutable)
@@ -275,12 +274,26 @@ class Methods:
             raise Fault(ua.StatusCodes.BadNotImplemented)
         return link
 
-    def _owners(self, object_id: Any) -> Iterable[Any]:
-        """The object and its types upwards: an instance need not repeat its type's methods (Part 9 5.5.4)."""
+    def _owners(self, object_id: Any) -> Iterator[Any]:
+        """The object and its types upwards: an instance need not repeat its type's methods (Part 9 5.5.4).
+
+        After them what they have of a shelving: it is called on the alarm as well (Part 9 5.8.17.2).
+        """
+        own = list(self._self_and_types(object_id))
+        yield from own
+        for owner in own:
+            for r in self._space.references(owner, self._components(forward=True)):
+                if r.TypeDefinition == SHELVING:
+                    yield from self._self_and_types(r.NodeId)
+
+    def _self_and_types(self, object_id: Any) -> Iterator[Any]:
         if self._space.node_class(object_id) == ua.NodeClass.ObjectType:
-            return self._space.supertypes(object_id)
+            yield from self._space.supertypes(object_id)
+            return
+        yield object_id
         kind = self._space.type_definition(object_id)
-        return (object_id, *(self._space.supertypes(kind) if kind is not None else ()))
+        if kind is not None:
+            yield from self._space.supertypes(kind)
 
     def _has(self, owner: Any, method_id: Any) -> bool:
         components = self._space.references(owner, self._components(forward=True))

@@ -211,6 +211,7 @@ class UaServer:
         if self._chores is not None:
             self._chores.cancel()
             await asyncio.wait([self._chores])
+        await self._events.close()
         await self._dispatcher.drain()
         for session in self._sessions:
             self._sessions.close(session, True, ua.StatusCodes.BadShutdown)

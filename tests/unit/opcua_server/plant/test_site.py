@@ -10,7 +10,7 @@ from analytics.fingerprint import Judgement
 from compliance import batches, exceptions, models, recommendations, results
 from compliance.rows import change
 from compliance.tables import product_model
-from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
+from nodesets.errors import InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
 from nodesets.methods import METHODS
 from nodesets.model import Caller, Finding, Frame, Phase, Recommendation, Result, Role, Row, Verdict, Vote
 from opcua_server.learning import learn
@@ -297,22 +297,6 @@ async def test_a_recommendation_is_decided_once_with_a_reason(site):
     states = await made.submit(lambda tx: [a.state.name for a in recommendations.newest(tx, now)])
     assert states[0] == "PROPOSED"  # an open one comes first
     assert sorted(states[1:]) == ["ACCEPTED", "SUPERSEDED"]
-
-
-async def test_a_gmp_alarm_cannot_be_switched_off_and_another_one_can(site):
-    # Process rule 9.
-    made, shown = site
-    await made.refresh_all()
-    disable = methods.CONDITION_METHODS["Disable"][1]
-    with pytest.raises(AccessDenied):
-        await disable(made, OPERATOR, "EN01.Stream01.Alarms.AnomalyDetected")
-    await disable(made, OPERATOR, "EN01.Alarms.CommunicationLost")
-    assert shown["EN01.Alarms.CommunicationLost.EnabledState.Id"] is False
-    # Part 9 4.2: the step into Disabled is an event, by which clients drop the alarm; then there are none.
-    [event] = shown.events
-    assert (event.fields["EnabledState/Id"].Value, event.retain) == (False, False)
-    made.publisher.condition(made.alarms["EN01.Alarms.CommunicationLost"])
-    assert len(shown.events) == 1
 
 
 async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site):
