@@ -131,6 +131,10 @@ class AlarmKind:
     """What each belongs to: `site`, `line`, `device`, `stream` or `channel`."""
     severities: Mapping[str, int]
     """By level of the finding, the mildest first."""
+    path: str = "Alarms.{kind}"
+    """Where it is, relative to its source."""
+    enabled: bool = True
+    """At first; at most ten alarms of a device are (process rule 19)."""
     on_delay: float = 0.0
     """Seconds a finding has to last before it raises (ISA-18.2 11.4.3)."""
     off_delay: float = 0.0
@@ -153,6 +157,10 @@ class AlarmKind:
     """For those who maintain, not for the operator at the line."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
+
+    def node(self, source: str) -> str:
+        """String id of the alarm of a source."""
+        return f"{source}.{self.path.format(kind=self.kind)}"
 
     def severity(self, level: str) -> int:
         return self.severities[level]
