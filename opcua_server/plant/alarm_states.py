@@ -415,11 +415,11 @@ def remove(condition: Condition, on: bool, comment: str, user: str, now: int, un
 
 
 def inhibit(condition: Condition, on: bool, now: int, new_id: NewId) -> Step:
-    """Suppression by the state of the plant; nobody's act, so told of a condition in use only."""
+    """Suppression by the state of the plant; nobody's act, so told of an active alarm only."""
     if condition.inhibited.on == on:
         return condition, ()
     condition = replace(condition, inhibited=switched(condition.inhibited, on, now))
-    return _trunk_told(_at(condition, now), new_id) if condition.retain else (condition, ())
+    return _trunk_told(_at(condition, now), new_id) if condition.trunk.state.active else (condition, ())
 
 
 def shelve(condition: Condition, how: Shelve, seconds: float, comment: str, user: str, now: int, new_id: NewId) -> Step:

@@ -205,6 +205,7 @@ class Alarms:
         """Findings that wait for their delay, and since when."""
         self._ending: dict[str, int] = {}
         """When something of a condition ends by itself."""
+        self._quiet: set[str] = set()
         self._before: dict[str, Condition] = {}
         """What conditions were at the last commit."""
         self._waited: dict[str, tuple[int, Finding] | None] = {}
@@ -279,9 +280,21 @@ class Alarms:
         return min((*waits, *self._ending.values()), default=None)
 
     def inhibit(self, kind: str, source: str, on: bool, now: int) -> tuple[Notification, ...]:
-        """Suppress by the state of the plant, or no longer."""
+        """Suppress by the state of the plant, or no longer; of an alarm that is not active nothing is recorded."""
         node = self._by_finding.get((kind, source))
-        return self._step(states.inhibit(self[node], on, now, self._new_id)) if node is not None else ()
+        if node is None:
+            return ()
+        condition, told = states.inhibit(self[node], on, now, self._new_id)
+        if told:
+            return self._step((condition, told))
+        self._put(condition)
+        self._quiet.add(node)
+        return ()
+
+    def quiet(self) -> tuple[Condition, ...]:
+        """What changed without a word since this was last asked, and is not recorded."""
+        quiet, self._quiet = self._quiet, set()
+        return tuple(self[node] for node in quiet)
 
     # People
 

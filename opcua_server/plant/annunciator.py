@@ -129,7 +129,7 @@ class Annunciator:
             self._put_back(taken, error)
             return False
         self._alarms.commit()
-        self._show(changed, told)
+        self._show((*changed, *self._alarms.quiet()), told)
         for i, waiting in enumerate(taken):
             _answer(waiting, refused.get(i))
         return True
