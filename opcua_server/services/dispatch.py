@@ -44,6 +44,8 @@ SECURITY_REFUSALS = frozenset(
 """Counted as requests rejected for security (Part 5 12.9)."""
 
 
+LONG = 16_384
+"""Bytes of a request whose decoding takes milliseconds: others have their turn before it is carried out."""
 ENUMERATIONS = {
     "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
     "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
@@ -230,6 +232,8 @@ class Dispatcher:
         service = self._table.get(type_id.Identifier) if type_id.NamespaceIndex == 0 else None
         try:
             request = self._admit(service, channel, header, sequence, body, start)
+            if len(body) > LONG:
+                await asyncio.sleep(0)
             if service is not None and service.background:
                 self._start(service, request)
                 return
