@@ -371,11 +371,40 @@ class Product(Model):
     """Measuring cycles a batch needs before it can be evaluated."""
 
 
+class ChannelLimits(Model):
+    """Limits of one channel's SensorValue, in its unit; null: none."""
+
+    low_low: float | None = None
+    """Below it: LowLow, severity 600."""
+    low: float | None = None
+    """Below it: Low, severity 300."""
+    high: float | None = None
+    """Above it: High, severity 300."""
+    high_high: float | None = None
+    """Above it: HighHigh, severity 600."""
+    deadband: Annotated[float, Field(ge=0)] = 0.0
+    """How far a value has to come back behind a limit it was beyond, in its unit."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        given = [v for v in (self.low_low, self.low, self.high, self.high_high) if v is not None]
+        if not given or given != sorted(given):
+            raise ValueError("at least one of low_low, low, high and high_high, and each at least the one before it")
+        return self
+
+
+PhaseName = Literal["idle", "baseline", "exposure", "purge"]
+
+
 class Alarm(Model):
     """What is different from the alarm's own settings (alarms.md); null: as there."""
 
-    enabled: bool = True
+    enabled: bool | None = None
     """Whether it can be raised at the start; an Engineer may enable and disable it while the server runs."""
+    limits: dict[str, ChannelLimits] = {}
+    """Only of LevelAlarm: by channel, e.g. `EN01.Array.S01`; without limits its alarm is disabled."""
+    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1)] = ("baseline",)
+    """Only of LevelAlarm: phases of the measuring cycle in which the limits are watched."""
     severity: Annotated[int, Field(ge=1, le=1000)] | None = None
     """1 to 249 information, to 499 warning, to 749 high, from 750 critical; of every level of the alarm."""
     on_delay: Annotated[float, Field(ge=0)] | None = None

@@ -401,6 +401,12 @@ _DEVICE = (
             item("Array", "EnoseSensorArrayType", "Sensor elements"),
             item("Environment", "EnoseEnvironmentType", "Air and sample around the array"),
             folder("Alarms", "Conditions of the device", placeholder("Alarm", "AlarmConditionType"), notifier=True),
+            folder(
+                "DeviceHealthAlarms",
+                "Conditions of its health, after DI",
+                placeholder("Alarm", "AlarmConditionType"),
+                notifier=True,
+            ),
             group("MethodSet", "Methods of the device", *methods_of("MethodSet")),
             placeholder("Stream", "EnoseStreamType"),
         ),
@@ -515,6 +521,7 @@ _LINE = (
             item("Batch", "EnoseBatchType", "The batch in execution, or the last one"),
             folder("Recent", "The newest ten batches", placeholder("Slot", "EnoseBatchSummaryType")),
             item("BatchControl", "BatchControlType", "Batch methods"),
+            placeholder("Alarm", "AlarmConditionType"),
         ),
     ),
 )
@@ -625,6 +632,7 @@ _SITE = (
         members=(
             folder("Devices", "Electronic noses", placeholder("Device", "EnoseDeviceType")),
             folder("Lines", "Production lines", placeholder("Line", "EnoseLineType")),
+            folder("Alarms", "Conditions of the service", placeholder("Alarm", "AlarmConditionType"), notifier=True),
             item("Agents", "AgentSystemType", "Agents and their advice"),
             item("Signatures", "SignatureServiceType", "Electronic signatures"),
             item("Models", "ModelServiceType", "Product models"),

@@ -53,7 +53,6 @@ from opcua_server.plant.alarms import Alarms
 from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
-from opcua_server.plant.events import condition_event
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
 from opcua_server.plant.space import recorded, result_tags, space
@@ -259,11 +258,12 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         publisher = Publisher(plant, server, records.clock)
         annunciator = Annunciator(alarms, records.submit, publisher, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
-        pipeline = Pipeline(plant, records.writer, publisher, records.clock)
+        pipeline = Pipeline(plant, records.writer, publisher, records.clock, alarms.held())
         site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         publisher.annunciate = annunciator.find
-        server.retained(lambda: (condition_event(n, records.clock.now()) for n in annunciator.retained()))
+        publisher.inhibit = annunciator.inhibit
+        server.retained(lambda: map(publisher.event, annunciator.retained()))
         server.remember_events(records.reader)
         methods.link(server, site, tree)
         condition_methods.link(server, site)
@@ -277,7 +277,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
         own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
-        watch = Watch(server, records.trust, own, partial(_log_renewal, records), records.clock)
+        watch = Watch(server, records.trust, own, partial(_log_renewal, records), annunciator.find, records.clock)
         records.accounts.on_locked = watch.locked
 
         name = f"site/{plant.site.id}"

@@ -11,7 +11,8 @@ from nodesets.model import Finding
 from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving, State, Switch
 from opcua_server.plant.alarms import Alarms
 
-_SWITCHES = ("enabled", "suppressed", "inhibited", "out_of_service", "shelved", "silenced", "latched")
+_SWITCHES = ("enabled", "suppressed", "out_of_service", "shelved", "silenced", "latched")
+"""What the state of the plant suppresses it says again after a restart."""
 
 
 def dump(condition: Condition) -> str:

@@ -16,7 +16,8 @@ Theory of operation:
 3. An alarm of a kind that needs no confirmation settles: UNCONFIRMED is ACTIVE at once, without a word.
 4. What is raised again before somebody answered for the time before is two things to answer for. The earlier one goes
    on as a branch with the answer it waits for, and ends when it has it (5.5.2 BranchId, annex B.1.3). Kinds without
-   branches forget the earlier one.
+   branches forget the earlier one, and so does an alarm that has `MOST_BRANCHES` already: nobody answers for the
+   hundredth time by itself, and an alarm that chatters all night must not fill memory and disk.
 5. Retain says that a client which comes now has to know: something is true, or owed, or a branch is left (5.5.2).
 6. Every notification has an EventId of its own. A person answers for what a notification said: so every one that said
    the same alarm still answers, a later worse one is needed for what is worse (5.7.3), and those that were answered
@@ -46,6 +47,7 @@ from nodesets.model import Finding
 SECOND = 1_000_000_000
 REMEMBERED = 32
 """Notifications of one state that can still be named by an answer; a client that is farther behind refreshes."""
+MOST_BRANCHES = 10
 
 
 class State(Enum):
@@ -131,6 +133,10 @@ class AlarmKind:
     """What each belongs to: `site`, `line`, `device`, `stream` or `channel`."""
     severities: Mapping[str, int]
     """By level of the finding, the mildest first."""
+    path: str = "Alarms.{kind}"
+    """Where it is, relative to its source."""
+    enabled: bool = True
+    """At first; at most ten alarms of a device are (process rule 19)."""
     on_delay: float = 0.0
     """Seconds a finding has to last before it raises (ISA-18.2 11.4.3)."""
     off_delay: float = 0.0
@@ -153,6 +159,10 @@ class AlarmKind:
     """For those who maintain, not for the operator at the line."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
+
+    def node(self, source: str) -> str:
+        """String id of the alarm of a source."""
+        return f"{source}.{self.path.format(kind=self.kind)}"
 
     def severity(self, level: str) -> int:
         return self.severities[level]
@@ -285,8 +295,8 @@ def found(condition: Condition, finding: Finding, now: int, new_id: NewId) -> St
         return condition, ()
     after = _settled(condition.kind, after)
     told: list[Branch] = []
-    if trigger is Trigger.RAISE and trunk.state in OWED and condition.kind.branches:
-        condition, earlier = _branched(condition, new_id)
+    if trigger is Trigger.RAISE and trunk.state in OWED and _may_branch(condition):
+        condition, earlier = _branched(condition, now, new_id)
         told.append(earlier)
     moved = _moved(condition, finding, trigger, after, now)
     condition = _with_horn(condition, trigger, now)
@@ -306,10 +316,14 @@ def _settled(kind: AlarmKind, after: State) -> State:
     return after if kind.confirm else SETTLES.get(after, after)
 
 
-def _branched(condition: Condition, new_id: NewId) -> tuple[Condition, Branch]:
+def _may_branch(condition: Condition) -> bool:
+    return condition.kind.branches and len(condition.branches) < MOST_BRANCHES
+
+
+def _branched(condition: Condition, now: int, new_id: NewId) -> tuple[Condition, Branch]:
     """The trunk's state goes on as a branch; it answers to what it was told as, and to its own first notification."""
     number = condition.made + 1
-    branch, event_id = replace(condition.trunk, number=number), new_id()
+    branch, event_id = replace(condition.trunk, number=number, time=now), new_id()
     branch = replace(branch, event_id=event_id, **_remember(branch, event_id))
     return replace(condition, made=number, branches=(*condition.branches, branch)), branch
 
@@ -401,11 +415,11 @@ def remove(condition: Condition, on: bool, comment: str, user: str, now: int, un
 
 
 def inhibit(condition: Condition, on: bool, now: int, new_id: NewId) -> Step:
-    """Suppression by the state of the plant; nobody's act, so told of a condition in use only."""
+    """Suppression by the state of the plant; nobody's act, so told of an active alarm only."""
     if condition.inhibited.on == on:
         return condition, ()
     condition = replace(condition, inhibited=switched(condition.inhibited, on, now))
-    return _trunk_told(condition, new_id) if condition.retain else (condition, ())
+    return _trunk_told(_at(condition, now), new_id) if condition.trunk.state.active else (condition, ())
 
 
 def shelve(condition: Condition, how: Shelve, seconds: float, comment: str, user: str, now: int, new_id: NewId) -> Step:
@@ -450,6 +464,7 @@ def expired(condition: Condition, now: int, new_id: NewId) -> Step:
     condition = replace(condition, **changes)
     if condition == before:
         return condition, ()
+    condition = _at(condition, now)
     return _all_told(condition, new_id) if "enabled" in changes else _trunk_told(condition, new_id)
 
 
@@ -503,6 +518,11 @@ def _by(condition: Condition, comment: str, user: str, now: int) -> Condition:
     return replace(condition, trunk=replace(_commented(condition.trunk, comment, user, now), time=now))
 
 
+def _at(condition: Condition, now: int) -> Condition:
+    """Something of it changed that is nobody's act."""
+    return replace(condition, trunk=replace(condition.trunk, time=now))
+
+
 def _service(
     condition: Condition, name: str, on: bool, comment: str, user: str, now: int, until: int, new_id: NewId
 ) -> Step:
@@ -532,6 +552,7 @@ def _answered(condition: Condition, branch: Branch, new_id: NewId) -> Step:
     condition = replace(condition, branches=tuple(b for b in condition.branches if b.number != branch.number))
     if condition.retain:
         return condition, _told(condition, told)
+    condition = _at(condition, branch.time)
     condition, trunk = _tell(condition, condition.trunk, new_id)
     return condition, _told(condition, told, trunk)
 

@@ -20,7 +20,6 @@ from nodesets.ports import Clock
 from opcua_server.plant import alarm_record
 from opcua_server.plant.alarm_states import Condition, Notification
 from opcua_server.plant.alarms import Act, Alarms
-from opcua_server.plant.events import condition_event
 from opcua_server.services.event_fields import row
 from opcua_server.services.nodes import Event
 
@@ -41,6 +40,9 @@ class Panel(Protocol):
 
     def condition(self, condition: Condition) -> None:
         """How a condition stands now."""
+
+    def event(self, told: Notification) -> Event:
+        """What clients are told."""
 
     def notify(self, event: Event) -> None:
         """Deliver it: it is recorded."""
@@ -127,14 +129,14 @@ class Annunciator:
                 refused[i] = error
         done = [w for i, w in enumerate(taken) if i not in refused]
         changed = self._alarms.changed()
-        events = [condition_event(n, self._clock.now()) for n in told]
+        events = [self._panel.event(n) for n in told]
         try:
             await self._record(changed, told, events, [w.log for w in done if w.log is not None])
         except StorageError as error:
             self._put_back(taken, error)
             return False
         self._alarms.commit()
-        self._show(changed, events)
+        self._show((*changed, *self._alarms.quiet()), events)
         for i, waiting in enumerate(taken):
             _answer(waiting, refused.get(i))
         return True

@@ -35,6 +35,10 @@ class ConditionType:
     """Of a limit alarm: in one limit state at a time."""
     texts: tuple[str, ...] = ()
     """Further members, taken from the details of the finding."""
+    setpoint: str = ""
+    """SetpointNode of a deviation alarm, relative to the source."""
+    certificate: bool = False
+    """Whether it tells of a certificate (Part 9 5.8.25)."""
 
 
 CONDITION_TYPES: Mapping[str, ConditionType] = {
@@ -42,6 +46,38 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
         type="SystemOffNormalAlarmType", condition_class=SYSTEM, input="DeviceStateNumber"
     ),
     "SensorFailure": ConditionType(type="OffNormalAlarmType", condition_class=SYSTEM, input="DeviceHealth"),
+    "HeaterFailure": ConditionType(type="OffNormalAlarmType", condition_class=SYSTEM, input="DeviceHealth"),
+    "FlowLow": ConditionType(type="OffNormalAlarmType", condition_class=SYSTEM, input="DeviceHealth"),
+    "DeviceFailure": ConditionType(type="InstrumentDiagnosticAlarmType", condition_class=SYSTEM, input="DeviceHealth"),
+    "DeviceCheckFunction": ConditionType(
+        type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
+    ),
+    "DeviceMaintenanceRequired": ConditionType(
+        type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
+    ),
+    "LevelAlarm": ConditionType(
+        type="ExclusiveLevelAlarmType",
+        condition_class=PROCESS,
+        input="SensorValue",
+        levels=("High", "HighHigh", "Low", "LowLow"),
+    ),
+    "FingerprintDeviation": ConditionType(
+        type="ExclusiveDeviationAlarmType",
+        condition_class=PROCESS,
+        input="Quality.AnomalyScore",
+        setpoint="Quality.Limits.AnomalyHigh",
+        levels=("High",),
+    ),
+    "BatchExceptionOpen": ConditionType(
+        type="OffNormalAlarmType", condition_class=PROCESS, input="Batch.OpenExceptionCount"
+    ),
+    "ReleaseOverdue": ConditionType(
+        type="OffNormalAlarmType", condition_class=PROCESS, input="Batch.DispositionStateNumber"
+    ),
+    "AuditChainBroken": ConditionType(type="TripAlarmType", condition_class=HIGHLY_MANAGED, input="ChainVerified"),
+    "CertificateExpiring": ConditionType(
+        type="CertificateExpirationAlarmType", condition_class=SYSTEM, input="", certificate=True
+    ),
     "AnomalyDetected": ConditionType(
         type="EnoseAnomalyAlarmType",
         condition_class=PROCESS,
@@ -86,6 +122,8 @@ _LATCH = frozenset({"LatchedState", "LatchedState.TransitionTime", "Reset", "Res
 def optional_members(shown: ConditionType, *, latched: bool) -> frozenset[str]:
     """Optional members of a condition."""
     members = _MEMBERS | (_LATCH if latched else frozenset())
+    if shown.certificate:
+        members |= {"ExpirationLimit"}
     for level in shown.levels:
         members |= {f"{level}Limit", f"Severity{level}"}
         if not shown.exclusive:

@@ -2,6 +2,7 @@
 
 import math
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 
@@ -35,6 +36,8 @@ LASTING = frozenset(
 )  # fmt: skip
 """What a disabled condition still tells; all else of its last event is BadConditionDisabled (Part 9 5.5.2)."""
 DISABLED = ua.Variant(ua.StatusCode(ua.StatusCodes.BadConditionDisabled), ua.VariantType.StatusCode)
+EXPIRATION_LIMIT = 30 * 24 * 3600.0
+"""Seconds before its end that a certificate is told of (information model 1.5)."""
 # The state machine of an exclusive alarm is in no state while the alarm is inactive (Part 9 5.8.19).
 NOT_ACTIVE = ua.NodeId()
 
@@ -100,7 +103,11 @@ def branch_id(condition: Condition, branch: Branch) -> ua.NodeId:
     return site(f"{condition.node}.Branch{branch.number}") if branch.number else ua.NodeId()
 
 
-def condition_fields(condition: Condition, branch: Branch, now: int) -> dict[str, ua.Variant]:
+Limits = Mapping[str, float]
+"""By level; in the unit of the input."""
+
+
+def condition_fields(condition: Condition, branch: Branch, now: int, limits: Limits) -> dict[str, ua.Variant]:
     """Value of every member of the condition, by browse path: what its nodes hold and its events carry."""
     shown = CONDITION_TYPES[condition.kind.kind]
     return {
@@ -119,7 +126,7 @@ def condition_fields(condition: Condition, branch: Branch, now: int) -> dict[str
         "Comment": text(branch.comment),
         "Comment/SourceTimestamp": moment(branch.comment_time),
         "ClientUserId": string(branch.user),
-        "InputNode": node(site(f"{condition.source}.{shown.input}")),
+        "InputNode": node(site(f"{condition.source}.{shown.input}") if shown.input else ua.NodeId()),
         "MaxTimeShelved": duration(condition.kind.max_shelved),
         "OnDelay": duration(condition.kind.on_delay),
         "OffDelay": duration(condition.kind.off_delay),
@@ -127,7 +134,13 @@ def condition_fields(condition: Condition, branch: Branch, now: int) -> dict[str
         **_answer_fields(branch),
         **_service_fields(condition, now),
         **_kind_fields(condition, branch, shown),
+        **{f"{level}Limit": _known(value) for level, value in limits.items()},
     }
+
+
+def _known(value: float) -> ua.Variant:
+    """A number; null where there is none."""
+    return double(value) if math.isfinite(value) else ua.Variant()
 
 
 def _answer_fields(branch: Branch) -> dict[str, ua.Variant]:
@@ -187,6 +200,10 @@ def _kind_fields(condition: Condition, branch: Branch, shown: ConditionType) -> 
     """What only some types have."""
     details = branch.finding.details if branch.finding else {}
     fields = {name: string(details.get(name, "")) for name in shown.texts}
+    if shown.setpoint:
+        fields["SetpointNode"] = node(site(f"{condition.source}.{shown.setpoint}"))
+    if shown.certificate:
+        fields |= _certificate_fields(details)
     if not shown.levels:
         return fields | {"NormalState": node(ua.NodeId())}
     fields |= {
@@ -202,6 +219,16 @@ def _kind_fields(condition: Condition, branch: Branch, shown: ConditionType) -> 
         on = _reaches(branch.level, level)
         fields |= _two_state(f"{level}State", on, (f"{level} active", f"{level} inactive"), branch.severity_time)
     return fields
+
+
+def _certificate_fields(details: Mapping[str, str]) -> dict[str, ua.Variant]:
+    """CertificateExpirationAlarmType (Part 9 5.8.25)."""
+    return {
+        "ExpirationDate": moment(int(details.get("ExpirationDate", "0"))),
+        "ExpirationLimit": duration(EXPIRATION_LIMIT),
+        "CertificateType": node(ua.NodeId(ua.ObjectIds.RsaSha256ApplicationCertificateType)),
+        "Certificate": ua.Variant(bytes.fromhex(details.get("Certificate", "")), ua.VariantType.ByteString),
+    }
 
 
 def _reaches(level: str, limit: str) -> bool:
@@ -232,11 +259,11 @@ def message(condition: Condition, branch: Branch) -> str:
     return said.encode("latin-1", "replace").decode("latin-1")
 
 
-def condition_values(condition: Condition, now: int) -> dict[str, ua.Variant]:
+def condition_values(condition: Condition, now: int, limits: Limits) -> dict[str, ua.Variant]:
     """What the nodes of a condition hold: its present state, by path, and its tags."""
     trunk = condition.trunk
     said = message(condition, trunk)
-    values = {path.replace("/", "."): value for path, value in condition_fields(condition, trunk, now).items()}
+    values = {path.replace("/", "."): value for path, value in condition_fields(condition, trunk, now, limits).items()}
     return values | {
         "EventId": ua.Variant(trunk.event_id, ua.VariantType.ByteString),
         "EventType": node(type_id(CONDITION_TYPES[condition.kind.kind].type)),
@@ -252,10 +279,10 @@ def condition_values(condition: Condition, now: int) -> dict[str, ua.Variant]:
     }
 
 
-def condition_event(told: Notification, received: int) -> Event:
+def condition_event(told: Notification, received: int, limits: Limits) -> Event:
     condition, branch = told.condition, told.branch
     said = message(condition, branch)
-    fields = condition_fields(condition, branch, received) | {"Message": text(said)}
+    fields = condition_fields(condition, branch, received, limits) | {"Message": text(said)}
     if not condition.enabled.on:
         fields = {path: value if path in LASTING else DISABLED for path, value in fields.items()}
     return Event(

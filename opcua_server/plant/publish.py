@@ -14,8 +14,11 @@ from config.schema import Device, Plant, StatusBit
 from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
+from opcua_server.findings import channel_limits, health
 from opcua_server.plant import events
-from opcua_server.plant.alarm_states import Condition, Shelving
+from opcua_server.plant.alarm_states import Condition, Notification, Shelving
+from opcua_server.plant.alarms import ALARMS
+from opcua_server.plant.condition_types import CONDITION_TYPES
 from opcua_server.services.nodes import Event
 
 NO_DATA = 0x809B0000
@@ -29,7 +32,6 @@ Value = tuple[str, ua.Variant | None, int]
 NUMBER = ua.VariantType.Int32
 GOOD = np.zeros(1, np.uint32)
 DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
-NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
 STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.ExecutionCycle", "{stream}.Progress",
           "DeviceStateNumber")  # fmt: skip
 """What a frame says besides its measured values, as numbers; `stream` is its AcquisitionStatus."""
@@ -96,6 +98,11 @@ class Publisher:
         """Told of every finding, before its alarm: batches' exceptions follow from it."""
         self.annunciate: Callable[[Finding], None] = lambda _: None
         """Told of every finding: alarms follow from it."""
+        self.inhibit: Callable[[str, str, bool], None] = lambda _kind, _source, _on: None
+        """Told when the state of the plant suppresses an alarm, or no longer does: (kind, source, on)."""
+        self._purging: set[str] = set()
+        self._limits: dict[str, dict[str, float]] = level_limits(plant)
+        """By condition."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
         self._state_shown: dict[str, tuple[DeviceState | None, int]] = {}
 
@@ -110,6 +117,14 @@ class Publisher:
         self._nodes.write_row(to.states, *self._states(to.device, frame, row.source_time, data_quality), *times)
         self._nodes.write_made(to.vector, lambda: _vector(to.device, row), *times)
         self._texts(to, _state(frame), *times)
+        self._purges(frame)
+
+    def _purges(self, frame: Frame) -> None:
+        """No flow is no alarm while a device purges (ISA-18.2 12.3)."""
+        purging = frame.phase is Phase.PURGE
+        if purging != (frame.device in self._purging):
+            (self._purging.add if purging else self._purging.discard)(frame.device)
+            self.inhibit("FlowLow", frame.device, purging)
 
     def lost(self, row: Row) -> None:
         """A frame's row was refused: all it would have shown is null until one is recorded again."""
@@ -141,13 +156,7 @@ class Publisher:
         return min(100.0, (time - began) / 1e9 / length * 100)
 
     def _health(self, device: Device, frame: Frame) -> DeviceHealth:
-        if device.id in self.silent_devices:
-            return DeviceHealth.FAILURE
-        if device.id in self._failed or frame.flags & NEEDS_MAINTENANCE:
-            return DeviceHealth.MAINTENANCE_REQUIRED
-        if frame.flags & StatusBit.CALIBRATING:
-            return DeviceHealth.CHECK_FUNCTION
-        return DeviceHealth.NORMAL
+        return health(device.id in self.silent_devices, device.id in self._failed, frame.flags)
 
     def _texts(
         self,
@@ -201,7 +210,10 @@ class Publisher:
         for name, value in limits.items():
             self.number(f"{stream}.Quality.Limits.{name}", value, now)
             quantity = "Score" if name.startswith("Score") else "Anomaly"
-            self.number(f"{alarms[quantity]}.{name.removeprefix(quantity)}Limit", value, now)
+            level = name.removeprefix(quantity)
+            self.number(f"{alarms[quantity]}.{level}Limit", value, now)
+            self._limits.setdefault(alarms[quantity], {})[level] = value
+        self.number(f"{stream}.Alarms.FingerprintDeviation.HighLimit", limits["AnomalyHigh"], now)
         self.write(f"{stream}.ChemometricModelSettings", settings, now)
 
     def result(self, result: Result, judgement: Judgement) -> None:  # noqa: ARG002 - part of the sink's contract
@@ -266,12 +278,17 @@ class Publisher:
     def condition(self, condition: Condition) -> None:
         """How a condition stands now: its members and its plain tags."""
         now = self._clock.now()
-        values = events.condition_values(condition, now)
+        values = events.condition_values(condition, now, {})
         self.write(condition.node, values, condition.trunk.time or now)
 
     def notify(self, event: Event) -> None:
         """One event of a condition, which is recorded with what it tells of."""
         self._nodes.deliver_event(event)
+
+    def event(self, told: Notification) -> Event:
+        """What clients are told."""
+        limits = self._limits.get(told.condition.node, {})
+        return events.condition_event(told, self._clock.now(), limits)
 
     def shelved(self, conditions: Iterable[Condition]) -> None:
         """What is left of the shelving of each."""
@@ -304,6 +321,17 @@ def _state(frame: Frame) -> DeviceState | None:
     if frame.phase is Phase.UNKNOWN:
         return None
     return DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
+
+
+def level_limits(plant: Plant) -> dict[str, dict[str, float]]:
+    """Limits of the channels' alarms, by condition; NaN for none."""
+    kind = ALARMS["LevelAlarm"]
+    levels = CONDITION_TYPES[kind.kind].levels
+    return {
+        kind.node(f"{device.id}.Array.{channel.id}"): {level: limit.of(level) for level in levels}
+        for device in plant.devices
+        for channel, limit in zip(device.channels, channel_limits(plant, device), strict=True)
+    }
 
 
 def _known(values: Floats) -> Codes:

@@ -7,7 +7,7 @@ beside the writer, in a thread: a reading begun after a commit sees it.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Re
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
 from opcua_server.plant import events
-from opcua_server.plant.alarms import ALARMS, Alarms
+from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
 from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.cases import case_of
 from opcua_server.plant.publish import Publisher
@@ -169,7 +169,8 @@ class Site:
 
         A sample's own findings are opened with the sample, in its transaction (`batches.add_result`).
         """
-        if ALARMS[finding.kind].scope != "device":
+        alarm = ALARMS[finding.kind]
+        if alarm.scope != "device" or not alarm.enabled:  # health says once more what others have said
             return
         if finding.level:
             self._holding[finding.kind, finding.source] = finding
@@ -266,6 +267,8 @@ class Site:
             self._show_slots(line, recent, raised, now)
             for shown, actor in zip(recent, actors, strict=True):
                 self._announce(line, shown, actor, now)
+            for finding in _line_findings(line, self.current.get(line), now):
+                self.annunciator.find(finding)
 
     def _show_slots(
         self,
@@ -362,6 +365,16 @@ class Site:
         now = self.clock.now()
         if not found.clean:
             log.critical("the audit log, a record or the history was altered: run `enose audit verify`")
+        said = "nothing was altered" if found.clean else "the audit log, a record or the history was altered"
+        self.annunciator.find(
+            Finding(
+                kind="AuditChainBroken",
+                source=SITE_SOURCES["site"],
+                time=now,
+                level="" if found.clean else "Active",
+                text=f"Verification: {said}",
+            )
+        )
         self.publisher.write(
             "ENose.Compliance",
             {"ChainVerified": events.boolean(found.clean), "LastVerification": events.moment(now)},
@@ -381,6 +394,20 @@ class Site:
                 },
                 now,
             )
+
+
+def _line_findings(line: str, batch: Batch | None, now: int) -> Iterator[Finding]:
+    """What the batch in a line's slot asks of people."""
+    open_, waits = batch.open_exceptions if batch else 0, False
+    if batch:
+        waits = batch.disposition is DispositionState.AWAITING_SIGNATURE
+    name = batch.batch_id if batch else "no batch"
+    for kind, on, words in (
+        ("BatchExceptionOpen", open_ > 0, f"{open_} exceptions are open"),
+        ("ReleaseOverdue", waits, "waits for its release"),
+    ):
+        said = f"{line}: batch {name}: {words}" if on else f"{line}: {kind} is over"
+        yield Finding(kind=kind, source=line, time=now, level="Active" if on else "", text=said)
 
 
 def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...]]:

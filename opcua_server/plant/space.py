@@ -21,8 +21,9 @@ from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
 from opcua_server.plant import events
 from opcua_server.plant.alarm_states import Condition
-from opcua_server.plant.alarms import ALARMS, Alarms
+from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
 from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
+from opcua_server.plant.publish import level_limits
 from opcua_server.plant.templates import engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
     HAS_CONDITION,
@@ -98,10 +99,11 @@ def space(plant: Plant) -> Space:
     for line in plant.lines:
         instances += _line(line)
     alarms = Alarms(plant)
-    instances += _conditions(alarms)
-    view_instances, view_references = _views(plant, instances)
+    conditions = list(_conditions(plant, alarms))
+    shown = [i for i in conditions if alarms[i.prefix].enabled.on]
+    view_instances, view_references = _views(plant, [*instances, *shown])
     references = (*_notifiers(plant), *_conditions_of(alarms), *view_references)
-    everything = (*instances, *view_instances)
+    everything = (*instances, *conditions, *view_instances)
     if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
         raise ConfigurationError([Mistake("devices", message)])
@@ -157,7 +159,10 @@ def methods(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Memb
 
 def tags(plant: Plant) -> list[TagRow]:
     """The tag list: every scalar variable a SCADA system would bind to."""
-    tree = _Tree(i for i in space(plant).instances if i.template.name not in _NO_TAGS)
+    alarms = Alarms(plant)
+    off = {c.node for c in alarms if not c.enabled.on}
+    shown = (i for i in space(plant).instances if i.prefix not in off)
+    tree = _Tree(i for i in shown if i.template.name not in _NO_TAGS)
     return [_row(tree, node) for node in tree.tags()]
 
 
@@ -177,6 +182,15 @@ def _check_names(plant: Plant) -> None:
         Mistake(f"alarms.{kind}", f"there is no such alarm; known: {known}")
         for kind in plant.alarms
         if kind not in ALARMS
+    ]
+    channels = {f"{device.id}.Array.{c.id}" for device in plant.devices for c in device.channels}
+    mistakes += [
+        Mistake(
+            f"alarms.{kind}.limits", f"there is no channel {name}" if kind == "LevelAlarm" else "only of LevelAlarm"
+        )
+        for kind, own in plant.alarms.items()
+        for name in own.limits
+        if kind != "LevelAlarm" or name not in channels
     ]
     if mistakes:
         raise ConfigurationError(mistakes)
@@ -348,15 +362,16 @@ def _line(line: Line) -> Iterator[Instance]:
 class _Initial(Mapping[str, ua.Variant]):
     """What the nodes of a condition hold until it first moves; made when somebody looks."""
 
-    def __init__(self, condition: Condition, paths: Mapping[str, Any]) -> None:
+    def __init__(self, condition: Condition, limits: Mapping[str, float], paths: Mapping[str, Any]) -> None:
         self._condition = condition
+        self._limits = limits
         self._paths = paths
         """Those it has values of; one object for all conditions of a kind."""
 
     def __getitem__(self, path: str) -> ua.Variant:
         if path not in self._paths:
             raise KeyError(path)
-        return events.condition_values(self._condition, 0)[path]
+        return events.condition_values(self._condition, 0, self._limits)[path]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -368,25 +383,42 @@ class _Initial(Mapping[str, ua.Variant]):
         return self._paths.keys()
 
 
-def _conditions(alarms: Alarms) -> Iterator[Instance]:
+def _conditions(plant: Plant, alarms: Alarms) -> Iterator[Instance]:
     """Conditions as they are before they move; from then on their values are published."""
     shapes: dict[int, tuple[Template, dict[str, Any]]] = {}
+    limits, none = level_limits(plant), dict[str, float]()
     for condition in alarms:
-        kind = condition.kind
+        kind, known = condition.kind, limits.get(condition.node, none)
         if id(kind) not in shapes:
             shown = CONDITION_TYPES[kind.kind]
             optional = optional_members(shown, latched=kind.latched)
             compiled = template(shown.type, optional, interface="EnoseAlarmTagsType")
             members = {m.path for m in compiled.members if m.node_class is NodeClass.VARIABLE}
-            given = events.condition_values(condition, 0).keys() & members
+            given = events.condition_values(condition, 0, known).keys() & members
             shapes[id(kind)] = compiled, dict.fromkeys(sorted(given))
         compiled, paths = shapes[id(kind)]
+        above, name = _place(condition)
         yield Instance(
             template=compiled,
             prefix=condition.node,
-            parent=site(f"{condition.source}.Alarms"),
-            values=_Initial(condition, paths),
+            parent=site(above),
+            name=name,
+            values=_Initial(condition, known, paths),
         )
+
+
+def _place(condition: Condition) -> tuple[str, str]:
+    """What a condition hangs under, and its browse name there.
+
+    Those of channels hang in their device's folder: a channel stays what a SCADA system can drag as a whole.
+    """
+    above, _, name = condition.node.rpartition(".")
+    if condition.kind.scope in SITE_SOURCES:
+        return "ENose.Alarms", name
+    if condition.kind.scope != "channel":
+        return above, name
+    device, channel = above.split(".Array.")
+    return f"{device}.Alarms", f"{channel}.{name}"
 
 
 def _conditions_of(alarms: Alarms) -> Iterator[Reference]:
@@ -411,8 +443,17 @@ def _notifiers(plant: Plant) -> Iterator[Reference]:
     yield notifies(SERVER, "ENose")
     yield notifies(site("ENose"), "ENose.Agents")
     yield notifies(site("ENose"), "ENose.Signatures")
+    yield notifies(site("ENose"), "ENose.Alarms")
+    for source in SITE_SOURCES.values():
+        yield Reference(source=site("ENose.Alarms"), type=HAS_EVENT_SOURCE, target=site(source))
     for device in plant.devices:
         yield from owned("ENose", device.id)
+        health = f"{device.id}.DeviceHealthAlarms"
+        yield notifies(site("ENose"), health)
+        yield Reference(source=site(health), type=HAS_EVENT_SOURCE, target=site(device.id))
+        for channel in device.channels:
+            target = site(f"{device.id}.Array.{channel.id}")
+            yield Reference(source=site(device.id), type=HAS_EVENT_SOURCE, target=target)
         for stream in device.streams:
             yield from owned(device.id, f"{device.id}.{stream.id}")
     for line in plant.lines:

@@ -19,9 +19,10 @@ from nodesets.errors import EnoseError
 from nodesets.model import Finding
 from nodesets.ports import SystemClock
 from opcua_server.plant import alarm_record
-from opcua_server.plant.alarm_states import Condition
+from opcua_server.plant.alarm_states import Condition, Notification
 from opcua_server.plant.alarms import Act, Alarms
 from opcua_server.plant.annunciator import Annunciator
+from opcua_server.plant.events import condition_event
 from opcua_server.services.nodes import Event
 
 PLANT = Path(__file__).parents[2] / "config" / "conformance.yaml"
@@ -33,6 +34,9 @@ SCRIPT = ("Low", "LowLow", "", "Acknowledge", "Low", "", "LowLow", "Acknowledge"
 class Printed:
     def condition(self, condition: Condition) -> None:
         """Only what is told is printed."""
+
+    def event(self, told: Notification) -> Event:
+        return condition_event(told, told.branch.time, {})
 
     def notify(self, event: Event) -> None:
         print(">", event.event_id.hex(), flush=True)

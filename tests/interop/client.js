@@ -18,8 +18,9 @@ const readline = require("node:readline");
 const {
   AttributeIds, BrowseDirection, ClientMonitoredItem, ClientMonitoredItemGroup, DataType, HistoryReadRequest,
   MessageSecurityMode, OPCUAClient, ReadRawModifiedDetails, SecurityPolicy, StatusCodes, TimestampsToReturn,
-  UserTokenType, Variant, VariantArrayType, coerceNodeId, constructEventFilter, ofType,
+  UserTokenType, Variant, VariantArrayType, coerceNodeId, constructEventFilter, installAlarmMonitoring, ofType,
 } = require("node-opcua-client");
+const { acknowledgeCondition, confirmCondition } = require("node-opcua-alarm-condition");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 
 const APPLICATION = "enose-interop";
@@ -362,6 +363,27 @@ const VERBS = {
   async conditionRefresh({ subscriptionId }) {
     const inputs = [{ type: "UInt32", value: subscriptionId }];
     return (await VERBS.call({ objectId: CONDITION_TYPE, methodId: CONDITION_REFRESH, inputs })).status;
+  },
+
+  /** The alarms as the library's own list keeps them: subscribed, refreshed, and followed by itself. */
+  async alarms() {
+    const list = await installAlarmMonitoring(open());
+    return list.alarms().map(({ conditionId, eventId, fields }) => ({
+      conditionId: String(conditionId),
+      eventId: eventId.toString("base64"),
+      retain: fields.retain.value,
+      active: fields.activeState.id.value,
+      acked: fields.ackedState.id.value,
+      confirmed: fields.confirmedState.id.value,
+      shelving: fields.shelvingState.currentState.value.text,
+      message: fields.message.value.text,
+    }));
+  },
+
+  /** Acknowledge or confirm as the library does: it looks the method up by its browse path. */
+  async answer({ act, conditionId, eventId, comment }) {
+    const answers = { acknowledge: acknowledgeCondition, confirm: confirmCondition };
+    return statusOf(await answers[act](open(), conditionId, Buffer.from(eventId, "base64"), comment));
   },
 
   /** All values of one node between two instants, page by page (Part 11 6.5.3). */

@@ -397,6 +397,16 @@ class NodeOpcua:
             )
         )
 
+    async def alarms(self) -> list[dict[str, Any]]:
+        """What node-opcua's own alarm list holds: it subscribes and refreshes by itself at the first call."""
+        listed = await self._ask("alarms")
+        return [alarm | {"eventId": base64.b64decode(alarm["eventId"])} for alarm in listed]
+
+    async def answer(self, act: str, condition_id: str, event_id: bytes, comment: str) -> Status:
+        """`acknowledge` or `confirm` as node-opcua does it, the method found by its browse path."""
+        sent = base64.b64encode(event_id).decode()
+        return _status(await self._ask("answer", act=act, conditionId=condition_id, eventId=sent, comment=comment))
+
     async def condition_refresh(self, subscription: Subscription) -> Status:
         return _status(await self._ask("conditionRefresh", subscriptionId=subscription.id))
 

@@ -287,6 +287,14 @@ def test_branches_that_need_confirmation_end_with_it_and_are_numbered_once():
     assert [b.number for b in alarm.condition.branches] == [1, 3]
 
 
+def test_an_alarm_nobody_answers_all_night_has_a_bounded_number_of_branches():
+    alarm = Alarm()
+    for _ in range(100):
+        alarm.found("High")
+        alarm.found("")
+    assert len(alarm.condition.branches) == states.MOST_BRANCHES
+
+
 def test_an_advisory_alarm_asks_once():
     alarm = Alarm(replace(PLAIN, branches=False))
     alarm.found("High")

@@ -113,3 +113,14 @@ async def test_a_refresh_tells_the_branches_and_then_the_condition(site):
         made.annunciator.find(found(level))
     await made.annunciator.turn()
     assert [(n.branch.number, n.retain) for n in made.annunciator.retained()] == [(1, True), (0, True)]
+
+
+async def test_what_the_plant_suppresses_is_shown_and_not_recorded_unless_it_is_active(site):
+    # Each purge of each device would be a write to the disk otherwise.
+    made, shown = site
+    node = "EN01.Alarms.FlowLow"
+    made.annunciator.inhibit("FlowLow", "EN01", True)
+    await made.annunciator.turn()
+    assert shown[f"{node}.SuppressedState.Id"] is True
+    assert shown.events == []
+    assert await made.submit(store.load) == {}
