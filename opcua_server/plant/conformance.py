@@ -5,7 +5,8 @@
       Analog, Discrete                Data Access items (Part 8)
       Dynamic                         change ten times a second
       Access                          variables by what may be done with them, and by whom
-      Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseAlarm, ClearAlarm
+      Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseTypedEvent,
+                                      RaiseAlarm, ClearAlarm
       Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
                                       QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
                                       non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
+from nodesets.errors import InvalidArgument
 from nodesets.model import Caller, Finding, Quality, Role, Row
 from nodesets.ports import Clock, History, Recorder
 from opcua_server.plant.templates import engineering_units, recorded_fields, reference_id, value_range
@@ -340,11 +342,16 @@ SIGNATURES: Mapping[str, tuple[tuple[ua.Argument, ...], tuple[ua.Argument, ...]]
     "EveryType": (_inputs(*VALUES), _outputs(*VALUES)),
     "Slow": (_inputs("UInt32"), ()),
     "NotExecutable": ((), ()),
+    "RaiseTypedEvent": (
+        (_argument("EventType", "NodeId"), _argument("Message", "String"), _argument("Severity", "UInt16")),
+        (),
+    ),
     "RaiseEvent": ((_argument("Message", "String"), _argument("Severity", "UInt16")), ()),
     "RaiseAlarm": ((), ()),
     "ClearAlarm": ((), ()),
 }
 """Method -> inputs, outputs. What has equal inputs and outputs gives back what it was given."""
+BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
 SLOWEST = 60_000
 """Milliseconds a call of `Slow` takes at most."""
 
@@ -425,7 +432,16 @@ class Playground:
     def _handlers(self, alarm_source: str) -> Mapping[str, Handler]:
         async def raise_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
             message, severity = arguments
-            self._server.publish_event(self._event(message, min(max(severity, 1), 1000)))
+            self._server.publish_event(self._event(BASE_EVENT, message, min(max(severity, 1), 1000)))
+            return ()
+
+        async def raise_typed_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+            event_type, message, severity = arguments
+            if not self._server.space.is_subtype(event_type, BASE_EVENT):
+                raise InvalidArgument(
+                    "EventType: not a type of events", [ua.StatusCodes.BadTypeDefinitionInvalid, 0, 0]
+                )
+            self._server.publish_event(self._event(event_type, message, min(max(severity, 1), 1000)))
             return ()
 
         def alarm(value: float) -> Handler:
@@ -448,15 +464,16 @@ class Playground:
             "EveryType": _echo,
             "Slow": _slow,
             "RaiseEvent": raise_event,
+            "RaiseTypedEvent": raise_typed_event,
             "RaiseAlarm": alarm(30.0),
             "ClearAlarm": alarm(100.0),
         }
 
-    def _event(self, message: str, severity: int) -> Event:
+    def _event(self, event_type: ua.NodeId, message: str, severity: int) -> Event:
         now = self._clock.now()
         return Event(
             event_id=secrets.token_bytes(16),
-            event_type=ua.NodeId(ua.ObjectIds.BaseEventType),
+            event_type=event_type,
             source=site(ROOT),
             source_name=ROOT,
             time=now,

@@ -3,13 +3,15 @@
 import math
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import IntEnum
 
 from asyncua import ua
 
+from compliance.exceptions import BatchException
 from nodesets import ids
-from nodesets.model import Result
+from nodesets.model import Finding, Result
 from nodesets.types import state_name
 from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
 from opcua_server.plant.condition_types import CLASS_NAMES, CONDITION_TYPES, ConditionType
@@ -362,6 +364,49 @@ def batch_state_changed(line: str, batch_id: str, user: str, before: str, after:
             "OldState": string(before),
             "NewState": string(after),
         },
+    )
+
+
+def batch_exception_raised(line: str, raised: BatchException, now: int) -> Event:
+    return _happening(
+        ids.BatchExceptionRaisedEventType,
+        line,
+        raised.raised,
+        now,
+        raised.severity,
+        f"{line}: exception {raised.exception_id} of batch {raised.batch_id}, {raised.kind}: {raised.text}",
+        {
+            "BatchId": string(raised.batch_id),
+            "ExceptionId": string(raised.exception_id),
+            "Kind": string(raised.kind),
+        },
+    )
+
+
+def device_failure(finding: Finding, severity: int, now: int) -> Event:
+    """A device, or a part of it, does not do what it should (Part 5 6.4.28): told once, beside its alarm."""
+    return replace(
+        _happening(0, finding.source, finding.time, now, severity, finding.text, {}),
+        event_type=ua.NodeId(ua.ObjectIds.DeviceFailureEventType),
+    )
+
+
+def progress(source: str, context: str, percent: int, words: str, now: int) -> Event:
+    """How far something long has come (Part 5 6.4.35)."""
+    return replace(
+        _happening(
+            0,
+            source,
+            now,
+            now,
+            50,
+            words,
+            {
+                "Context": string(context),
+                "Progress": number(percent, ua.VariantType.UInt16),
+            },
+        ),
+        event_type=ua.NodeId(ua.ObjectIds.ProgressEventType),
     )
 
 

@@ -228,7 +228,12 @@ async def learn_product(site: Site, caller: Caller, _: str, product: str, lots: 
     named = [lot.strip() for lot in lots.split(";") if lot.strip()]
     if files := [lot for lot in named if "=" in lot]:
         raise InvalidArgument(f"Lots: {files[0]} is a file of the server; only `enose learn` takes files")
-    saved = await site.learn(caller, product, named, ())
+    site.publisher.happened(events.progress("ENose.Models", product, 0, f"learning {product}", site.clock.now()))
+    try:
+        saved = await site.learn(caller, product, named, ())
+    finally:
+        words = f"learning {product} has ended"
+        site.publisher.happened(events.progress("ENose.Models", product, 100, words, site.clock.now()))
     return saved.model_id, saved.digest
 
 

@@ -45,6 +45,9 @@ RETRY_SECONDS = 1.0
 SHOW_SECONDS = 2.0
 """Longest an answer waits until what it changed is shown."""
 
+FAILURES = frozenset({"CommunicationLost", "SensorFailure", "HeaterFailure", "FlowLow"})
+"""Findings that a device does not do what it should."""
+
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
 
@@ -88,6 +91,8 @@ class Site:
     _holding: dict[tuple[str, str], Finding] = field(default_factory=dict)
     """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
+    _raised: dict[str, set[str]] = field(default_factory=dict)
+    """By line: exceptions of its newest batch that were shown."""
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -173,6 +178,9 @@ class Site:
         if alarm.scope != "device" or not alarm.enabled:  # health says once more what others have said
             return
         if finding.level:
+            if finding.kind in FAILURES and (finding.kind, finding.source) not in self._holding:
+                severity = alarm.severities[finding.level]
+                self.publisher.happened(events.device_failure(finding, severity, self.clock.now()))
             self._holding[finding.kind, finding.source] = finding
             for line in self.plant.lines:
                 self.start_job(self._raise_exceptions(line, [finding]), f"exception {finding.kind} of {finding.source}")
@@ -267,6 +275,7 @@ class Site:
             self._show_slots(line, recent, raised, now)
             for shown, actor in zip(recent, actors, strict=True):
                 self._announce(line, shown, actor, now)
+            self._announce_exceptions(line, raised, now)
             for finding in _line_findings(line, self.current.get(line), now):
                 self.annunciator.find(finding)
 
@@ -307,6 +316,15 @@ class Site:
                     self.publisher.happened(
                         events.batch_state_changed(line, batch.batch_id, user, state_name(old), state_name(new), now)
                     )
+
+    def _announce_exceptions(self, line: str, raised: tuple[BatchException, ...], now: int) -> None:
+        """Tell of exceptions that were not there when the line was last shown."""
+        present = {x.exception_id for x in raised}
+        known = self._raised.get(line, present)
+        self._raised[line] = present
+        for x in raised:
+            if x.exception_id not in known:
+                self.publisher.happened(events.batch_exception_raised(line, x, now))
 
     async def refresh_models(self) -> None:
         """Have each stream compared with the model its line's batch pinned, else its product's approved one."""

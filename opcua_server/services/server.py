@@ -54,6 +54,7 @@ from opcua_server.services.view import View
 log = logging.getLogger(__name__)
 
 MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
+SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
 MODEL_CHANGE_SEVERITY = 100
 
 
@@ -296,20 +297,26 @@ class UaServer:
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
                 for node, verb in verbs.items()
             ]
-            self.publish_event(self._model_change(changes))
+            self.publish_event(self._changed(MODEL_CHANGE, "The address space has changed", changes))
+        if self._listener is not None and (variables := change.semantics()):
+            changes = [
+                ua.SemanticChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node))
+                for node in variables
+            ]
+            self.publish_event(self._changed(SEMANTIC_CHANGE, "Ranges or units of variables have changed", changes))
         return change
 
-    def _model_change(self, changes: list[Any]) -> Event:
+    def _changed(self, event_type: Any, words: str, changes: list[Any]) -> Event:
         now = self._clock.now()
         return Event(
             event_id=secrets.token_bytes(16),
-            event_type=MODEL_CHANGE,
+            event_type=event_type,
             source=SERVER,
             source_name="Server",
             time=now,
             received=now,
             severity=MODEL_CHANGE_SEVERITY,
-            message="The address space has changed",
+            message=words,
             fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
         )
 
