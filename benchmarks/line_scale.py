@@ -151,7 +151,9 @@ def line(folder: Path, devices: int, period: float, seconds: float) -> Iterator[
         rss = process.memory_info().rss / 2**20
         server.stop()
     with contextlib.closing(sqlite3.connect(server.data / DATABASE)) as database:
-        (on_disk,) = database.execute("SELECT count(*) FROM frame").fetchone()
+        (on_disk,) = database.execute(
+            "SELECT (SELECT count(*) FROM frame) + (SELECT coalesce(sum(size), 0) FROM block)"
+        ).fetchone()
 
     expected = round((until - since) / period) * devices
     counted = {name: last[name] - first[name] for name in COUNTERS}

@@ -18,8 +18,22 @@ from typing import Any, Final
 import rfc8785
 from sqlalchemy import Connection, insert, select
 
-from compliance.verify import COVER, COVER_EVENTS, EVENTS, ZERO, event_bytes, leaf, record_name, row_digest
-from historian.schema import audit_entry, commit_group, metadata
+from compliance.verify import (
+    COVER,
+    COVER_EVENTS,
+    EVENTS,
+    SEAL,
+    ZERO,
+    brief,
+    event_bytes,
+    leaf,
+    record_name,
+    row_digest,
+)
+from historian.frames import Head
+from historian.schema import audit_entry, metadata
+from historian.seal import Sealing
+from historian.spool import Gap
 from nodesets.errors import InvalidArgument
 
 VERSION: Final = 1
@@ -27,6 +41,9 @@ VERSION: Final = 1
 
 LONGEST_BODY: Final = 65_535 - 32
 """Bytes: a tlog-tiles entry is prev and body behind a 16-bit length."""
+
+MOST_NAMED: Final = 300
+"""Layouts, and records, one entry of coverage names: so many fit into its body."""
 
 EXACT: Final = 2**53 - 1
 """Largest integer RFC 8785 allows."""
@@ -90,35 +107,61 @@ def head(tx: Connection) -> tuple[int, str]:
     return (0, "") if last is None else (last.seq + 1, last.leaf.hex())
 
 
-def cover_history(tx: Connection, now: int, layouts: Sequence[int]) -> None:
-    """Log the events and commit groups no entry covers yet, and the layouts just made; nothing when there are none.
+def note_gap(tx: Connection, now: int, gap: Gap, why: str) -> None:
+    """Log that rows of a group were lost, or set aside."""
+    new = {"first": gap.first, "last": gap.last, "count": gap.count or None}
+    append(tx, Entry(time=now, action="history.gap", actor="enose", object=f"history/{gap.group}", reason=why, new=new))
 
-    The entry names the first and last group and the SHA-256 over their digests.
+
+def cover_history(tx: Connection, now: int, heads: Mapping[int, Head], made: Sequence[tuple[str, int]]) -> None:
+    """Log the newest frame of each layout that has one no entry covers yet, and the rows made; nothing without any.
+
+    A frame's link stands for all frames of its layout before it.
     """
     _cover_events(tx, now)
-    first = _covered(tx, COVER) + 1
-    groups = tx.execute(
-        select(commit_group.c.sequence, commit_group.c.digest)
-        .where(commit_group.c.sequence >= first)
-        .order_by(commit_group.c.sequence)
-    ).all()
-    if not groups and not layouts:
-        return
-    last = groups[-1].sequence if groups else first - 1
-    digest = hashlib.sha256(b"".join(group.digest for group in groups)).hexdigest()
+    covered = _last_covered(tx, COVER, "frame")
+    new = sorted((layout, head) for layout, head in heads.items() if head.frame > covered)
+    for first in range(0, max(len(new), len(made)), MOST_NAMED):
+        named = slice(first, first + MOST_NAMED)
+        said = {
+            "frame": max((head.frame for _, head in new), default=covered),
+            "heads": {str(layout): [head.frame, brief(head.link)] for layout, head in new[named]},
+        }
+        append(tx, Entry(time=now, action=COVER, actor="enose", object="history", new=said), made[named])
+
+
+def seal_history(tx: Connection, now: int, sealing: Sealing, made: Sequence[int]) -> None:
+    """Log that frames of a layout have become the blocks `made`, of which some may replace earlier ones."""
     entry = Entry(
         time=now,
-        action=COVER,
+        action=SEAL,
         actor="enose",
-        object="history",
-        new={"first": first, "last": last, "digest": digest},
+        object=f"layout/{sealing.layout}",
+        old={"after": sealing.before.frame, "link": sealing.before.link, "blocks": list(sealing.replaced)},
+        new={"frame": sealing.after.frame, "frames": sealing.frames, "link": sealing.after.link, "blocks": list(made)},
     )
-    append(tx, entry, [("layout", number) for number in layouts])
+    blocks = [("block", number) for number in (*sealing.replaced, *made)]
+    append(tx, entry, [*blocks, ("sealed", sealing.layout)])
+
+
+def as_logged(tx: Connection, layout: int, blocks: Sequence[int]) -> bool:
+    """Whether blocks of a layout are what the log says of them."""
+    said: dict[str, str | None] = {}
+    wanted = {record_name("block", number) for number in blocks}
+    entries = (
+        select(audit_entry.c.body).where(audit_entry.c.object == f"layout/{layout}").order_by(audit_entry.c.seq.desc())
+    )
+    with tx.execute(entries) as rows:
+        for (body,) in rows:
+            said = json.loads(body)["records"] | said
+            if wanted <= said.keys():
+                break
+    return all(said.get(record_name("block", number)) == _digest(tx, "block", number) for number in blocks)
 
 
 def _cover_events(tx: Connection, now: int) -> None:
     """Log the events no entry covers yet."""
-    first = _covered(tx, COVER_EVENTS) + 1
+    first = _last_covered(tx, COVER_EVENTS, "last") + 1
     digest, last = hashlib.sha256(), 0
     for row in tx.exec_driver_sql(f"{EVENTS} WHERE number >= {first:d} ORDER BY number"):
         digest.update(event_bytes(*row))
@@ -128,8 +171,8 @@ def _cover_events(tx: Connection, now: int) -> None:
         append(tx, Entry(time=now, action=COVER_EVENTS, actor="enose", object="events", new=new))
 
 
-def _covered(tx: Connection, action: str) -> int:
-    """The last commit group, or event, an entry of this action covers; 0 when there is none."""
+def _last_covered(tx: Connection, action: str, member: str) -> int:
+    """The newest frame, or event, an entry of this action covers; 0 when there is none."""
     newest = (
         select(audit_entry.c.body)
         .where(audit_entry.c.action == action)
@@ -137,7 +180,7 @@ def _covered(tx: Connection, action: str) -> int:
         .limit(1)
     )
     body = tx.execute(newest).scalar()
-    return 0 if body is None else int(json.loads(body)["new"]["last"])
+    return 0 if body is None else int(json.loads(body)["new"].get(member, 0))
 
 
 def _digest(tx: Connection, table: str, key: int | str) -> str | None:

@@ -16,7 +16,7 @@ from compliance.signatures import Meaning, Signature
 from compliance.states import CLOSED
 from compliance.tables import batch, batch_exception
 from compliance.users import person
-from historian.schema import frame
+from historian.query import last_received
 from nodesets.errors import AccessDenied, InvalidArgument, InvalidState, NoMatch, OutOfRange
 from nodesets.model import Caller, DispositionState, ExecutionState, Finding
 
@@ -92,7 +92,7 @@ def interrupted(tx: Connection, caller: Caller, now: int) -> tuple[BatchExceptio
 
     For the start of the service, whatever ended the run before it.
     """
-    last = tx.execute(select(frame.c.received_time).order_by(frame.c.id.desc()).limit(1)).scalar() or 0
+    last = last_received(tx)
     opened = []
     for row in tx.execute(_IN_EXECUTION.order_by(batch.c.batch_id)).all():
         since = records.iso(max(last, row.started))

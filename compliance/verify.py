@@ -1,4 +1,5 @@
-"""Check a database of enose against its own audit log. Stand-alone: needs this file and Python, nothing else.
+"""Check a database of enose against its own audit log. Stand-alone: needs this file and Python, nothing else; for a
+database of PostgreSQL also compliance/postgres.py and psycopg.
 
     enose-verify DATABASE [--json]
 
@@ -10,8 +11,9 @@ What is checked (compliance.md 2.4):
               the columns kept beside the body for queries say what the body says
     records   every row of every table has the digest the newest entry naming it has; none is missing, none is extra.
               A table is covered unless EXEMPT names it: a table someone adds is covered too
-    history   every frame lies in one commit group, whose digest it makes; every commit group lies in one coverage
-              entry, whose digest it makes. Groups newer than the last coverage entry are counted, not passed over
+    history   the frames of a layout are a chain: each has the SHA-256 of the link before it and of its own bytes. The
+              chain begins where the sealed frames end (a record), and holds the newest frame a coverage entry names.
+              Frames newer than that are counted, not passed over. Sealed frames are records: blocks
     file      definitions of the tables, triggers of the log, indexes against their tables
 
 An entry bears out only what is in the log: a log cut off at its end together with all it covers, or one computed
@@ -21,6 +23,7 @@ anew from the first entry, is found by comparison with a copy of a leaf kept els
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import sqlite3
@@ -29,9 +32,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 Value = int | float | str | bytes | None
 """What a column holds, as the database's driver gives it."""
@@ -40,21 +42,25 @@ ZERO: Final = bytes(32)
 """prev of the first entry."""
 
 COVER: Final = "history.cover"
-"""Action of an entry that covers commit groups: new = {"first", "last", "digest"}."""
+"""Action of an entry that covers frames: new = {"frame", "heads": {layout: [newest frame, its link in base64]}}."""
+
+SEAL: Final = "history.seal"
+"""Action of an entry that turns frames of a layout into blocks."""
 
 COVER_EVENTS: Final = "events.cover"
 """Action of an entry that covers events: new = {"first", "last", "digest"}, the digest over their canonical bytes."""
 
 EXEMPT: Final = {
     "audit_entry": "the log itself",
-    "commit_group": "covered by coverage entries",
-    "frame": "covered by commit groups",
+    "frame": "covered by coverage entries",
     "event_log": "covered by coverage entries",
     "event_source": "covered with the events from there",
     "event_layout": "covered with the events laid out so",
     "alarm_state": "made anew from what is measured; what people do to alarms are entries of the log",
     "alarm_transition": "likewise",
     "alembic_version": "version of the tables, no record",
+    "forwarded": "a bookmark in the spool, no record",
+    "writer_epoch": "who may write, no record",
 }
 
 DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -70,19 +76,20 @@ DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("object", "TEXT"),
         ("outcome", "TEXT"),
     ),
-    "commit_group": (
-        ("sequence", "INTEGER"),
-        ("first_frame", "INTEGER"),
-        ("last_frame", "INTEGER"),
-        ("digest", "BLOB"),
-    ),
     "frame": (
-        ("id", "INTEGER"),
         ("layout", "INTEGER"),
         ("source_time", "INTEGER"),
+        ("id", "INTEGER"),
         ("received_time", "INTEGER"),
+        ("late", "INTEGER"),
         ("status", "BLOB"),
         ("samples", "BLOB"),
+        ("link", "BLOB"),
+    ),
+    "sealed": (
+        ("layout", "INTEGER"),
+        ("frame", "INTEGER"),
+        ("link", "BLOB"),
     ),
     "event_source": (("id", "INTEGER"), ("node", "TEXT")),
     "event_layout": (("id", "INTEGER"), ("event_type", "TEXT"), ("paths", "TEXT")),
@@ -95,7 +102,9 @@ DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("fields", "BLOB"),
     ),
 }
-"""Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key."""
+"""Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key but for KEYS."""
+
+KEYS: Final = {"frame": ("layout", "source_time", "id")}
 
 TRIGGERS: Final[Mapping[str, str]] = {
     "audit_entry_no_update": """
@@ -157,13 +166,22 @@ def _encoded(value: int | float | str | bytes) -> bytes:
             return b"b" + value
 
 
-_FRAME = struct.Struct("<4q2I")
+Row = tuple[int, int, int, int, int, bytes, bytes, bytes]
+
+_FRAME = struct.Struct("<5q2I")
 
 
-def frame_bytes(number: int, layout: int, source_time: int, received_time: int, status: bytes, samples: bytes) -> bytes:
-    """Canonical bytes of a frame: id, layout, source time, received time (i8), lengths (u4), status, samples."""
-    head = _FRAME.pack(number, layout, source_time, received_time, len(status), len(samples))
-    return head + status + samples
+def frame_link(before: bytes, frame: Row) -> bytes:
+    """Link of a frame: SHA-256 of the link before it, of layout, source time, id, received time, late (i8 little
+    endian), lengths of status and samples (u4), status, samples.
+    """
+    *numbers, status, samples, _ = frame
+    return hashlib.sha256(before + _FRAME.pack(*numbers, len(status), len(samples)) + status + samples).digest()
+
+
+def brief(link: bytes) -> str:
+    """A link as an entry of coverage has it: there is one for each device and minute."""
+    return base64.b64encode(link).decode()
 
 
 def event_bytes(*columns: int | str | bytes) -> bytes:
@@ -198,11 +216,9 @@ class Report:
 
     entries: int = 0
     records: int = 0
-    groups: int = 0
     frames: int = 0
-    uncovered_groups: int = 0
-    """Commit groups newer than the last coverage entry, at most a minute's; held by their own digests alone."""
     uncovered_frames: int = 0
+    """Newer than the last coverage entry, at most a minute's; held by their own links alone."""
     events: int = 0
     uncovered_events: int = 0
     """Events newer than the last entry that covers some."""
@@ -226,7 +242,7 @@ class Report:
             yield f"and {self.found - len(self.problems)} more"
         yield f"checked: {self.entries} entries, {self.records} records, {self.frames} frames, {self.events} events"
         if self.uncovered_frames:
-            yield f"not yet covered by the log: {self.uncovered_frames} frames in {self.uncovered_groups} commit groups"
+            yield f"not yet covered by the log: {self.uncovered_frames} frames"
         if self.uncovered_events:
             yield f"not yet covered by the log: {self.uncovered_events} events"
         yield "clean" if self.clean else f"ALTERED: {self.found} problems"
@@ -236,18 +252,96 @@ class Unreadable(Exception):
     """The file cannot be read, is not a database of enose, or changed while it was read."""
 
 
-def check(path: Path) -> Report:
-    """Check the database file; raises Unreadable."""
+class Column(NamedTuple):
+    """One column of a table."""
+
+    name: str
+    kind: str
+    """INTEGER, REAL, TEXT or BLOB."""
+    required: int
+    """1: never NULL."""
+    key: int
+    """Position in the primary key, from 1; 0 when it is not in it."""
+
+
+class Database(Protocol):
+    """A database that is read, in one transaction that sees one committed state."""
+
+    triggers_wanted: ClassVar[Mapping[str, str]]
+    """Triggers of the log by name, as `triggers` gives them; how they are spaced does not count."""
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]:
+        """Of a SELECT, with `?` for each parameter."""
+
+    def tables(self) -> set[str]: ...
+
+    def columns(self, table: str) -> list[Column]: ...
+
+    def strict(self, table: str) -> bool:
+        """Whether the table is there and holds what its columns' types allow."""
+
+    def triggers(self) -> dict[str, str]: ...
+
+    def damage(self) -> Iterator[str]:
+        """What the database's own check says of the file."""
+
+
+class Sqlite:
+    """A file of SQLite."""
+
+    triggers_wanted: ClassVar[Mapping[str, str]] = TRIGGERS
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, statement: str, parameters: Sequence[Value] = ()) -> Iterator[tuple[Any, ...]]:
+        yield from self._connection.execute(statement, parameters)
+
+    def tables(self) -> set[str]:
+        names = self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name for (name,) in names if not name.startswith("sqlite_")}
+
+    def columns(self, table: str) -> list[Column]:
+        found = self.rows('SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid', (table,))
+        return [Column(*column) for column in found]
+
+    def strict(self, table: str) -> bool:
+        return list(self.rows("SELECT strict FROM pragma_table_list(?) WHERE type = 'table'", (table,))) == [(1,)]
+
+    def triggers(self) -> dict[str, str]:
+        return dict(self.rows("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+
+    def damage(self) -> Iterator[str]:
+        try:
+            yield from (message for (message,) in self.rows("PRAGMA integrity_check") if message != "ok")
+        except sqlite3.DatabaseError as error:
+            yield str(error)
+
+
+def check(database: Path | str, password: str = "") -> Report:
+    """Check a file, or the database at `postgresql://...`; raises Unreadable."""
+    if isinstance(database, str) and database.startswith("postgresql"):
+        from compliance import postgres
+
+        with postgres.opened(database, password) as opened:
+            return _check(opened)
+    path = Path(database)
     before = _state(path)
     try:
-        with closing(_open(path)) as database, closing(sqlite3.connect("")) as scratch:
-            report = Report()
-            for problem in _problems(database, scratch, report):
-                report.add(problem)
+        with closing(_open(path)) as connection:
+            report = _check(Sqlite(connection))
     except sqlite3.Error as error:
         raise Unreadable(str(error)) from error
     if not before.shared and _state(path) != before:
         raise Unreadable("changed while it was read; try again")
+    return report
+
+
+def _check(database: Database) -> Report:
+    report = Report()
+    with closing(sqlite3.connect("")) as scratch:
+        for problem in _problems(database, scratch, report):
+            report.add(problem)
     return report
 
 
@@ -288,8 +382,8 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def _problems(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
-    names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _problems(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+    names = database.tables()
     if not names & DEFINITIONS.keys():
         raise Unreadable("not a database of enose: it has no audit log")
     misshapen = {table for table in DEFINITIONS if not _as_defined(database, table)}
@@ -299,14 +393,10 @@ def _problems(database: sqlite3.Connection, scratch: sqlite3.Connection, report:
     if "audit_entry" not in misshapen:
         yield from _readable("audit_entry", _log(database, scratch, report))
         for table in sorted(names - EXEMPT.keys()):
-            if not table.startswith("sqlite_"):
-                yield from _readable(table, _collect(database, scratch, table, report))
+            yield from _readable(table, _collect(database, scratch, table, report))
         yield from _records(scratch)
     if not misshapen:
-        yield from _readable("commit_group", _coverage(database, scratch, report))
-    if not misshapen & {"frame", "commit_group"}:
-        yield from _readable("frame", _history(database, report))
-    if not misshapen:
+        yield from _readable("frame", _history(database, scratch, report))
         yield from _readable("event_log", _events(database, scratch, report))
 
 
@@ -324,40 +414,33 @@ def _prepare(scratch: sqlite3.Connection) -> None:
         PRAGMA cache_size = -65536;
         CREATE TABLE logged (name TEXT PRIMARY KEY, digest TEXT, seq INTEGER) WITHOUT ROWID;
         CREATE TABLE present (name TEXT PRIMARY KEY, tbl TEXT, digest TEXT) WITHOUT ROWID;
-        CREATE TABLE coverage (seq INTEGER PRIMARY KEY, first INTEGER, last INTEGER, digest TEXT);
+        CREATE TABLE coverage (layout INTEGER PRIMARY KEY, frame INTEGER, link TEXT, seq INTEGER);
         CREATE TABLE event_coverage (seq INTEGER PRIMARY KEY, first INTEGER, last INTEGER, digest TEXT);
         BEGIN;
     """)
 
 
-def _as_defined(database: sqlite3.Connection, table: str) -> bool:
-    strict = database.execute("SELECT strict FROM pragma_table_list(?) WHERE type = 'table'", (table,)).fetchone()
-    columns = database.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)).fetchall()
-    return strict == (1,) and columns == [
-        (name, kind, 1, int(position == 0)) for position, (name, kind) in enumerate(DEFINITIONS[table])
-    ]
+def _as_defined(database: Database, table: str) -> bool:
+    keys = KEYS.get(table, (DEFINITIONS[table][0][0],))
+    wanted = [(name, kind, 1, keys.index(name) + 1 if name in keys else 0) for name, kind in DEFINITIONS[table]]
+    return database.strict(table) and database.columns(table) == wanted
 
 
-def _file(database: sqlite3.Connection) -> Iterator[Problem]:
-    triggers = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall())
-    for trigger, statement in TRIGGERS.items():
+def _file(database: Database) -> Iterator[Problem]:
+    triggers = database.triggers()
+    for trigger, statement in database.triggers_wanted.items():
         if trigger not in triggers:
             yield Problem("audit_entry", "", f"trigger {trigger} is missing")
         elif triggers[trigger].split() != statement.split():
             yield Problem("audit_entry", "", f"trigger {trigger} is altered")
-    for trigger in sorted(triggers.keys() - TRIGGERS.keys()):
+    for trigger in sorted(triggers.keys() - database.triggers_wanted.keys()):
         yield Problem("database", "", f"trigger {trigger} is not one of enose")
-    try:
-        for (message,) in database.execute("PRAGMA integrity_check"):
-            if message != "ok":
-                yield Problem("database", "", message)
-    except sqlite3.DatabaseError as error:
-        yield Problem("database", "", str(error))
+    yield from (Problem("database", "", message) for message in database.damage())
 
 
-def _log(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+def _log(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
     expected, before = 0, ZERO
-    rows = database.execute(
+    rows = database.rows(
         "SELECT seq, prev, body, leaf, schema_ver, ts, actor, action, object, outcome FROM audit_entry ORDER BY seq"
     )
     for seq, prev, body, stored, *projection in rows:
@@ -373,13 +456,6 @@ def _log(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Repo
         expected, before = seq + 1, stored
 
 
-NOTED: Final = {
-    COVER: "INSERT INTO coverage VALUES (?, ?, ?, ?)",
-    COVER_EVENTS: "INSERT INTO event_coverage VALUES (?, ?, ?, ?)",
-}
-"""Action of an entry that covers something -> where it is noted."""
-
-
 def _range(first: int, last: int) -> str:
     return str(first) if first >= last else f"{first}..{last}"
 
@@ -390,9 +466,16 @@ def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seq
         said = json.loads(body.decode())
         columns = [said["v"], int(said["time"]), said["actor"], said["action"], said["object"], said["outcome"]]
         logged = [(name, digest, seq) for name, digest in said["records"].items()]
-        if statement := NOTED.get(said["action"]):
+        if said["action"] == COVER:
+            heads = said["new"].get("heads", {})  # before 0.2 an entry covered groups of frames
+            covered = [(int(layout), int(frame), link, seq) for layout, (frame, link) in heads.items()]
+            scratch.executemany("INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?)", covered)
+        elif said["action"] == COVER_EVENTS:
             new = said["new"]
-            scratch.execute(statement, (seq, int(new["first"]), int(new["last"]), new["digest"]))
+            scratch.execute(
+                "INSERT INTO event_coverage VALUES (?, ?, ?, ?)",
+                (seq, int(new["first"]), int(new["last"]), new["digest"]),
+            )
         if logged:
             scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, sqlite3.Error):
@@ -404,15 +487,13 @@ def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seq
     return f"{', '.join(wrong)} not as in the body"
 
 
-def _collect(
-    database: sqlite3.Connection, scratch: sqlite3.Connection, table: str, report: Report
-) -> Iterator[Problem]:
+def _collect(database: Database, scratch: sqlite3.Connection, table: str, report: Report) -> Iterator[Problem]:
     """Note every row of a table with its digest."""
     quoted = table.replace('"', '""')
-    columns = database.execute("SELECT name, pk FROM pragma_table_info(?) ORDER BY cid", (table,)).fetchall()
-    names = [name for name, _ in columns]
-    key = next((position for position, (_, pk) in enumerate(columns) if pk == 1), 0)
-    for row in database.execute(f'SELECT * FROM "{quoted}"'):  # noqa: S608 - an identifier, quoted
+    columns = database.columns(table)
+    names = [column.name for column in columns]
+    key = next((position for position, column in enumerate(columns) if column.key == 1), 0)
+    for row in database.rows(f'SELECT * FROM "{quoted}"'):  # noqa: S608 - an identifier, quoted
         report.records += 1
         name = record_name(table, row[key])
         digest = row_digest(table, zip(names, row, strict=True))
@@ -448,79 +529,45 @@ def _records(scratch: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem(*_split(name), f"missing; entry {seq} recorded it")
 
 
-def _coverage(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
-    """Compare the coverage entries with the commit groups, and count the groups after the last one."""
-    expected = 1
-    for seq, first, last, digest in scratch.execute("SELECT * FROM coverage ORDER BY seq"):
-        if first != expected:
-            yield Problem("commit_group", _range(expected, first - 1), f"coverage of entry {seq} begins at {first}")
-        total = hashlib.sha256()
-        groups = database.execute(
-            "SELECT digest FROM commit_group WHERE sequence BETWEEN ? AND ? ORDER BY sequence", (first, last)
-        )
-        for (content,) in groups:
-            total.update(content)
-        if total.hexdigest() != digest:
-            yield Problem("commit_group", _range(first, last), f"not as entry {seq} covers them")
-        expected = last + 1
-    report.uncovered_groups, report.uncovered_frames = database.execute(
-        "SELECT count(*), coalesce(sum(last_frame - first_frame + 1), 0) FROM commit_group WHERE sequence >= ?",
-        (expected,),
-    ).fetchone()
-
-
-Row = tuple[int, int, int, int, bytes, bytes]
-
-
-def _history(database: sqlite3.Connection, report: Report) -> Iterator[Problem]:
-    """Compare the commit groups with the frames."""
-    groups = database.execute("SELECT sequence, first_frame, last_frame, digest FROM commit_group ORDER BY sequence")
-    frames: Iterator[Row] = database.execute(
-        "SELECT id, layout, source_time, received_time, status, samples FROM frame ORDER BY id"
-    )
-    expected, begin = 1, 1
-    for sequence, first, last, digest in groups:
-        report.groups += 1
-        if sequence != expected:
-            yield Problem("commit_group", _range(expected, sequence - 1), "missing")
-        if first != begin or last < first:
-            yield Problem("commit_group", str(sequence), f"frames {first}..{last} do not follow frame {begin - 1}")
-        total, count = hashlib.sha256(), 0
-        for row in frames:
-            if row[0] > last:
-                frames = chain((row,), frames)
-                break
+def _history(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+    """Follow the chain of each layout's frames, from its sealed ones to the newest."""
+    sealed = {layout: (frame, link) for layout, frame, link in database.rows("SELECT * FROM sealed")}
+    covered = {layout: rest for layout, *rest in scratch.execute("SELECT * FROM coverage")}
+    layouts = {layout for (layout,) in database.rows("SELECT DISTINCT layout FROM frame")}
+    for layout in sorted(layouts | covered.keys()):
+        last, before = start, found = sealed.get(layout, (0, ZERO))
+        head, link, entry = covered.get(layout, (0, brief(ZERO), 0))
+        for row in database.rows("SELECT * FROM frame WHERE layout = ? ORDER BY id", (layout,)):
+            number, stored = row[2], row[-1]
             report.frames += 1
-            if row[0] < first:
-                yield Problem("frame", str(row[0]), "in no commit group")
-                continue
-            count += 1
-            total.update(frame_bytes(*row))
-        if count != last - first + 1:
-            yield Problem("frame", _range(first, last), f"commit group {sequence} has {count} frames left of these")
-        elif total.digest() != digest:
-            yield Problem("frame", _range(first, last), f"not as commit group {sequence} recorded them")
-        expected, begin = sequence + 1, last + 1
-    for row in frames:
-        report.frames += 1
-        yield Problem("frame", str(row[0]), "in no commit group")
+            report.uncovered_frames += number > head
+            if number <= last or frame_link(before, row) != stored:
+                yield Problem(
+                    "frame", _range(min(last + 1, number), number), "not as recorded, or some before it missing"
+                )
+            if number == head:
+                found = stored
+            last, before = number, stored
+        if head > last or (head >= start and brief(found) != link):
+            yield Problem(
+                "frame", str(head), f"altered or missing; entry {entry} covers the frames of layout {layout} to it"
+            )
 
 
-def _events(database: sqlite3.Connection, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+def _events(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
     """Compare the entries that cover events with the events, and count those after the last one."""
     expected = 1
     for seq, first, last, digest in scratch.execute("SELECT * FROM event_coverage ORDER BY seq"):
         if first != expected:
             yield Problem("event_log", _range(expected, first - 1), f"coverage of entry {seq} begins at {first}")
         total = hashlib.sha256()
-        for row in database.execute(f"{EVENTS} WHERE number BETWEEN ? AND ? ORDER BY number", (first, last)):
+        for row in database.rows(f"{EVENTS} WHERE number BETWEEN ? AND ? ORDER BY number", (first, last)):
             report.events += 1
             total.update(event_bytes(*("" if column is None else column for column in row)))
         if total.hexdigest() != digest:
             yield Problem("event_log", _range(first, last), f"not as entry {seq} covers them")
         expected = last + 1
-    counted = database.execute("SELECT count(*) FROM event_log WHERE number >= ?", (expected,))
-    (report.uncovered_events,) = counted.fetchone()
+    ((report.uncovered_events,),) = database.rows("SELECT count(*) FROM event_log WHERE number >= ?", (expected,))
     report.events += report.uncovered_events
 
 
@@ -528,17 +575,17 @@ def _as_json(report: Report) -> dict[str, Any]:
     return asdict(report) | {"clean": report.clean, "problems": [p._asdict() for p in report.problems]}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def main(argv: Sequence[str] | None = None, password: str = "") -> int:
+    """The command; returns its exit code. `password`: of a database, empty as libpq finds it (PGPASSWORD, .pgpass)."""
     parser = argparse.ArgumentParser(
         prog="enose-verify",
         description="Check a database of enose against its audit log; exit code 0 clean, 1 altered, 2 cannot be read.",
     )
-    parser.add_argument("database", type=Path, help="the SQLite file")
+    parser.add_argument("database", help="the SQLite file, or postgresql://USER@HOST/DATABASE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     try:
-        report = check(options.database)
+        report = check(options.database, password)
     except Unreadable as error:
         print(f"{options.database}: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ import ipaddress
 from enum import IntFlag
 from functools import cache
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -435,7 +436,7 @@ class Security(Model):
     none: bool = False
     """Sessions without channel security as well; only with server.host on loopback."""
     anonymous: bool = False
-    """Sessions without a user as well, in the role Anonymous; only with server.host on loopback."""
+    """Sessions without a user as well, which see the SCADA view; only with server.host on loopback."""
     certificate_users: dict[str, str] = {}
     """SHA-256 thumbprint (hex) of a user certificate -> name of the account it logs in to."""
     login_failures: Annotated[int, Field(ge=1)] = 5
@@ -510,6 +511,10 @@ class Server(Model):
     """TCP port; 0: a free one, which the server prints."""
     hostname: str | None = None
     """Name of the server in endpoints and certificate; null: the machine's name, on loopback `localhost`."""
+    discovery: str | None = None
+    """URL of a discovery server to register with, `opc.tcp://host:4840`, whose certificate is trusted; null: none."""
+    discovery_period: Annotated[float, Field(gt=0, le=600)] = 300.0
+    """Seconds from one registration to the next; a discovery server forgets who is silent for ten minutes."""
     limits: Limits = Limits()
     """What one client may ask of it."""
 
@@ -532,10 +537,42 @@ class Server(Model):
 class Storage(Model):
     """The database."""
 
+    url: str | None = None
+    """`postgresql+psycopg://USER@HOST/DATABASE`, without a password; null: a SQLite file in the data folder."""
+    password_file: str | None = None
+    """File whose first line is the password of the database's user."""
+    password_env: str | None = None
+    """Environment variable that holds it."""
     commit_ms: Annotated[float, Field(ge=0, le=1000)] = 10.0
     """Longest a frame waits for the commit it goes into, ms."""
     queue: Annotated[int, Field(ge=100)] = 100_000
     """Frames that may wait for a slow disk before the newest are refused and counted."""
+    slow: Annotated[float, Field(gt=0)] = 1.0
+    """Seconds a commit may take before frames go to the spool instead."""
+    spool: str | None = None
+    """Folder of the spool, best on another disk than the database; null: in the data folder."""
+    spool_mb: Annotated[int, Field(ge=1)] = 1024
+    """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
+    spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
+    """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        parsed = urlsplit(url)
+        if parsed.scheme != "postgresql+psycopg" or not parsed.path.strip("/"):
+            raise ValueError("postgresql+psycopg://USER@HOST/DATABASE is expected")
+        if parsed.password is not None or "password" in parsed.query:
+            raise ValueError("no password here: name a file or an environment variable that holds it")
+        return url
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.password_file and self.password_env:
+            raise ValueError("either password_file or password_env")
+        return self
 
 
 class Site(Model):

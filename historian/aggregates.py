@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nodesets.model import AggregateRules as Rules
 from nodesets.model import Codes, Floats
 
 Times = NDArray[np.int64]
@@ -42,21 +43,10 @@ BAD: Final = 0x80000000
 BAD_NO_DATA: Final = 0x809B0000
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """AggregateConfiguration (4.2.1.2) and how the variable moves between samples. Defaults are the standard's."""
-
-    stepped: bool = False
-    """A value holds until the next one; else a straight line leads there."""
-    uncertain_is_bad: bool = True
-    percent_bad: int = 100
-    percent_good: int = 100
-    sloped_extrapolation: bool = False
-
-    @property
-    def valid(self) -> bool:
-        """Whether the two percentages decide every interval (4.2.1.2)."""
-        return 100 - self.percent_bad <= self.percent_good <= 100 and self.percent_bad <= 100
+def _severity(status: Codes) -> NDArray[np.uint8]:
+    """0 Good, 1 Uncertain, 2 Bad."""
+    found: NDArray[np.uint8] = np.minimum(status >> np.uint32(30), 2).astype(np.uint8)
+    return found
 
 
 @dataclass(frozen=True)
@@ -78,12 +68,12 @@ class Samples:
     @cached_property
     def severity(self) -> NDArray[np.uint8]:
         """0 Good, 1 Uncertain, 2 Bad."""
-        told = np.minimum(self.status >> 30, 2).astype(np.uint8)
-        return np.where(np.isfinite(self.values), told, np.uint8(2))
+        return np.where(np.isfinite(self.values), _severity(self.status), np.uint8(2))
 
     @cached_property
     def good(self) -> Bools:
-        return self.severity == 0
+        found: Bools = self.severity == 0
+        return found
 
     def usable(self, rules: Rules) -> Bools:
         return self.good if rules.uncertain_is_bad else self.severity < 2
@@ -150,7 +140,7 @@ class _Edge:
 
     @property
     def severity(self) -> NDArray[np.uint8]:
-        return np.minimum(self.status >> 30, 2).astype(np.uint8)
+        return _severity(self.status)
 
 
 def interpolated(samples: Samples, at: Times, rules: Rules) -> _Edge:
@@ -667,7 +657,7 @@ def worst_quality(samples: Samples, given: Intervals, rules: Rules, *, bounds: b
         points = _simple_points(samples, given, rules)
         spans, severity, status = points.spans, points.severity, points.status
     else:
-        spans, severity, status = _inside(samples, given), np.minimum(samples.status >> 30, 2), samples.status
+        spans, severity, status = _inside(samples, given), _severity(samples.status), samples.status
     found = _extreme(spans, severity.astype(np.float64), np.ones(len(severity), np.bool_), greatest=True)
     worst = (status[found.at] if len(status) else np.zeros(len(given), np.uint32)) & 0xFFFF0000
     several = np.where(found.several & (found.value > 0), MULTIPLE_VALUES, 0)

@@ -1,57 +1,128 @@
-"""Layout of a frame in its table, and its canonical bytes.
+"""Layout of a frame in its table, its canonical bytes, and the chain the frames of a layout make.
 
-samples   f8 little endian, one a column: every bit of a NaN comes back
+samples   8 bytes little endian, one cell a column: every bit of a NaN comes back
 status    u4 little endian, one a column; a single one when all are equal, as they are nearly always
+link      SHA-256 of the link of the frame recorded before it in the layout (at first 32 zero bytes) and of its bytes
 """
 
+import hashlib
+import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from nodesets.model import Codes, Floats, Row
+from historian.chunks import Block, Cells, Codes, Kind
+from nodesets.model import Quality, Row
 
 STATUS_SIZE: Final = 4
-SAMPLE_SIZE: Final = 8
+CELL_SIZE: Final = 8
 
-_HEAD = struct.Struct("<4q2I")
+ZERO: Final = bytes(32)
+"""Link before the first frame of a layout."""
+
+_HEAD = struct.Struct("<5q2I")
+
+
+class Column(NamedTuple):
+    """What a column of a layout holds; in the table the tag's node identifier, or {"tag", "kind"} if no double."""
+
+    tag: str
+    kind: Kind = Kind.DOUBLE
+
+
+def columns(layout: str) -> list[Column]:
+    """The columns of a layout from its table."""
+    return [
+        Column(each) if isinstance(each, str) else Column(each["tag"], Kind(each["kind"]))
+        for each in json.loads(layout)
+    ]
+
+
+def as_text(columns: Iterable[Column]) -> str:
+    """The columns of a layout as its table has them."""
+    return json.dumps([c.tag if c.kind is Kind.DOUBLE else {"tag": c.tag, "kind": c.kind} for c in columns])
 
 
 class Record(NamedTuple):
     """A row of the table `frame`, in the order of its columns."""
 
-    id: int
     layout: int
     source_time: int
+    id: int
     received_time: int
+    late: int
     status: bytes
     samples: bytes
+    link: bytes
 
 
-def record(number: int, layout: int, row: Row) -> Record:
-    """The table row of `row` as frame `number`."""
+class Head(NamedTuple):
+    """The newest frame of a layout."""
+
+    frame: int
+    link: bytes
+
+
+def record(number: int, layout: int, late: bool, row: Row, before: bytes) -> Record:
+    """The table row of `row` as frame `number`, after the frame with the link `before`."""
     status = row.status.astype("<u4", copy=False).tobytes()
     one = status[:STATUS_SIZE]
-    uniform = status == one * (len(status) // STATUS_SIZE)
-    samples = row.values.astype("<f8", copy=False).tobytes()
+    if status == one * (len(status) // STATUS_SIZE):
+        status = one
+    cells = row.values.astype("<f8", copy=False).tobytes()
     times = int(row.source_time), int(row.received_time)
-    return Record(number, layout, *times, one if uniform else status, samples)
+    made = link(before, layout, times[0], number, times[1], int(late), status, cells)
+    return Record(layout, times[0], number, times[1], int(late), status, cells, made)
 
 
-def canonical(frame: Record) -> bytes:
-    """What the digest of a commit group is over: id, layout, source time, received time (i8 little endian), length of
-    status and of samples (u4), status, samples. `compliance.verify` computes the same on its own.
+def link(
+    before: bytes,
+    layout: int,
+    source_time: int,
+    number: int,
+    received_time: int,
+    late: int,
+    status: bytes,
+    cells: bytes,
+) -> bytes:
+    """Link of a frame: over the link before, then layout, source time, id, received time, late (i8 little endian),
+    length of status and of samples (u4), status, samples. `compliance.verify` computes the same on its own.
     """
-    *numbers, status, samples = frame
-    return _HEAD.pack(*numbers, len(status), len(samples)) + status + samples
+    head = _HEAD.pack(layout, source_time, number, received_time, late, len(status), len(cells))
+    return hashlib.sha256(before + head + status + cells).digest()
 
 
-def values(samples: Iterable[bytes]) -> Floats:
-    """Values from their bytes, shape (n,)."""
-    return np.frombuffer(b"".join(samples), "<f8")
+def block(records: Sequence[Record], width: int) -> Block:
+    """The frames of a layout of `width` columns as a block, in the order given."""
+    return Block(
+        np.array([r.source_time for r in records], np.int64),
+        np.array([r.received_time for r in records], np.int64),
+        np.array([r.id for r in records], np.int64),
+        np.ascontiguousarray(cells(r.samples for r in records).reshape(-1, width).T),
+        np.ascontiguousarray(codes(_spread(r.status, width) for r in records).reshape(-1, width).T),
+    )
+
+
+def _spread(status: bytes, width: int) -> bytes:
+    return status * width if len(status) == STATUS_SIZE else status
+
+
+def cells(samples: Iterable[bytes]) -> Cells:
+    """Cells from their bytes, shape (n,)."""
+    return np.frombuffer(b"".join(samples), "<u8")
 
 
 def codes(status: Iterable[bytes]) -> Codes:
     """Status codes from their bytes, shape (n,)."""
     return np.frombuffer(b"".join(status), "<u4")
+
+
+def gap(group: str, width: int, first: int, last: int, now: int) -> tuple[Row, Row]:
+    """Rows that say what was measured from `first` to `last` (ns UTC) is lost: BadDataLost at both ends, no value."""
+    values, status = np.full(width, np.nan), np.full(width, Quality.BAD_DATA_LOST, np.uint32)
+    begin, end = (
+        Row(group=group, source_time=time, received_time=now, values=values, status=status) for time in (first, last)
+    )
+    return begin, end

@@ -2,24 +2,34 @@
 
 Types are few and strict: what a column holds is what it was given, in SQLite STRICT tables as in PostgreSQL.
 
-    layout        columns of a tag group at one time of its life; frames point at it
-    frame         one row of values of a group at one instant
-    commit_group  the frames of one commit, with the SHA-256 of their canonical bytes
+    layout        columns of a tag group at one time of its life; frames and blocks point at it
+    frame         one row of values of a group at one instant, until it is sealed
+    block         sealed frames of a layout within one hour, as compressed columns (`historian.chunks`)
+    sealed        how far a layout's frames have become blocks
+    text          a text that samples refer to by its number
+    correction    what people changed of the history, above the frames, which never change (process rule 13)
+    annotation    what people noted of it
     audit_entry   the append-only log (compliance.md 2.4)
     event_log     every event with all its fields; event_source and event_layout say where from and which fields
     alarm_state   how an alarm stands that ever moved
     alarm_transition  what was told of alarms, in order
+    forwarded     how far the rows of a spool are recorded
+    writer_epoch  which server may write, where several can reach the database
 
 `compliance.tables` adds its own tables to the same `metadata`.
 """
 
 import os
 import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
     REAL,
+    URL,
     BigInteger,
     Column,
     Connection,
@@ -43,6 +53,15 @@ from sqlalchemy.types import TypeEngine
 
 from nodesets.errors import ConfigurationError, Mistake, StorageError
 
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where a database is: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`."""
+
+    url: str
+    password: str = field(default="", repr=False)
+
+
 Int = BigInteger().with_variant(Integer(), "sqlite")
 """Signed 64-bit integer; SQLite STRICT knows it as INTEGER. Times are ns UTC."""
 Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
@@ -61,7 +80,7 @@ layout = Table(
     metadata,
     Column("id", Int, primary_key=True, autoincrement=True),
     Column("tag_group", String, nullable=False),
-    Column("columns", String, nullable=False),  # JSON array of the tags' node identifiers, in column order
+    Column("columns", String, nullable=False),  # JSON array in column order (`frames.Column`)
     UniqueConstraint("tag_group", "columns"),
     sqlite_strict=True,
 )
@@ -69,23 +88,85 @@ layout = Table(
 frame = Table(
     "frame",
     metadata,
-    Column("id", Int, primary_key=True, autoincrement=False),  # 1, 2, 3, ... in order of recording, gapless
-    Column("layout", Int, ForeignKey(layout.c.id), nullable=False),
-    Column("source_time", Int, nullable=False),
+    Column("layout", Int, ForeignKey(layout.c.id), primary_key=True),
+    Column("source_time", Int, primary_key=True),
+    Column("id", Int, primary_key=True, autoincrement=False),  # 1, 2, 3, ... in order of recording
     Column("received_time", Int, nullable=False),
+    Column("late", Int, nullable=False),  # 0: not older than any frame of its layout that has a 0 here; else 1
     Column("status", Bytes, nullable=False),  # u4 little endian, one a column, or a single one when all are equal
-    Column("samples", Bytes, nullable=False),  # f8 little endian, one a column
-    Index("frame_time", "layout", "source_time"),
+    Column("samples", Bytes, nullable=False),  # the columns' cells, 8 bytes each, little endian
+    Column("link", Bytes, nullable=False),  # SHA-256 of the link before it in its layout and of its canonical bytes
+    sqlite_strict=True,
+    sqlite_with_rowid=False,  # a layout's frames lie together in order of time: read, and deleted, side by side
+)
+Index("frame_late", frame.c.layout, frame.c.id, sqlite_where=frame.c.late == 1, postgresql_where=frame.c.late == 1)
+
+block = Table(
+    "block",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),  # never used again
+    Column("layout", Int, ForeignKey(layout.c.id), nullable=False),
+    Column("first_time", Int, nullable=False),  # source times; blocks of a layout do not overlap
+    Column("last_time", Int, nullable=False),
+    Column("size", Int, nullable=False),  # rows
+    Column("statistics", Bytes, nullable=False),  # `chunks.Encoded`
+    Column("clock", Bytes, nullable=False),
+    Column("columns", Bytes, nullable=False),
+    Index("block_first", "layout", "first_time"),
+    Index("block_last", "layout", "last_time"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+
+sealed = Table(
+    "sealed",
+    metadata,
+    Column("layout", Int, ForeignKey(layout.c.id), primary_key=True, autoincrement=False),
+    Column("frame", Int, nullable=False),  # the newest sealed one; all of the layout before it are sealed too
+    Column("link", Bytes, nullable=False),  # that of this frame
     sqlite_strict=True,
 )
 
-commit_group = Table(
-    "commit_group",
+text = Table(
+    "text",
     metadata,
-    Column("sequence", Int, primary_key=True, autoincrement=False),  # 1, 2, 3, ... gapless
-    Column("first_frame", Int, nullable=False),
-    Column("last_frame", Int, nullable=False),
-    Column("digest", Bytes, nullable=False),  # SHA-256 of the frames' canonical bytes, in order of id
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("content", String, nullable=False, unique=True),
+    sqlite_strict=True,
+)
+
+correction = Table(
+    "correction",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("tag", String, nullable=False),
+    Column("source_time", Int, nullable=False),
+    Column("update_type", Int, nullable=False),  # Part 11 6.6.5: 1 insert, 2 replace, 3 update, 4 delete
+    Column("made", Int, nullable=False),
+    Column("user_name", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("form", String, nullable=False),  # numpy type of the values
+    Column("old_value", Bytes, nullable=True),  # what was there before: NULL when nothing was
+    Column("old_status", Int, nullable=True),
+    Column("old_received", Int, nullable=True),
+    Column("new_value", Bytes, nullable=True),  # what is there since: NULL after a deletion
+    Column("new_status", Int, nullable=True),
+    Column("new_received", Int, nullable=True),
+    Index("correction_time", "tag", "source_time"),
+    sqlite_strict=True,
+)
+
+annotation = Table(
+    "annotation",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("tag", String, nullable=False),
+    Column("source_time", Int, nullable=False),
+    Column("user_name", String, nullable=False),  # one annotation of a user at a time: the newest row counts
+    Column("message", String, nullable=False),
+    Column("made", Int, nullable=False),
+    Column("removed", Int, nullable=False),  # 1: there is none any more
+    Index("annotation_time", "tag", "source_time"),
     sqlite_strict=True,
 )
 
@@ -169,6 +250,22 @@ alarm_transition = Table(
     sqlite_strict=True,
 )
 
+forwarded = Table(
+    "forwarded",
+    metadata,
+    Column("stream", String, primary_key=True, nullable=False),  # a spool's own name for its numbering
+    Column("position", Int, nullable=False),  # every row of the stream up to this number is recorded
+    sqlite_strict=True,
+)
+
+writer_epoch = Table(
+    "writer_epoch",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=False),  # 1
+    Column("epoch", Int, nullable=False),  # raised by each server that becomes the writer (historian.postgres)
+    sqlite_strict=True,
+)
+
 BUSY_SECONDS: Final = 5.0
 """Longest a connection waits for a lock another process holds, e.g. an online backup's."""
 
@@ -176,12 +273,20 @@ WAL_LIMIT: Final = 64 * 2**20
 """Bytes the write-ahead log is cut back to after a checkpoint, so that one long read does not cost disk for ever."""
 
 
-def _file(url: str) -> Path:
+def _file(url: URL) -> Path:
     """The database file a URL names. Raises ConfigurationError for anything but a SQLite file."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ConfigurationError([Mistake("storage", f"not a SQLite file: {parsed.render_as_string()}")])
-    return Path(parsed.database)
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise ConfigurationError([Mistake("storage", f"neither SQLite file nor PostgreSQL: {url.render_as_string()}")])
+    return Path(url.database)
+
+
+def _of_postgresql(url: URL) -> bool:
+    """Raises ConfigurationError for an address of PostgreSQL when its driver is not installed."""
+    if url.drivername != "postgresql+psycopg":
+        return False
+    if find_spec("psycopg") is None:
+        raise ConfigurationError([Mistake("storage.url", "PostgreSQL needs the extra enose[postgres]")])
+    return True
 
 
 def _set(connection: sqlite3.Connection, **pragmas: str | int) -> None:
@@ -190,13 +295,18 @@ def _set(connection: sqlite3.Connection, **pragmas: str | int) -> None:
         connection.execute(f"PRAGMA {name} = {value}")
 
 
-def engine(url: str) -> Engine:
-    """The engine of the one writer of `sqlite:///FILE`; makes the file, readable by its owner alone.
+def engine(address: str, password: str = "") -> Engine:
+    """The engine of the one writer of `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`.
 
     Every transaction takes the write lock at its beginning and is on the disk when its commit returns.
-    SQLite gives the files beside the database (-wal, -shm) the mode of the database.
-    Raises ConfigurationError for anything but a SQLite file, StorageError when it cannot be opened.
+    A file is made, readable by its owner alone; SQLite gives the files beside it (-wal, -shm) the same mode.
+    Raises ConfigurationError for any other address, StorageError when the file cannot be opened.
     """
+    url = make_url(address)
+    if _of_postgresql(url):
+        from historian import postgres
+
+        return postgres.engine(url, password)
     path = _file(url)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -216,8 +326,13 @@ def engine(url: str) -> Engine:
     return made
 
 
-def reading(url: str) -> Engine:
+def reading(address: str, password: str = "") -> Engine:
     """An engine whose connections cannot write; each transaction sees one committed state."""
+    url = make_url(address)
+    if _of_postgresql(url):
+        from historian import postgres
+
+        return postgres.reading(url, password)
     path = _file(url).resolve()
 
     def connect() -> sqlite3.Connection:
@@ -236,17 +351,31 @@ def reading(url: str) -> Engine:
     return made
 
 
+def insert_rows(tx: Connection, table: Table, records: Sequence[tuple[Any, ...]], times: Iterable[int]) -> None:
+    """Insert many whole rows of a table of history, with these times, as fast as the database takes them."""
+    if tx.dialect.name == "postgresql":
+        from historian import postgres
+
+        postgres.insert(tx, table, records, times)
+    else:
+        marks = ", ".join("?" * len(table.columns))
+        tx.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", records)  # noqa: S608
+
+
 def migrate(database: Engine) -> None:
-    """Bring the tables to the newest version, in one transaction: wholly or not at all.
+    """Bring the tables to the newest version, in one transaction, wholly or not at all, and become the writer.
 
     Raises ConfigurationError for a database a later version of this program has written, StorageError.
     """
     try:
-        if _version(database) == NEWEST:
-            return
-        from historian.upgrade import upgrade  # a tenth of a second and 10 MB that a database needs once
+        if _version(database) != NEWEST:
+            from historian.upgrade import upgrade  # a tenth of a second and 10 MB that a database needs once
 
-        upgrade(database, MIGRATIONS)
+            upgrade(database, MIGRATIONS)
+        if database.dialect.name == "postgresql":
+            from historian import postgres
+
+            postgres.claim(database)
     except DBAPIError as error:
         raise StorageError(f"{database.url.database}: {error.orig}") from error
 

@@ -22,6 +22,7 @@ EnoseError
 │   ├── EventIdUnknown ...  a condition's own codes (Part 9 5.11, table 137)
 │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
 ├── StorageError            BadResourceUnavailable: nothing was acknowledged
+│   └── Unrecordable        the row itself cannot be recorded, whenever it is tried
 ├── DeviceError             BadCommunicationError: the e-nose did not do it
 ├── CertificateRefused      BadSecurityChecksFailed: the reason is for our log, never for the peer
 └── IntegrityError          a record is not what was signed; carries the record's name
@@ -185,6 +186,10 @@ class NotConfigured(RequestError):
 
 class StorageError(EnoseError):
     status = 0x80040000
+
+
+class Unrecordable(StorageError):
+    """The database is well and refuses this row for what it is (F09)."""
 
 
 class DeviceError(EnoseError):

@@ -216,9 +216,12 @@ class Row:
     source_time: int
     received_time: int
     values: Floats
-    """Shape (n,); NaN stands for null where the status is Bad."""
+    """Shape (n,); NaN stands for null where the status is Bad. Of a column of 64-bit integers or Booleans (as 0 or 1):
+    the 8 bytes of the value, viewed as a double."""
     status: Codes
     """`Quality` of each value, shape (n,)."""
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """The text of each column that holds one, by position; its value is not looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +239,32 @@ class Tag:
     data_type: str = "Double"
     """Built-in type on the wire: Double, Int32, UInt32."""
     historized: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateRules:
+    """AggregateConfiguration (Part 13 4.2.1.2), and how a variable moves between samples; the standard's defaults."""
+
+    stepped: bool = False
+    """A value holds until the next one; else a straight line leads there."""
+    uncertain_is_bad: bool = True
+    percent_bad: int = 100
+    percent_good: int = 100
+    sloped_extrapolation: bool = False
+
+    @property
+    def valid(self) -> bool:
+        """Whether the two percentages decide every interval."""
+        return 100 - self.percent_bad <= self.percent_good <= 100 and self.percent_bad <= 100
+
+
+class UpdateType(IntEnum):
+    """HistoryUpdateType (Part 11 6.6.5); as PerformUpdateType 4 is Remove."""
+
+    INSERT = 1
+    REPLACE = 2
+    UPDATE = 3
+    DELETE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

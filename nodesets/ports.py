@@ -5,12 +5,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nodesets.model import Codes, EventRow, Finding, Floats, Frame, Note, Row
+from nodesets.model import (
+    AggregateRules,
+    Caller,
+    Codes,
+    EventRow,
+    Finding,
+    Floats,
+    Frame,
+    Note,
+    Row,
+    UpdateType,
+)
 
 
 class Clock(Protocol):
@@ -66,6 +77,10 @@ class Sink(Protocol):
     def find(self, finding: Finding) -> None: ...
 
 
+Position = tuple[int, int]
+"""(source time, row number) of a value: where a page ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Recorded values of one tag in reading order."""
@@ -73,10 +88,45 @@ class Series:
     times: NDArray[np.int64]
     """Source time, ns UTC, shape (n,)."""
     received: NDArray[np.int64]
-    values: Floats
+    values: NDArray[Any]
+    """float64; of other tags their own type: int64, uint64, bool, or object for texts (None for one there is not)."""
     status: Codes
-    more: tuple[int, int] | None
-    """Where the next page begins (source time, row number); None at the end."""
+    more: Position | None
+    """Where the next page begins; None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Modified:
+    """Values that were superseded, deleted or inserted, and what was done to each (Part 11 6.6.3)."""
+
+    series: Series
+    made: tuple[int, ...]
+    """When, ns UTC."""
+    kinds: tuple[UpdateType, ...]
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a user noted of one instant of a tag (Part 11 6.6.6)."""
+
+    time: int
+    """Of the value it is about, ns UTC."""
+    message: str
+    user: str
+    made: int
+    """When it was noted, ns UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One value a HistoryUpdate writes."""
+
+    time: int
+    received: int
+    value: Any
+    """Number, Boolean or text; None: null."""
+    status: int
 
 
 class Recorder(Protocol):
@@ -100,16 +150,56 @@ class Journal(Protocol):
 
 
 class History(Protocol):
-    """Recorded values, read back."""
+    """Recorded values with corrections above them, read back. An unknown tag raises NotFound."""
 
     async def read_raw(
-        self, tag: str, start: int | None, end: int | None, limit: int, after: tuple[int, int] | None = None
+        self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
     ) -> Series:
         """At most `limit` values of a tag with start <= time < end (Part 11 6.5.3).
 
-        Backward when start > end, or when start is None. `after` is `Series.more` of the previous
-        page. An unknown tag raises NotFound.
+        Backward when start > end, or when start is None. `after` is `Series.more` of the previous page.
         """
+
+
+class Archive(History, Protocol):
+    """What HistoryRead and HistoryUpdate are answered from."""
+
+    async def read_modified(
+        self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
+    ) -> Modified:
+        """Values that were superseded, deleted or inserted, as `read_raw` reads (6.5.3.3)."""
+
+    async def read_at(
+        self, tag: str, times: NDArray[np.int64], rules: AggregateRules, *, use_simple_bounds: bool
+    ) -> Series:
+        """A value for each instant, in their order (6.5.5)."""
+
+    async def read_processed(
+        self, tag: str, aggregate: str, over: tuple[int, int, int], page: tuple[int, int], rules: AggregateRules
+    ) -> Series:
+        """An aggregate (Part 13) of intervals of [start, end), each so many ns long; 0: one interval.
+
+        `over` is (start, end, length); `page` the number of the first interval and how many.
+        """
+
+    async def read_annotations(
+        self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
+    ) -> tuple[Sequence[Annotation], Position | None]:
+        """As `read_raw` reads; with where the next page begins."""
+
+    async def update(
+        self, tag: str, changes: Sequence[Change], kind: UpdateType, caller: Caller, reason: str
+    ) -> list[int]:
+        """Insert, replace or update values; a StatusCode each (6.9.2)."""
+
+    async def delete(self, tag: str, start: int, end: int, caller: Caller, reason: str) -> int:
+        """Delete the values with start <= time < end; how many (6.9.4)."""
+
+    async def delete_at(self, tag: str, times: Sequence[int], caller: Caller, reason: str) -> list[int]:
+        """Delete the values at these instants; a StatusCode each (6.9.5)."""
+
+    async def annotate(self, tag: str, notes: Sequence[Annotation], kind: UpdateType, caller: Caller) -> list[int]:
+        """Insert, replace, update or remove annotations; a StatusCode each (6.9.3)."""
 
 
 class Detector(Protocol):

@@ -15,7 +15,8 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -25,20 +26,28 @@ from typing import Any, TypeVar
 import uvloop
 
 from agents.worker import Worker
-from compliance import audit, batches, exceptions, models, verify
+from compliance import audit, batches, exceptions, known, models, verify
 from compliance.batches import Pins
+from compliance.corrections import Corrections
 from compliance.models import ProductModel
-from compliance.users import Account, Accounts
+from compliance.users import Account, Accounts, Attempt
 from config.load import digest
 from config.schema import Plant
-from historian import events, schema
+from historian import archive, backup, events, schema
 from historian.alarms import load as saved_alarms
+from historian.forward import StoreAndForward, recover
 from historian.query import Reader
+from historian.seal import Sealer
+from historian.spool import Spool, typed
 from historian.writer import Writer
 from nodesets.errors import (
+    AccessDenied,
+    ConfigurationError,
     DeviceError,
     EnoseError,
     InvalidArgument,
+    InvalidState,
+    Mistake,
     NoData,
     NotFound,
     StorageError,
@@ -55,10 +64,12 @@ from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
-from opcua_server.plant.space import recorded, result_tags, space
+from opcua_server.plant.space import recorded, result_tags, scada_view, space, stepped
 from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
+from opcua_server.services.nodes import Access
+from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
 from opcua_server.services.storage import load_types
 
@@ -71,7 +82,12 @@ APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
 CERTIFICATE_SECONDS = 2.0
+ARCHIVE_SECONDS = 60.0
+"""Until it is looked again for values of variables that had none yet."""
+ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
+"""Who may note something of a recorded value."""
 MEMBERS_SECONDS = 1.0
+KNOWN_SECONDS = 60.0
 IDENTIFY_SECONDS = 5.0
 Arguments = admin.Arguments
 T = TypeVar("T")
@@ -85,6 +101,7 @@ class Records:
     data_dir: Path
     clock: Clock
     writer: Writer
+    recorder: StoreAndForward
     reader: Reader
     accounts: Accounts
     trust: security.TrustStore
@@ -92,9 +109,14 @@ class Records:
     """Of an account; without a server there are none."""
     _verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def submit(self, work: Callable[[Any], T]) -> T:
+    @property
+    def archive(self) -> Corrections:
+        """The history as clients read and correct it."""
+        return Corrections(self.reader, self.writer, self.clock)
+
+    async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
         """The writer's answer, awaited."""
-        return await asyncio.wrap_future(self.writer.submit(work))
+        return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
     async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
         """One audit entry of its own."""
@@ -116,9 +138,10 @@ class Records:
 
         One at a time: each takes a processor for itself. -P: no module of the working directory stands in for ours.
         """
-        command = (sys.executable, "-P", "-m", "compliance.verify", str(self.data_dir / DATABASE), "--json")
+        address, environment = verifiable(self.database)
+        command = (sys.executable, "-P", "-m", "compliance.verify", address, "--json")
         async with self._verifying:
-            process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+            process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment)
             answer, _ = await process.communicate()
         if process.returncode not in (0, 1):
             raise StorageError("the audit log could not be read")
@@ -144,38 +167,104 @@ class Records:
         )
 
     @property
-    def database(self) -> str:
-        return f"sqlite:///{(self.data_dir / DATABASE).resolve()}"
+    def database(self) -> schema.Database:
+        return database_of(self.plant, self.data_dir)
+
+
+def database_of(plant: Plant, data_dir: Path) -> schema.Database:
+    """Where the plant's database is. Raises ConfigurationError for a password that cannot be read, or by others too."""
+    storage = plant.storage
+    if storage.url is None:
+        return schema.Database(f"sqlite:///{(data_dir / DATABASE).resolve()}")
+    if storage.password_env:
+        if storage.password_env not in os.environ:
+            raise ConfigurationError([Mistake("storage.password_env", f"{storage.password_env} is not set")])
+        return schema.Database(storage.url, os.environ[storage.password_env])
+    if storage.password_file:
+        return schema.Database(storage.url, _secret(Path(storage.password_file)))
+    return schema.Database(storage.url)
+
+
+def _secret(path: Path) -> str:
+    """First line of a file only its owner may read."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError([Mistake("storage.password_file", f"{path} can be read by others: chmod 600")])
+        return path.read_text().partition("\n")[0]
+    except OSError as error:
+        raise ConfigurationError([Mistake("storage.password_file", f"{path}: {error.strerror}")]) from error
+
+
+def verifiable(database: schema.Database) -> tuple[str, dict[str, str]]:
+    """The database as `compliance.verify` takes it, and an environment with its password: never an argument."""
+    password = {"PGPASSWORD": database.password} if database.password else {}
+    return database.url.removeprefix("sqlite:///"), {**os.environ, **password}
 
 
 @contextlib.asynccontextmanager
-async def open_records(plant: Plant, data_dir: Path) -> AsyncIterator[Records]:
-    """Database, writer, reader and accounts; the caller holds the data folder's lock."""
+async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> AsyncIterator[Records]:
+    """Database, writer, reader and accounts; the caller holds the data folder's lock.
+
+    Raises ConfigurationError for a database older than the one that is known to have been here, unless `older`.
+    """
     os.environ["TZ"] = plant.site.time_zone  # audit entries carry the site's offset from UTC (R05)
     time.tzset()
     clock = SystemClock()
-    url = f"sqlite:///{(data_dir / DATABASE).resolve()}"
-    engine = schema.engine(url)
+    database = database_of(plant, data_dir)
+    engine = schema.engine(database.url, database.password)
     schema.migrate(engine)
+    missing = "" if older else known.missing(engine, data_dir)
+    if missing:
+        engine.dispose()
+        how = "when an older state was restored on purpose, a security administrator and QA accept it together"
+        raise ConfigurationError([Mistake("storage", f"{missing}; {how}: enose accept-restored")])
+    groups = _groups(plant)
+    spool = _spool(plant, data_dir, groups)
+    if spool.groups != typed(groups):
+        await asyncio.to_thread(recover, engine, spool, clock, audit.cover_history, audit.note_gap)
+        spool = _spool(plant, data_dir, groups)
     writer = Writer(
         engine,
-        _groups(plant),
+        groups,
         clock=clock,
         commit_seconds=plant.storage.commit_ms / 1000,
         queue=plant.storage.queue,
         covered=audit.cover_history,
+        stream=spool.stream,
     )
     writer.start()
-    reader = Reader(schema.reading(url))
+    recorder = StoreAndForward(
+        writer,
+        spool,
+        clock=clock,
+        slow_seconds=plant.storage.slow,
+        queue=plant.storage.queue,
+        noted=audit.note_gap,
+    )
+    recorder.start()
+    reader = Reader(schema.reading(database.url, database.password))
+    sealer = Sealer(
+        schema.reading(database.url, database.password),
+        writer,
+        clock=clock,
+        logged=audit.seal_history,
+        unaltered=audit.as_logged,
+    )
+    sealer.start()
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
         security.make_folders(data_dir)
-        yield Records(plant, data_dir, clock, writer, reader, accounts, security.TrustStore(data_dir))
+        yield Records(plant, data_dir, clock, writer, recorder, reader, accounts, security.TrustStore(data_dir))
     finally:
         accounts.close()
         reader.close()
-        await asyncio.to_thread(writer.close)
+        await asyncio.to_thread(sealer.close)
+        await asyncio.to_thread(recorder.close)
+        try:
+            await asyncio.to_thread(known.keep_end, engine, data_dir)
+        except StorageError as error:
+            log.error("the end of the audit log is not noted: %s", error)
         engine.dispose()
 
 
@@ -195,15 +284,59 @@ def _entry(note: Note) -> audit.Entry:
     )
 
 
-def _groups(plant: Plant) -> dict[str, list[str]]:
+async def accept_restored(
+    plant: Plant, data_dir: Path, persons: Mapping[Role, tuple[str, str]], reason: str
+) -> tuple[int, int]:
+    """Log that an older state is the present one; `persons`: name and password by role.
+
+    Returns how many entries were known and are there. Raises EnoseError.
+    """
+    before = known.load(data_dir)
+    async with open_records(plant, data_dir, older=True) as records:
+        missing = await records.submit(before.missing)
+        length, leaf = await records.submit(audit.head)
+        if not missing:
+            raise InvalidState("nothing is missing: the audit log goes on from what is known")
+        if not reason.strip():
+            raise InvalidArgument("a reason is required")
+        accepted = {role: await _proved(records, role, *person) for role, person in persons.items()}
+        if len(set(accepted.values())) < len(accepted):
+            raise AccessDenied("two different people are required")
+        entry = audit.Entry(
+            time=records.clock.now(),
+            action="storage.accept_restored",
+            actor=accepted[Role.QA],
+            object=f"site/{plant.site.id}",
+            reason=reason,
+            old={"entries": before.entries, "leaf": before.leaf},
+            new={"entries": length, "leaf": leaf, **{f"by_{role}": name for role, name in accepted.items()}},
+        )
+        await records.submit(lambda tx: audit.append(tx, entry), alone=True)
+    return before.entries, length
+
+
+async def _proved(records: Records, role: Role, name: str, password: str) -> str:
+    """Name of the person with this password, who has the role. Raises RequestError."""
+    account = await records.accounts.prove(name, password, Attempt(action="storage.accept_restored"))
+    if role not in account.roles or account.service or account.must_change:
+        raise AccessDenied(f"{account.name} may not accept this as {role}")
+    return account.name
+
+
+def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
+    folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
+    return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
+
+
+def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
     """Columns of every recorded group: devices' frames and streams' results."""
-    groups = {d.id: [t.node for t in d.tags(plant.registers(d))] for d in plant.devices}
+    groups = {d.id: tuple(t.node for t in d.tags(plant.registers(d))) for d in plant.devices}
     for device in plant.devices:
         for stream in device.streams:
             tags = result_tags(f"{device.id}.{stream.id}")
-            groups[f"{device.id}.{stream.id}.Quality"] = [t.node for t in tags]
+            groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
     if plant.playground:
-        groups[conformance.GROUP] = [conformance.RAMP]
+        groups[conformance.GROUP] = conformance.RECORDED
     return groups
 
 
@@ -250,15 +383,16 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         if plant.playground:
             instances, references = (*instances, *conformance.instances()), (*references, *conformance.references())
         server.replace(instances, references)
-        for node in recorded(plant):
-            server.historize(node, records.reader)
+        if plant.security.anonymous:
+            server.open(scada_view(tree))
+        historize(server, plant, records.archive)
 
         alarms = Alarms(plant)
         alarms.restore(alarm_record.load(alarms, await records.submit(saved_alarms)))
         publisher = Publisher(plant, server, records.clock)
         annunciator = Annunciator(alarms, records.submit, publisher, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
-        pipeline = Pipeline(plant, records.writer, publisher, records.clock, alarms.held())
+        pipeline = Pipeline(plant, records.recorder, publisher, records.clock, alarms.held())
         site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         publisher.annunciate = annunciator.find
@@ -268,7 +402,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         methods.link(server, site, tree)
         condition_methods.link(server, site)
         playground = Playground(
-            server, publisher.find, annunciator.settled, records.writer, records.reader, records.clock
+            server, publisher.find, annunciator.settled, records.recorder, records.archive, records.clock
         )
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
@@ -301,6 +435,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         start(diagnostics.run(), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
         start(_show_members(records, server), "roles")
+        start(_show_archive(records, server), "archive")
+        start(_keep_known(records), "known log")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
@@ -323,9 +459,45 @@ async def _show_members(records: Records, server: UaServer) -> None:
         await asyncio.sleep(MEMBERS_SECONDS)
 
 
+async def _keep_known(records: Records) -> None:
+    """Know the end of the log once a minute: what a database that is swapped is held against."""
+    while True:
+        await asyncio.sleep(KNOWN_SECONDS)
+        try:
+            end = known.Known(*await records.reader.read(audit.head))
+            await asyncio.to_thread(known.keep, records.data_dir, end)
+        except StorageError as error:  # the next turn tries again
+            log.error("the end of the audit log is not noted: %s", error)
+
+
 async def _log_renewal(records: Records, identity: security.Identity) -> None:
     ends = identity.certificate.not_valid_after_utc.isoformat()
     await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
+
+
+def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
+    """Have everything recorded read back, and noted on by people."""
+    for node in recorded(plant):
+        server.historize(node, history, stepped=stepped(plant, node))
+        server.grant(node_id(f"{node}.Annotations"), _may_annotate)
+
+
+def _may_annotate(caller: Caller) -> int:
+    access = Access.HISTORY_READ | Access.HISTORY_WRITE
+    return int(access if caller.roles & ANNOTATORS and caller.user else Access.HISTORY_READ)
+
+
+async def _show_archive(records: Records, server: UaServer) -> None:
+    """Show since when each variable is recorded, as soon as it is."""
+    waiting = sorted(recorded(records.plant))
+    while waiting:
+        for node in tuple(waiting):
+            with contextlib.suppress(NotFound):
+                oldest = await records.reader.read_raw(node, archive.FIRST, None, 1)
+                if len(oldest.times):
+                    server.begins(node, int(oldest.times[0]))
+                    waiting.remove(node)
+        await asyncio.sleep(ARCHIVE_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -365,6 +537,8 @@ def _server(records: Records) -> UaServer:
         journal=records,
         none=plant.security.none,
         anonymous=plant.security.anonymous,
+        discovery=plant.server.discovery,
+        discovery_period=plant.server.discovery_period,
     )
 
 
@@ -399,6 +573,7 @@ def _site(
         plant=plant,
         clock=records.clock,
         writer=records.writer,
+        recorder=records.recorder,
         reader=records.reader,
         accounts=records.accounts,
         alarms=alarms,
@@ -513,6 +688,26 @@ async def _learn(records: Records, caller: Caller, arguments: Arguments) -> obje
     return [*lines, f"draft {draft.model_id}, digest {draft.digest}; QA approves it by signature (ApproveModel)"]
 
 
+async def _backup(records: Records, caller: Caller, arguments: Arguments) -> object:
+    folder, database = Path(_text(arguments, "folder")), records.database
+    reading = schema.reading(database.url, database.password)
+    try:
+        made = await asyncio.to_thread(
+            backup.back_up,
+            reading,
+            folder,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            software=version("enose"),
+            progress=lambda _: None,
+        )
+    finally:
+        reading.dispose()
+    await records.log(
+        caller, "storage.back_up", f"site/{records.plant.site.id}", {"folder": str(folder), **asdict(made)}
+    )
+    return asdict(made)
+
+
 COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]] = {
     "users.add": _users_add,
     "users.disable": _users_disable,
@@ -521,6 +716,7 @@ COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]
     "trust.list": _trust_list,
     "trust.accept": _trust_accept,
     "learn": _learn,
+    "backup": _backup,
 }
 
 
@@ -553,6 +749,24 @@ def carry_out(plant: Plant, data_dir: Path, name: str, arguments: Arguments) -> 
         return asyncio.run(alone())
 
 
+def restore(plant: Plant, data_dir: Path, folder: Path, progress: Callable[[float], None]) -> str:
+    """Restore an examined backup where the plant's database is to be; what is missing then against what is known here.
+
+    Raises EnoseError.
+    """
+    database = database_of(plant, data_dir)
+    with admin.data_folder(data_dir):
+        if plant.storage.url is None:
+            backup.restore_file(folder, data_dir / DATABASE, progress)
+        engine = schema.engine(database.url, database.password)
+        try:
+            if plant.storage.url is not None:
+                backup.restore(folder, engine, data_dir / "restoring.db", progress)
+            return known.missing(engine, data_dir)
+        finally:
+            engine.dispose()
+
+
 async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
     """(what, what is wrong with it or empty) of the tree, certificates, database and every device."""
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # what a device did not answer is told below
@@ -563,7 +777,7 @@ async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
             found.append((what, ""))
         except EnoseError as error:
             found.append((what, str(error)))
-    found.append(("database", await asyncio.to_thread(_database_state, data_dir)))
+    found.append(("database", await asyncio.to_thread(_database_state, plant, data_dir)))
     sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), SystemClock(), 0) for d in plant.devices}
     answers = await asyncio.gather(*(s.identity() for s in sources.values()), return_exceptions=True)
     for device, answer in zip(plant.devices, answers, strict=True):
@@ -583,12 +797,14 @@ def _look(plant: Plant, data_dir: Path) -> None:
         _identity(plant, data_dir)
 
 
-def _database_state(data_dir: Path) -> str:
-    path = data_dir / DATABASE
-    if not path.exists():
+def _database_state(plant: Plant, data_dir: Path) -> str:
+    if plant.storage.url is None and not (data_dir / DATABASE).exists():
         return ""
     try:
-        report = verify.check(path)
+        address, environment = verifiable(database_of(plant, data_dir))
+        report = verify.check(address, environment.get("PGPASSWORD", ""))
+    except ConfigurationError as error:
+        return str(error)
     except verify.Unreadable as error:
         return str(error)
     return "" if report.clean else f"{report.found} problems; see enose audit verify"

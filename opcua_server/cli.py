@@ -13,6 +13,7 @@ from typing import Annotated, Any, Never
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from config import load
@@ -176,6 +177,11 @@ def _password(prompt: str) -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
+def _secret(prompt: str) -> str:
+    """A password that exists already, from standard input."""
+    return getpass.getpass(f"{prompt}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+
+
 @users.command("add")
 def users_add(
     name: str,
@@ -283,15 +289,91 @@ def learn(
 
 @audit.command("verify")
 def audit_verify(
-    config: Config = CONFIG,  # noqa: ARG001 - every command takes it
+    config: Config = CONFIG,
     data_dir: DataDir = DATA,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Verify the audit log, every record it covers, and the history. Exit code 1: something was altered."""
     from compliance import verify
-    from opcua_server.app import DATABASE
+    from opcua_server.app import database_of, verifiable
 
-    raise typer.Exit(verify.main([str(data_dir / DATABASE), *(["--json"] if as_json else [])]))
+    try:
+        address, environment = verifiable(database_of(plant_of(config), data_dir))
+    except EnoseError as error:
+        fail(error)
+    raise typer.Exit(verify.main([address, *(["--json"] if as_json else [])], environment.get("PGPASSWORD", "")))
+
+
+@app.command("backup")
+def back_up(
+    folder: Annotated[Path, typer.Argument(help="A new folder; keys and certificates are not in it.")],
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Back up the database, while the server runs or without one."""
+    made = command(config, data_dir, "backup", folder=str(folder.resolve()))
+    out.print(f"{folder}: {made['entries']} audit entries, SHA-256 {made['sha256']}", highlight=False)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `enose backup` made.")],
+    only_verify: Annotated[bool, typer.Option("--verify", help="Check the backup, and restore nothing.")] = False,
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Check a backup against its manifest and its audit log, then restore it to where no database is yet."""
+    from compliance import verify
+    from historian import backup
+    from opcua_server import app as service
+
+    plant = plant_of(config)
+    try:
+        manifest = backup.examine(folder)
+        if verify.main([str(folder / backup.FILE)]) != 0:
+            raise typer.Exit(1)
+        out.print(f"backup of {manifest.created}, {manifest.entries} audit entries", highlight=False)
+        if only_verify:
+            return
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("restoring", total=1.0)
+            missing = service.restore(plant, data_dir, folder, lambda share: bar.update(task, completed=share))
+    except EnoseError as error:
+        fail(error)
+    out.print("restored")
+    if missing:
+        err.print(
+            f"{missing}. The server does not start on it until a security administrator and QA accept that: "
+            "enose accept-restored",
+            style="yellow",
+            markup=False,
+            highlight=False,
+        )
+
+
+@app.command("accept-restored")
+def accept_restored(
+    administrator: Annotated[str, typer.Option(help="Account with the role SecurityAdmin.")],
+    qa: Annotated[str, typer.Option(help="Account with the role QA, of another person.")],
+    reason: Annotated[str, typer.Option(help="Goes into the audit log.")],
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Accept that the database is an older state than the one that was here; both passwords from standard input."""
+    from opcua_server import admin
+    from opcua_server import app as service
+
+    persons = {
+        Role.SECURITY_ADMIN: (administrator, _secret(f"password of {administrator}")),
+        Role.QA: (qa, _secret(f"password of {qa}")),
+    }
+    plant = plant_of(config)
+    try:
+        with admin.data_folder(data_dir):
+            before, now = asyncio.run(service.accept_restored(plant, data_dir, persons, reason))
+    except EnoseError as error:
+        fail(error)
+    out.print(f"accepted: {before} entries were known, the audit log goes on from {now}")
 
 
 @app.command()

@@ -29,8 +29,8 @@ from analytics.registry import ProductModel
 from analytics.validation import Validator
 from config.registers import Columns, image
 from config.schema import Device, Plant
-from historian import schema
 from historian.query import Reader
+from historian.schema import Database, reading
 from nodesets.errors import InvalidArgument, NoData
 from nodesets.model import Cause, Floats, Frame, Phase
 from opcua_server.device.replay import Recording, Replay, load_recording
@@ -57,9 +57,14 @@ Window = tuple[str, int, int]
 
 
 def learn(
-    plant: Plant, product: str, lots: Sequence[str], phases: Sequence[int], windows: Sequence[Window], database: str
+    plant: Plant,
+    product: str,
+    lots: Sequence[str],
+    phases: Sequence[int],
+    windows: Sequence[Window],
+    database: Database,
 ) -> ProductModel:
-    """The model of a product. `lots` are files and scenarios, `windows` recorded lots of `database` (URL).
+    """The model of a product. `lots` are files and scenarios, `windows` recorded lots of `database`.
 
     `phases` are the rows of baseline, exposure and purge of a recording without a phase column.
     Raises InvalidArgument, NoData, ConfigurationError.
@@ -85,7 +90,12 @@ def learn(
 
 
 async def in_worker(
-    plant: Plant, product: str, lots: Sequence[str], phases: Sequence[int], windows: Sequence[Window], database: str
+    plant: Plant,
+    product: str,
+    lots: Sequence[str],
+    phases: Sequence[int],
+    windows: Sequence[Window],
+    database: Database,
 ) -> ProductModel:
     """`learn` in a process of its own."""
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -215,9 +225,9 @@ def _kinds(device: Device) -> list[features.ChannelKind]:
     return [features.kind(c.id, c.technology) for c in device.channels]
 
 
-async def _recorded(plant: Plant, windows: Sequence[Window], database: str) -> list[tuple[str, str, Features]]:
+async def _recorded(plant: Plant, windows: Sequence[Window], database: Database) -> list[tuple[str, str, Features]]:
     """(stream, lot, features) of every complete cycle in the windows, all streams of all lines."""
-    reader = Reader(schema.reading(database))
+    reader = Reader(reading(database.url, database.password))
     try:
         found = []
         for name, start, end in windows:

@@ -2,15 +2,18 @@
 
     Playground                        event notifier
       Scalar, Array, Matrix           a writable variable of every built-in type, of one and of two dimensions
-      Analog, Discrete                Data Access items (Part 8)
+      Subtype, Cube, Large            simple subtypes of them, three dimensions, long arrays and texts
+      Analog, Discrete, ArrayItem     Data Access items (Part 8)
       Dynamic                         change ten times a second
-      Access                          variables by what may be done with them, and by whom
+      Access, Status                  variables by what may be done with them and by whom; Uncertain and Bad ones
+      References                      two objects, and references of many kinds from one to the other
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseTypedEvent,
                                       RaiseAlarm, ClearAlarm
       Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
                                       QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
                                       non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
-      History                         Ramp: a value a second, the last ten minutes are there from the start
+      History                         a value a second of each, the last ten minutes are there from the start:
+                                      Ramp, Counter, Switch; Writable, which HistoryUpdate changes as well
       Many                            2,000 children
       Deep                            twenty levels, and a name of 500 characters
 
@@ -31,9 +34,9 @@ import numpy as np
 from asyncua import ua
 
 from nodesets.errors import InvalidArgument
-from nodesets.model import Caller, Finding, Quality, Role, Row
-from nodesets.ports import Clock, History, Recorder
-from opcua_server.plant.templates import engineering_units, recorded_fields, reference_id, value_range
+from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
+from nodesets.ports import Archive, Clock, Recorder
+from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -52,16 +55,23 @@ from opcua_server.services.nodes import (
 from opcua_server.services.server import UaServer
 
 ROOT = "Playground"
-RAMP = f"{ROOT}.History.Ramp"
 GROUP = f"{ROOT}.History"
 SCORE, ANOMALY = "QualityScoreLow", "AnomalyDetected"
+HISTORIES: Mapping[str, str] = {"Ramp": "Double", "Counter": "UInt32", "Switch": "Boolean", "Writable": "Double"}
+"""Recorded variable -> its type."""
+RECORDED = tuple(f"{GROUP}.{name}" for name in HISTORIES)
+RAMP, WRITABLE = f"{GROUP}.Ramp", f"{GROUP}.Writable"
+VIEW = "PlaygroundView"
 MANY, DEEP, LONG = 2_000, 20, 500
+LARGE = 10_000
+"""Elements of the long arrays, characters of the long texts."""
 PERIOD = 0.1
 """Seconds between changes of the dynamic variables."""
 TREND_SECONDS = 600
 SECOND = 1_000_000_000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
+MEANING = Access.READ | Access.WRITE | Access.SEMANTIC_CHANGE
 EVERYTHING = 0xFF
 T = ua.VariantType
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,6 +111,25 @@ ABSTRACT: Mapping[str, tuple[int, ua.VariantType]] = {
     "Variant": (ua.ObjectIds.BaseDataType, T.Int32),
 }
 """Abstract data types and what their variables hold at first."""
+SUBTYPES: Mapping[str, tuple[ua.VariantType, Any]] = {
+    "Duration": (T.Double, 1.5),
+    "UtcTime": (T.DateTime, MOMENT),
+    "LocaleId": (T.String, "en"),
+    "NumericRange": (T.String, "0:1"),
+    "Counter": (T.UInt32, 0),
+    "IntegerId": (T.UInt32, 1),
+    "ImagePNG": (T.ByteString, b"\x89PNG"),
+}
+"""Simple DataTypes that are encoded as another, as what, and a value."""
+STATUSES: Mapping[str, int] = {
+    "Uncertain": ua.StatusCodes.UncertainLastUsableValue,
+    "Bad": ua.StatusCodes.BadSensorFailure,
+}
+KINDS = (
+    "HasComponent", "HasOrderedComponent", "Organizes", "HasPhysicalComponent", "HasContainedComponent", "Controls",
+    "Requires", "Utilizes", "IsExecutingOn", "AssociatedWith", "IsPhysicallyConnectedTo",
+)  # fmt: skip
+"""Types of the references between the two objects of References."""
 
 Find = Callable[[Finding], None]
 Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
@@ -121,14 +150,20 @@ def instances() -> Iterator[Instance]:
         *_folder("Array", (_variable(f"Array.{n}", n, [*v, v[0], v[1], v[0]], rank=1) for n, v in VALUES.items())),
         _variable("Array.Structure", ua.ObjectIds.Range, [ua.Range(Low=0.0, High=1.0)], rank=1, kind=T.ExtensionObject),
         _variable("Array.Variant", ua.ObjectIds.BaseDataType, [0, 1, 2], rank=1, kind=T.Int32),
-        *_folder("Matrix", (_variable(f"Matrix.{n}", n, [[0, 1, 2], [3, 4, 5]], rank=2) for n in NUMBERS)),
+        *_folder("Matrix", (_variable(f"Matrix.{n}", n, _matrix(n), rank=2) for n in VALUES)),
+        *_folder("Cube", [_variable("Cube.Int32", "Int32", [_matrix("Int32"), _matrix("Int32")], rank=3)]),
+        *_folder("Subtype", (_variable(f"Subtype.{n}", _number(n), v, kind=kind) for n, (kind, v) in SUBTYPES.items())),
+        *_folder("Large", _large()),
         *_folder("Analog", _analogs()),
         *_folder("Discrete", _discretes()),
+        *_folder("ArrayItem", _array_items()),
         *_folder("Dynamic", (_variable(f"Dynamic.{n}", n, VALUES[n][0], access=Access.READ) for n in DYNAMIC)),
         *_folder("Access", (_variable(f"Access.{n}", "Int32", 0, access=a) for n, (a, _) in ACCESS.items())),
+        *_folder("Status", (_variable(f"Status.{n}", "Double", 0.0, access=Access.READ) for n in STATUSES)),
+        *_folder("References", (_object(f"References.{n}") for n in ("Source", "Target"))),
         *_folder("Methods", _methods()),
         *_folder("Alarms", (_variable(f"Alarms.{n}", "Double", d.normal) for n, d in DRIVES.items())),
-        *_folder("History", [replace(_variable("History.Ramp", "Double", 0.0), access=RECORDED, historizing=True)]),
+        *_folder("History", _histories()),
         *_folder("Many", (_variable(f"Many.M{i:04}", "Int32", i) for i in range(MANY))),
         *_deep(),
     )
@@ -138,11 +173,35 @@ def instances() -> Iterator[Instance]:
         parent=ua.NodeId(ua.ObjectIds.ObjectsFolder),
         descriptions={"": "For conformance tools: everybody may write and call what is below"},
     )
+    view = Member(path="", node_class=NodeClass.VIEW, browse_name=ua.QualifiedName(VIEW, SITE_NS), reference=ORGANIZES)
+    yield Instance(
+        template=Template(name=VIEW, members=(view,)),
+        prefix=VIEW,
+        parent=ua.NodeId(ua.ObjectIds.ViewsFolder),
+        descriptions={"": "The playground alone"},
+    )
 
 
 def references() -> tuple[Reference, ...]:
-    """Server tells of the playground's events."""
-    return (Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),)
+    """Server tells of the playground's events; what the view shows; and those between Source and Target."""
+    source, target = site(f"{ROOT}.References.Source"), site(f"{ROOT}.References.Target")
+    return (
+        Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),
+        Reference(source=site(VIEW), type=ORGANIZES, target=site(ROOT)),
+        *(Reference(source=source, type=ua.NodeId(_number(kind)), target=target) for kind in KINDS),
+    )
+
+
+READABLE = Access.READ | Access.HISTORY_READ
+
+
+def _histories() -> Iterator[Member]:
+    for name, kind in HISTORIES.items():
+        path = f"History.{name}"
+        access = READABLE | Access.HISTORY_WRITE if path.endswith("Writable") else READABLE
+        variable = _variable(path, kind, VALUES[kind][0], access=access)
+        yield replace(variable, historizing=True)
+        yield from historical(path, stepped=kind != "Double")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +224,6 @@ DRIVES: Mapping[str, Drive] = {
     "Score": Drive(SCORE, 100.0, {"Low": 50.0, "LowLow": 20.0}),
     "Anomaly": Drive(ANOMALY, 0.0, {"High": 0.5, "HighHigh": 0.75}),
 }
-RECORDED = Access.READ | Access.HISTORY_READ
 DYNAMIC = ("Boolean", *NUMBERS, "String", "DateTime")
 
 
@@ -182,6 +240,19 @@ def _object(path: str, notifier: int = 0, reference: ua.NodeId = ORGANIZES) -> M
         type_definition=ua.NodeId(ua.ObjectIds.BaseObjectType if notifier else ua.ObjectIds.FolderType),
         event_notifier=notifier,
     )
+
+
+def _number(name: str) -> int:
+    """Of a standard node."""
+    return int(getattr(ua.ObjectIds, name))
+
+
+def _matrix(name: str) -> list[list[Any]]:
+    """Two rows of three."""
+    if name in NUMBERS:
+        return [[0, 1, 2], [3, 4, 5]]
+    one, other = VALUES[name]
+    return [[one, other, one], [other, one, other]]
 
 
 def _folder(path: str, inside: Iterable[Member]) -> Iterator[Member]:
@@ -214,7 +285,7 @@ def _variable(
     )
 
 
-def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> Member:
+def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1, access: Access = Access.READ) -> Member:
     return Member(
         path=path,
         node_class=NodeClass.VARIABLE,
@@ -223,6 +294,7 @@ def _property(path: str, value: ua.Variant, data_type: int, rank: int = -1) -> M
         type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
         data_type=ua.NodeId(data_type),
         value_rank=rank,
+        access=access,
         value=value,
     )
 
@@ -238,29 +310,99 @@ def _analogs() -> Iterator[Member]:
     yield _variable("Analog.DataItem", "Double", 0.0, type_definition=ua.ObjectIds.DataItemType)
     yield _property("Analog.DataItem.Definition", ua.Variant("As written", T.String), ua.ObjectIds.String)
     yield _property("Analog.DataItem.ValuePrecision", ua.Variant(3.0, T.Double), ua.ObjectIds.Double)
+    yield _property("Analog.Double.Definition", ua.Variant("As written", T.String), ua.ObjectIds.String)
+    yield _property("Analog.Double.ValuePrecision", ua.Variant(2.0, T.Double), ua.ObjectIds.Double)
+    for name, kind in (("Unit", "AnalogUnitType"), ("UnitRange", "AnalogUnitRangeType"), ("Base", "BaseAnalogType")):
+        yield _variable(f"Analog.{name}", "Double", 0.0, type_definition=_number(kind))
+        yield from _scale(f"Analog.{name}", -100, 100)
 
 
 def _scale(path: str, low: float, high: float) -> Iterator[Member]:
-    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range)
+    yield _property(f"{path}.EURange", value_range(low, high), ua.ObjectIds.Range, access=MEANING)
     yield _property(f"{path}.InstrumentRange", value_range(low, high), ua.ObjectIds.Range)
-    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation)
+    yield _property(f"{path}.EngineeringUnits", engineering_units("CEL"), ua.ObjectIds.EUInformation, access=MEANING)
 
 
 def _discretes() -> Iterator[Member]:
-    two, multi, valued = "Discrete.TwoState", "Discrete.MultiState", "Discrete.MultiStateValue"
+    two, multi = "Discrete.TwoState", "Discrete.MultiState"
     yield _variable(two, "Boolean", False, type_definition=ua.ObjectIds.TwoStateDiscreteType)
     for name, text in (("FalseState", "Off"), ("TrueState", "On")):
         yield _property(f"{two}.{name}", _text(text), ua.ObjectIds.LocalizedText)
-    yield _variable(multi, "UInt32", 0, type_definition=ua.ObjectIds.MultiStateDiscreteType)
     names = ua.Variant([ua.LocalizedText(text, "en") for text in STATES.values()], T.LocalizedText)
-    yield _property(f"{multi}.EnumStrings", names, ua.ObjectIds.LocalizedText, 1)
-    yield _variable(valued, "Int32", 1, type_definition=ua.ObjectIds.MultiStateValueDiscreteType)
+    for path, kind in ((multi, "UInt32"), *((f"{multi}{k}", k) for k in UNSIGNED)):
+        yield _variable(path, kind, 0, type_definition=ua.ObjectIds.MultiStateDiscreteType)
+        yield _property(f"{path}.EnumStrings", names, ua.ObjectIds.LocalizedText, 1)
     named = [ua.EnumValueType(Value=n, DisplayName=ua.LocalizedText(text, "en")) for n, text in STATES.items()]
-    yield _property(f"{valued}.EnumValues", ua.Variant(named, T.ExtensionObject), ua.ObjectIds.EnumValueType, 1)
-    yield _property(f"{valued}.ValueAsText", _text(STATES[1]), ua.ObjectIds.LocalizedText)
+    values = ua.Variant(named, T.ExtensionObject)
+    for path, kind in VALUED.items():
+        yield _variable(path, kind, 1, type_definition=ua.ObjectIds.MultiStateValueDiscreteType)
+        yield _property(f"{path}.EnumValues", values, ua.ObjectIds.EnumValueType, 1)
+        yield _property(f"{path}.ValueAsText", _text(STATES[1]), ua.ObjectIds.LocalizedText)
 
 
 STATES = {1: "Open", 2: "Closed", 4: "Moving"}
+UNSIGNED = ("Byte", "UInt16", "UInt32", "UInt64")
+VALUED = {
+    "Discrete.MultiStateValue": "Int32",
+    **{f"Discrete.MultiStateValue{k}": k for k in ("SByte", "Int16", "Int32", "Int64", *UNSIGNED)},
+}
+"""MultiStateValueDiscreteType variables and their types."""
+
+
+def _large() -> Iterator[Member]:
+    yield _variable("Large.Int32", "Int32", list(range(LARGE)), rank=1)
+    yield _variable("Large.Double", "Double", [float(i) for i in range(LARGE)], rank=1)
+    yield _variable("Large.String", "String", "x" * LARGE)
+    yield _variable("Large.ByteString", "ByteString", bytes(LARGE))
+
+
+def _array_items() -> Iterator[Member]:
+    """Part 8 5.3.4: a curve, a list of points, an image, a cube and what has any number of axes."""
+    points = [ua.XVType(X=float(i), Value=float(i)) for i in range(4)]
+    image = [[0.0, 1.0], [2.0, 3.0]]
+    for name, value, rank, axes in (
+        ("YArray", [0.0, 1.0, 2.0, 3.0], 1, "X"),
+        ("Image", image, 2, "XY"),
+        ("Cube", [image, image], 3, "XYZ"),
+    ):
+        path = f"ArrayItem.{name}"
+        yield _variable(path, "Double", value, rank=rank, type_definition=_number(f"{name}ItemType"))
+        yield from _array_item(path)
+        for axis in axes:
+            yield _property(f"{path}.{axis}AxisDefinition", _structure(_axis(axis)), ua.ObjectIds.AxisInformation)
+    path = "ArrayItem.XYArray"
+    yield _variable(
+        path, ua.ObjectIds.XVType, points, rank=1, kind=T.ExtensionObject, type_definition=_number("XYArrayItemType")
+    )
+    yield from _array_item(path)
+    yield _property(f"{path}.XAxisDefinition", _structure(_axis("X")), ua.ObjectIds.AxisInformation)
+    path = "ArrayItem.NDimensionArray"
+    yield _variable(path, "Double", image, rank=2, type_definition=_number("NDimensionArrayItemType"))
+    yield from _array_item(path)
+    axes_of = ua.Variant([_axis("X"), _axis("Y")], T.ExtensionObject)
+    yield _property(f"{path}.AxisDefinition", axes_of, ua.ObjectIds.AxisInformation, 1)
+
+
+def _array_item(path: str) -> Iterator[Member]:
+    """Properties of every ArrayItemType."""
+    yield from _scale(path, -100, 100)
+    yield _property(f"{path}.Title", _text(path), ua.ObjectIds.LocalizedText)
+    scale = ua.Variant(ua.AxisScaleEnumeration.Linear, T.Int32)
+    yield _property(f"{path}.AxisScaleType", scale, ua.ObjectIds.AxisScaleEnumeration)
+
+
+def _axis(name: str) -> ua.AxisInformation:
+    return ua.AxisInformation(
+        EngineeringUnits=engineering_units("SEC").Value,
+        EURange=ua.Range(Low=0.0, High=3.0),
+        Title=ua.LocalizedText(name, "en"),
+        AxisScaleType=ua.AxisScaleEnumeration.Linear,
+        AxisSteps=[0.0, 1.0, 2.0, 3.0],
+    )
+
+
+def _structure(value: Any) -> ua.Variant:
+    return ua.Variant(value, T.ExtensionObject)
 
 
 def _text(text: str) -> ua.Variant:
@@ -401,7 +543,7 @@ class Playground:
         find: Find,
         settled: Callable[[], Awaitable[None]],
         recorder: Recorder,
-        history: History,
+        history: Archive,
         clock: Clock,
     ) -> None:
         """`find` is told of the alarm to play with, `settled` returns when that is shown."""
@@ -420,14 +562,26 @@ class Playground:
                     name = member.path.removeprefix("Access.")
                     rights = ACCESS[name][1] if name in ACCESS else _everybody
                     self._server.grant(site(f"{ROOT}.{member.path}"), rights)
-        valued = f"{ROOT}.Discrete.MultiStateValue"
-        self._server.grant(site(valued), _everybody, lambda data: self._name_state(f"{valued}.ValueAsText", data))
-        self._server.historize(RAMP, self._history)
+                elif member.access & Access.SEMANTIC_CHANGE:
+                    self._let_redefine(f"{ROOT}.{member.path}")
+        for path in VALUED:
+            shown = partial(self._name_state, f"{ROOT}.{path}.ValueAsText")
+            self._server.grant(site(f"{ROOT}.{path}"), _everybody, shown)
+        now = self._clock.now()
+        for name, code in STATUSES.items():
+            self._server.write(f"{ROOT}.Status.{name}", ua.Variant(0.0, T.Double), code, now, now)
+        for node, kind in zip(RECORDED, HISTORIES.values(), strict=True):
+            self._server.historize(node, self._history, stepped=kind != "Double")
+            self._server.grant(site(f"{node}.Annotations"), _everybody)
         for drive in DRIVES:
             node = site(f"{ROOT}.Alarms.{drive}")
             self._server.grant(node, _everybody, partial(self._drive, alarm_source, DRIVES[drive]))
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
+
+    def _let_redefine(self, node: str) -> None:
+        owner = node.rpartition(".")[0]
+        self._server.grant(site(node), _everybody, lambda _: self._server.redefine(owner))
 
     def _handlers(self, alarm_source: str) -> Mapping[str, Handler]:
         async def raise_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
@@ -507,6 +661,9 @@ class Playground:
     async def run(self) -> None:
         """Until cancelled."""
         await self._fill_ramp()
+        for node in RECORDED:
+            oldest = await self._history.read_raw(node, 0, None, 1)
+            self._server.begins(node, int(oldest.times[0]))
         started, step = self._clock.monotonic(), 0
         while True:
             self._change(step)
@@ -534,15 +691,21 @@ class Playground:
                 group=GROUP,
                 source_time=time,
                 received_time=time,
-                values=np.array([time // SECOND % 100], np.float64),
-                status=np.array([Quality.GOOD], np.uint32),
+                values=_trend(time // SECOND),
+                status=np.full(len(RECORDED), Quality.GOOD, np.uint32),
             )
             for time in times
         ]
         await asyncio.wrap_future(self._recorder.append(rows))
         last = rows[-1]
-        value = ua.Variant(float(last.values[0]), T.Double)
-        self._server.write(RAMP, value, 0, last.source_time, last.received_time)
+        for node, kind, value in zip(RECORDED, HISTORIES.values(), last.values.tolist(), strict=True):
+            native = value if kind == "Double" else bool(value) if kind == "Boolean" else int(value)
+            self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
+
+
+def _trend(second: int) -> Floats:
+    """Of the recorded variables at a second."""
+    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7], np.float64)
 
 
 def _dynamic(name: str, step: int, now: int) -> Any:

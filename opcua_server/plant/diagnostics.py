@@ -1,6 +1,7 @@
 """How the service itself does, as nodes; and what has to be looked at now and then."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,8 +15,12 @@ from opcua_server.plant import events
 from opcua_server.plant.site import Site
 from opcua_server.services.server import UaServer
 
+log = logging.getLogger(__name__)
+
 HEALTHY, DEGRADED, NO_DATA = 255, 150, 50
-"""ServiceLevel (Part 4 6.6.2.4.2): a device is silent -> degraded; nothing can be recorded -> hardly of use."""
+"""ServiceLevel (Part 4 6.6.2.4.2): a device is silent, or recordings go to the spool -> degraded; recordings are lost,
+or the database can be neither read nor written -> hardly of use."""
+STORAGE_SEVERITY, LOST_SEVERITY, WELL_SEVERITY = 700, 900, 100
 SECOND = 1.0
 
 
@@ -28,6 +33,9 @@ class Diagnostics:
         self._before = (site.clock.monotonic(), 0)
         self._unread = ""
         """Why the database could not be read the last time; empty when it could."""
+        self._storage = ""
+        """What was told of the storage last."""
+        self._lost = site.recorder.lost + site.recorder.set_aside
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -47,12 +55,35 @@ class Diagnostics:
             self._unread = ""
             log = {"AuditTrailLength": _count(length), "AuditChainHead": events.string(head)}
             self._site.publisher.write("ENose.Compliance", log, now)
+        self._tell_of_storage(now)
         self._server.service_level(self._level())
 
     def _level(self) -> int:
+        recorder = self._site.recorder
+        if recorder.losing:
+            return NO_DATA
+        if recorder.forwarding:
+            return DEGRADED
         if self._site.writer.trouble or self._unread:
             return NO_DATA
         return DEGRADED if self._site.publisher.silent_devices else HEALTHY
+
+    def _tell_of_storage(self, now: int) -> None:
+        """A SystemEvent when the storage fails, when recordings are lost or set aside, and when it is well again."""
+        recorder = self._site.recorder
+        storage = ("recordings are lost: " if recorder.losing else "recordings go to the spool: ") + recorder.trouble
+        storage = storage if recorder.forwarding or recorder.losing else ""
+        if bool(storage) != bool(self._storage):
+            words = storage or "recordings go to the database again, all of the spool is recorded"
+            self._tell(words, STORAGE_SEVERITY if storage else WELL_SEVERITY, now)
+        self._storage = storage
+        lost, self._lost = self._lost, recorder.lost + recorder.set_aside
+        if self._lost > lost:
+            self._tell(f"{recorder.lost} recordings lost and {recorder.set_aside} set aside so far", LOST_SEVERITY, now)
+
+    def _tell(self, words: str, severity: int, now: int) -> None:
+        log.warning("%s", words)
+        self._server.publish_event(events.security_report(words, severity, now))
 
     def _values(self) -> Mapping[str, ua.Variant]:
         counters, instant = self._counters, self._site.clock.monotonic()
@@ -64,7 +95,7 @@ class Diagnostics:
         waits = 1000 * np.array(counters.waits or [0.0])
         return {
             "SampleRate": events.double(frames * width),
-            "QueueDepth": events.number(self._site.writer.waiting),
+            "QueueDepth": events.number(max(self._site.writer.waiting, self._site.recorder.waiting)),
             "FramesReceived": _count(counters.received),
             "FramesRepeated": _count(counters.repeated),
             "FramesStored": _count(counters.recorded),
@@ -73,7 +104,9 @@ class Diagnostics:
             "ScheduleOverruns": _count(sum(s.overruns for s in self._schedules)),
             "ScheduleLagMedian": events.double(float(np.median(lag))),
             "ScheduleLagP99": events.double(float(np.percentile(lag, 99))),
-            "LastError": events.string((self._site.writer.trouble or self._unread)[:254]),
+            "LastError": events.string(
+                (self._site.recorder.trouble or self._site.writer.trouble or self._unread)[:254]
+            ),
         }
 
 

@@ -25,6 +25,7 @@ from compliance.models import ProductModel as ModelRecord
 from compliance.recommendations import Advice
 from compliance.users import Accounts
 from config.schema import Line, Plant
+from historian.forward import StoreAndForward
 from historian.query import Reader
 from historian.writer import Writer
 from nodesets.errors import StorageError
@@ -68,6 +69,7 @@ class Site:
     plant: Plant
     clock: Clock
     writer: Writer
+    recorder: StoreAndForward
     reader: Reader
     accounts: Accounts
     alarms: Alarms
@@ -100,8 +102,11 @@ class Site:
     async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
         """Run `work(transaction)` on the writer thread; its answer once it is on the disk.
 
-        `alone`: in a transaction of its own, as signatures and releases are (compliance.md 2.4, item 3).
+        `alone`: in a transaction of its own, as signatures and releases are (compliance.md 2.4, item 3). It is refused
+        while recordings wait in the spool: who releases decides on a history with a hole in it (F06).
         """
+        if alone and self.recorder.backlog:
+            raise StorageError(f"{self.recorder.backlog} recordings are not in the database yet")
         return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
 
     def start_job(self, job: Awaitable[object], what: str) -> "asyncio.Task[None]":
@@ -161,7 +166,7 @@ class Site:
             status=np.array(status, np.uint32),
         )
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
-        await asyncio.wrap_future(self.writer.append([row]))
+        await asyncio.wrap_future(self.recorder.append([row]))
         if line:  # a line that cannot be shown now must not keep back a result that is recorded, and its alarms
             showing = f"showing {line.id}"
             self.start_job(_until_stored(partial(self.refresh_line, line.id), showing), showing)

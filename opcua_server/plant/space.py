@@ -4,7 +4,7 @@ Pure: ids, names and order follow from the plant alone. What has no source is ab
 BadWaitingForInitialData until then.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -24,7 +24,7 @@ from opcua_server.plant.alarm_states import Condition
 from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
 from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
 from opcua_server.plant.publish import level_limits
-from opcua_server.plant.templates import engineering_units, reference_id, template, type_id, value_range
+from opcua_server.plant.templates import HISTORY, engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
     HAS_CONDITION,
     HAS_EVENT_SOURCE,
@@ -47,6 +47,8 @@ NAMESPACES = ua.NodeId(ua.ObjectIds.Server_Namespaces)
 VIEWS = ua.NodeId(ua.ObjectIds.ViewsFolder)
 LONGEST_ID = 120
 """Characters a SCADA system's address field is sure to hold (information model 1.2)."""
+FOR_EVERYBODY = frozenset({"NamespaceMetadata", "SCADA", "Playground"})
+"""Roots of what also sessions without a user see."""
 RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance", "Playground"})
 """First elements of ids that no device or line may have."""
 RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
@@ -110,6 +112,21 @@ def space(plant: Plant) -> Space:
     return Space(everything, references)
 
 
+def scada_view(tree: Space) -> Callable[[str], bool]:
+    """Whether a node is in the SCADA view, on the way to it, or made for everybody, by its string id."""
+    folders = {i.prefix for i in tree.instances if i.prefix.partition(".")[0] == "SCADA"}
+    shown = {r.target.Identifier for r in tree.references if r.source.Identifier in folders}
+
+    def sees(node: str) -> bool:
+        if node == "ENose" or f"SCADA.{node}" in folders or node.partition(".")[0] in FOR_EVERYBODY:
+            return True
+        while node and node not in shown:
+            node = node.rpartition(".")[0]
+        return bool(node)
+
+    return sees
+
+
 def result_tags(stream: str) -> tuple[Tag, ...]:
     """Recorded columns of a stream's results, the group `EN01.Stream01.Quality`."""
     quality = f"{stream}.Quality"
@@ -125,6 +142,11 @@ def recorded(plant: Plant) -> frozenset[str]:
     """Ids of everything the historian has."""
     nodes = {t.node for d in plant.devices for t in d.tags(plant.registers(d))}
     return frozenset(nodes | {t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}")})
+
+
+def stepped(plant: Plant, node: str) -> bool:
+    """Whether a recorded value holds until the next one: all of a stream do (process rule 1), no sensor's does."""
+    return any(node.startswith(f"{d.id}.{s.id}.") for d in plant.devices for s in d.streams)
 
 
 def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member]]:
@@ -262,8 +284,9 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
     vectors = frozenset({"Array.NormalizedVector"} if ratio else ())
     low, high = min(c.range[0] for c in device.channels), max(c.range[1] for c in device.channels)
     units = {c.unit for c in device.channels}
+    below = _below(device.id, under, history)
     yield Instance(
-        template=template("EnoseDeviceType", frozenset(under) | vectors, _below(device.id, under, history)),
+        template=template("EnoseDeviceType", frozenset(under) | vectors, below),
         prefix=device.id,
         parent=site("ENose.Devices"),
         values={
@@ -273,13 +296,14 @@ def _device(plant: Plant, device: Device, history: frozenset[str]) -> Iterator[I
             "Array.SensorVector.EURange": value_range(low, high),
             "Array.SensorVector.EngineeringUnits": engineering_units(units.pop() if len(units) == 1 else "C62"),
             **{k: v for path, tag in under.items() for k, v in _measured(path, *_range(tag)).items()},
+            **{f"{path}.{HISTORY}.MaxTimeInterval": _double(device.period * 1000) for path in sorted(below)},
         },
         descriptions={"": device.title or device.id, **{path: tag.description for path, tag in under.items()}},
         lengths=dict.fromkeys(("Array.ChannelIds", "Array.SensorVector", *vectors), lengths),
     )
     array = site(f"{device.id}.Array")
     for channel in device.channels:
-        yield _channel(array, channel, columns)
+        yield _channel(array, channel, columns, device.period)
     for stream in device.streams:
         yield from _stream(device, stream, history)
 
@@ -292,7 +316,7 @@ def _measured(path: str, unit: str, low: float, high: float) -> dict[str, ua.Var
     return {f"{path}.EURange": value_range(low, high), f"{path}.EngineeringUnits": engineering_units(unit)}
 
 
-def _channel(array: ua.NodeId, channel: Channel, columns: Mapping[str, Tag]) -> Instance:
+def _channel(array: ua.NodeId, channel: Channel, columns: Mapping[str, Tag], period: float) -> Instance:
     prefix = f"{array.Identifier}.{channel.id}"
     value, heater = columns[f"{prefix}.SensorValue"], columns.get(f"{prefix}.HeaterTemperature")
     recorded_paths = frozenset({"HeaterTemperature"} if heater else ())
@@ -302,7 +326,7 @@ def _channel(array: ua.NodeId, channel: Channel, columns: Mapping[str, Tag]) -> 
         prefix=prefix,
         parent=array,
         values=_channel_values(
-            channel.technology, channel.target_gas, _range(value), _range(heater) if heater else None
+            channel.technology, channel.target_gas, _range(value), _range(heater) if heater else None, period
         ),
         descriptions={"": value.description, "SensorValue": value.description},
     )
@@ -317,8 +341,11 @@ def _range(tag: Tag) -> Range:
 
 
 @cache
-def _channel_values(technology: str, target_gas: str, value: Range, heater: Range | None) -> Mapping[str, ua.Variant]:
+def _channel_values(
+    technology: str, target_gas: str, value: Range, heater: Range | None, period: float
+) -> Mapping[str, ua.Variant]:
     """Constants of a channel: one object for all that are alike."""
+    recorded_names = ("SensorValue", "HeaterTemperature") if heater else ("SensorValue",)
     return {
         "Technology": _text(technology),
         "TargetGas": _text(target_gas),
@@ -326,6 +353,7 @@ def _channel_values(technology: str, target_gas: str, value: Range, heater: Rang
         "SensorValue.InstrumentRange": value_range(*value[1:]),
         **_measured("Baseline", *value),
         **(_measured("HeaterTemperature", *heater) if heater else {}),
+        **{f"{name}.{HISTORY}.MaxTimeInterval": _double(period * 1000) for name in recorded_names},
     }
 
 
@@ -334,7 +362,7 @@ def _stream(device: Device, stream: Stream, history: frozenset[str]) -> Iterator
     compiled = template("EnoseStreamType")
     historized = _below(prefix, (m.path for m in compiled.members), history)
     yield Instance(
-        template=template("EnoseStreamType", historized=historized),
+        template=template("EnoseStreamType", historized=historized, stepped=True),
         prefix=prefix,
         parent=site(device.id),
         values={
@@ -475,6 +503,8 @@ class _Shape:
             above = members[member.path.rpartition(".")[0]]
             self.children[above.path].append(member)
             if member.node_class is not NodeClass.VARIABLE or above.node_class is not NodeClass.OBJECT:
+                continue
+            if f".{HISTORY}." in member.path:  # how a value is recorded, not what it is
                 continue
             if template.name in CONDITION_NAMES:
                 is_tag = member.path in ALARM_TAGS

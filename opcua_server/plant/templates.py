@@ -1,11 +1,13 @@
 """Types -> templates: walks a type, its supertypes and the type definitions of its members (Part 3 6.2.6, 6.4.4)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 from asyncua import ua
 
 from nodesets.declarations import Argument, Declaration, Type
+from nodesets.model import AggregateRules
 from nodesets.standard import DATA_TYPES, REFERENCE_TYPES, STANDARD
 from nodesets.types import ENUMS, TYPES, described
 from nodesets.units import NAMESPACE, UNITS
@@ -60,10 +62,13 @@ def template(
     historized: frozenset[str] = frozenset(),
     interface: str = "",
     reference: str = "HasComponent",
+    *,
+    stepped: bool = False,
 ) -> Template:
     """Compile a type. `optional` and `historized` are paths: members to have beside the mandatory ones, to be recorded.
 
-    `interface` adds the members of an interface (Part 3 4.10.2); `reference` hangs instances into the tree.
+    `interface` adds the members of an interface (Part 3 4.10.2); `reference` hangs instances into the tree; `stepped`:
+    what is recorded holds until its next value.
     """
     root = Member(
         path="",
@@ -75,7 +80,8 @@ def template(
     )
     history = _event_history("") if root.event_notifier else ()
     declared = {**_declared(name), **(_declared(interface) if interface else {})}
-    return Template(name=name, members=(root, *history, *_members("", None, declared, optional, historized)))
+    members = _members("", None, declared, optional, historized)
+    return Template(name=name, members=(root, *history, *_with_history(members, stepped=stepped)))
 
 
 def _type(name: str) -> Type:
@@ -172,6 +178,72 @@ def recorded_fields() -> ua.Variant:
         for name, path in chosen
     ]
     return structure(ua.EventFilter(SelectClauses=clauses))
+
+
+HISTORY = "HA"
+"""Last element of the id of an HA Configuration, whose own name has a space."""
+
+
+def _with_history(members: Iterator[Member], *, stepped: bool) -> Iterator[Member]:
+    for member in members:
+        yield member
+        if member.historizing:
+            yield from historical(member.path, stepped=stepped)
+
+
+def historical(path: str, *, stepped: bool) -> Iterator[Member]:
+    """HA Configuration and Annotations of a recorded variable (Part 11 5.2.3, 5.1.2)."""
+    above = f"{path}.{HISTORY}"
+    boolean, byte = ua.VariantType.Boolean, ua.VariantType.Byte
+    yield _described(above, "HA Configuration", "HasHistoricalConfiguration", "HistoricalDataConfigurationType")
+    yield _told(above, "Stepped", ua.Variant(stepped, boolean))
+    yield _told(above, "Definition", ua.Variant(DEFINITIONS[stepped], ua.VariantType.String))
+    yield replace(_told(above, "StartOfArchive", ua.Variant(None, ua.VariantType.DateTime)), value=None)
+    if not stepped:
+        interval = ua.Variant(0.0, ua.VariantType.Double)
+        yield replace(_told(above, "MaxTimeInterval", interval), data_type=ua.NodeId(ua.ObjectIds.Duration))
+    below = f"{above}.A"  # ids stay within what address fields hold, whatever the names are
+    yield _described(below, "AggregateConfiguration", "HasComponent", "AggregateConfigurationType")
+    rules = AggregateRules(stepped)
+    yield _told(below, "TreatUncertainAsBad", ua.Variant(rules.uncertain_is_bad, boolean), "UncertainBad")
+    yield _told(below, "PercentDataBad", ua.Variant(rules.percent_bad, byte), "PercentBad")
+    yield _told(below, "PercentDataGood", ua.Variant(rules.percent_good, byte), "PercentGood")
+    yield _told(below, "UseSlopedExtrapolation", ua.Variant(rules.sloped_extrapolation, boolean), "Sloped")
+    yield Member(
+        path=f"{path}.Annotations",
+        node_class=NodeClass.VARIABLE,
+        browse_name=ua.QualifiedName("Annotations", 0),
+        reference=reference_id("HasProperty"),
+        type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
+        data_type=ua.NodeId(ua.ObjectIds.Annotation),
+        access=Access.HISTORY_READ | Access.HISTORY_WRITE,
+    )
+
+
+DEFINITIONS = {False: "Every measurement, as validated", True: "Every value, valid until the next one"}
+
+
+def _described(path: str, name: str, reference: str, type_: str) -> Member:
+    return Member(
+        path=path,
+        node_class=NodeClass.OBJECT,
+        browse_name=ua.QualifiedName(name, 0),
+        reference=ua.NodeId(getattr(ua.ObjectIds, reference)),
+        type_definition=ua.NodeId(getattr(ua.ObjectIds, type_)),
+    )
+
+
+def _told(above: str, name: str, value: ua.Variant, short: str = "") -> Member:
+    """A property of the standard; `short` stands in its id."""
+    return Member(
+        path=f"{above}.{short or name}",
+        node_class=NodeClass.VARIABLE,
+        browse_name=ua.QualifiedName(name, 0),
+        reference=reference_id("HasProperty"),
+        type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
+        data_type=ua.NodeId(value.VariantType.value),
+        value=value,
+    )
 
 
 def _constant(owner: Declaration | None, d: Declaration) -> ua.Variant | None:

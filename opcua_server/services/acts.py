@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -285,6 +285,85 @@ def plain(value: Any) -> object:
     if isinstance(value, list):
         return [plain(element) for element in value]
     return str(value)
+
+
+def _values(details: Any) -> dict[str, Any]:
+    """Of UpdateDataDetails, UpdateStructureDataDetails."""
+    values = [v.Value if v.Value is not None else ua.Variant() for v in details.UpdateValues or []]
+    return {
+        "PerformInsertReplace": ua.Variant(int(details.PerformInsertReplace), T.Int32),
+        "NewValues": ua.Variant(values, T.Variant, is_array=True),
+    }
+
+
+def _events(details: Any) -> dict[str, Any]:
+    return {
+        "PerformInsertReplace": ua.Variant(int(details.PerformInsertReplace), T.Int32),
+        "Filter": ua.Variant(details.Filter, T.ExtensionObject),
+        "NewValues": ua.Variant(details.EventData or [], T.ExtensionObject, is_array=True),
+    }
+
+
+def _range(details: Any) -> dict[str, Any]:
+    return {
+        "IsDeleteModified": ua.Variant(bool(details.IsDeleteModified), T.Boolean),
+        "StartTime": ua.Variant(details.StartTime, T.DateTime),
+        "EndTime": ua.Variant(details.EndTime, T.DateTime),
+    }
+
+
+HISTORY_UPDATES: Mapping[type, tuple[int, int, Callable[[Any], dict[str, Any]]]] = {
+    ua.UpdateDataDetails: (IDS.AuditHistoryValueUpdateEventType, IDS.UpdateDataDetails, _values),
+    ua.UpdateStructureDataDetails: (
+        IDS.AuditHistoryAnnotationUpdateEventType,
+        IDS.UpdateStructureDataDetails,
+        _values,
+    ),
+    ua.UpdateEventDetails: (IDS.AuditHistoryEventUpdateEventType, IDS.UpdateEventDetails, _events),
+    ua.DeleteRawModifiedDetails: (
+        IDS.AuditHistoryRawModifyDeleteEventType,
+        IDS.DeleteRawModifiedDetails,
+        _range,
+    ),
+    ua.DeleteAtTimeDetails: (
+        IDS.AuditHistoryAtTimeDeleteEventType,
+        IDS.DeleteAtTimeDetails,
+        lambda d: {"ReqTimes": ua.Variant(d.ReqTimes or [], T.DateTime, is_array=True)},
+    ),
+    ua.DeleteEventDetails: (
+        IDS.AuditHistoryEventDeleteEventType,
+        IDS.DeleteEventDetails,
+        lambda d: {"EventIds": ua.Variant(d.EventIds or [], T.ByteString, is_array=True)},
+    ),
+}
+"""Kind of details -> event type, data type, what of the details its event tells."""
+
+
+def history_updated(request: Any, response: Any, _fault: Fault | None) -> Iterator[Act]:
+    """HistoryUpdate (Part 5 6.4.26): one event each node. What was changed, and its old values, the log has already."""
+    details = request.parameters.HistoryUpdateDetails or []
+    for given, result in zip(details, response.Results if response is not None else (), strict=False):
+        row = HISTORY_UPDATES.get(type(given))
+        if row is None:
+            continue
+        event_type, data_type, told = row
+        codes = [result.StatusCode.value, *(c.value for c in result.OperationResults or [])]
+        code = next((c for c in codes if c & 0x80000000), 0)
+        fields = {
+            "ParameterDataTypeId": ua.Variant(ua.NodeId(data_type), T.NodeId),
+            "UpdatedNode": ua.Variant(given.NodeId, T.NodeId),
+        }
+        yield Act(
+            kind="history",
+            caller=request.caller,
+            code=code,
+            entry=request.header.AuditEntryId or "",
+            event_type=ua.NodeId(event_type),
+            source=given.NodeId,
+            record=given.NodeId.to_string()[:254],
+            logged=not code,
+            fields=fields | told(given),
+        )
 
 
 def nodes_managed(service: str, operations: str) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,17 +12,25 @@ from asyncua import ua
 from nodesets.model import Caller, Role
 from opcua_server.services.definitions import definition
 from opcua_server.services.nodes import Access
-from opcua_server.services.roles import ADMINISTRATORS, Permissions
-from opcua_server.services.space import Space
-from opcua_server.services.status import GOOD, NULL, Fault, status
+from opcua_server.services.roles import ADMINISTRATORS, Permissions, Sees
+from opcua_server.services.space import ENUMERATION, NUMBER_TYPES, Space
+from opcua_server.services.status import GOOD, NULL, Fault, is_bad, status
 
 VALUE = ua.AttributeIds.Value
-WRITES = int(Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
+STRUCTURE = ua.NodeId(ua.ObjectIds.Structure)
+WRITES = int(Access.WRITE | Access.HISTORY_WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE)
 PERMISSIONS = frozenset(
     {ua.AttributeIds.RolePermissions, ua.AttributeIds.UserRolePermissions, ua.AttributeIds.AccessRestrictions}
 )
 """Attributes every node has, worked out when they are asked for."""
-DEFAULT_BINARY = "Default Binary"
+NOT_THERE = (ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadAttributeIdInvalid)
+"""Refusals of a Read that have no time."""
+COMPUTED = PERMISSIONS | {ua.AttributeIds.AccessLevelEx}
+"""Attributes no node has a cell for."""
+DEFAULT_BINARY = (0, "Default Binary")
+"""Namespace and name of the one encoding there is."""
+MAX_INDEX = 0xFFFFFFFF
+"""Of a NumericRange: its indexes are UInt32."""
 
 
 Rights = Callable[[Caller], int]
@@ -52,14 +60,16 @@ class Attributes:
         space: Space,
         executable: Callable[[Caller, Any], bool],
         put: Callable[[Any, Any], None],
+        sees: Sees,
         *,
         secured: bool = True,
     ) -> None:
         """`secured`: all sessions are signed and encrypted."""
         self._space = space
+        self._sees = sees
         self._executable = executable
         self._put = put
-        self._permissions = Permissions(space, self.user_access, executable, secured=secured)
+        self._permissions = Permissions(space, sees, self.user_access, executable, secured=secured)
         self._grants: dict[Any, Grant] = {}
         self._computed: dict[Any, Callable[[], None]] = {}
 
@@ -87,7 +97,9 @@ class Attributes:
             if item.IndexRange:
                 value = dataclasses.replace(value, Value=take(value.Value, item.IndexRange))
         except Fault as fault:
-            return ua.DataValue(NULL, status(fault.status))
+            if fault.status in NOT_THERE:
+                return ua.DataValue(NULL, status(fault.status))
+            value = refusal(fault)
         if item.AttributeId != VALUE:
             return stamped(ua.DataValue(value.Value, value.StatusCode), stamps, source=False)
         return stamped(value, stamps)
@@ -96,6 +108,8 @@ class Attributes:
         """DataValue of a ReadValueId as this caller may see it, whole. Raises Fault."""
         self.check(item)
         node_id, attribute = item.NodeId, item.AttributeId
+        if not self._sees(caller, node_id):
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if attribute == VALUE and self._space.node_class(node_id) == ua.NodeClass.Variable:
             self.check_readable(caller, node_id)
             if (refresh := self._computed.get(node_id)) is not None:
@@ -120,22 +134,25 @@ class Attributes:
 
     def check(self, item: Any) -> None:
         """Whether node and attribute of a ReadValueId are there, in the encoding it asks for. Raises Fault."""
-        node_id = item.NodeId
+        self._check_there(item.NodeId, item.AttributeId)
+        encoding = item.DataEncoding.Name
+        if encoding and (item.AttributeId != VALUE or not self._structured(item)):
+            raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
+        if encoding and (item.DataEncoding.NamespaceIndex, encoding) != DEFAULT_BINARY:
+            raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
+
+    def _check_there(self, node_id: Any, attribute: int) -> None:
+        """Raises Fault BadNodeIdUnknown, BadAttributeIdInvalid."""
         if node_id not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
-        if item.AttributeId == ua.AttributeIds.AccessLevelEx:
+        if attribute == ua.AttributeIds.AccessLevelEx:
             present = self._space.has(node_id, ua.AttributeIds.AccessLevel)
         else:
-            present = self._space.has(node_id, item.AttributeId) or item.AttributeId in PERMISSIONS
-        if present and self._optional(node_id, item.AttributeId):
-            present = self._stored(item.NodeId, item.AttributeId).Value.Value is not None
+            present = self._space.has(node_id, attribute) or attribute in PERMISSIONS
+        if present and self._optional(node_id, attribute):
+            present = self._stored(node_id, attribute).Value.Value is not None
         if not present:
             raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
-        encoding = item.DataEncoding.Name
-        if encoding and (item.AttributeId != VALUE or (encoding != DEFAULT_BINARY and not self._structured(item))):
-            raise Fault(ua.StatusCodes.BadDataEncodingInvalid)
-        if encoding not in (None, "", DEFAULT_BINARY):
-            raise Fault(ua.StatusCodes.BadDataEncodingUnsupported)
 
     def _permission(self, caller: Caller, node_id: Any, attribute: int) -> Any:
         """RolePermissions, UserRolePermissions and AccessRestrictions (Part 3 5.2.9 to 5.2.11)."""
@@ -167,6 +184,8 @@ class Attributes:
 
     def user_access(self, caller: Caller, node_id: Any) -> int:
         """UserAccessLevel (Part 3 5.6.2)."""
+        if not self._sees(caller, node_id):
+            return 0
         grant = self._grants.get(node_id)
         rights = grant.rights(caller) if grant is not None else ~WRITES
         return self._access(node_id) & rights
@@ -209,10 +228,7 @@ class Attributes:
     def _admitted(self, caller: Caller, item: Any) -> Any:
         """The DataValue a variable has after a write. Raises Fault."""
         node_id, data = item.NodeId, item.Value
-        if node_id not in self._space:
-            raise Fault(ua.StatusCodes.BadNodeIdUnknown)
-        if not self._space.has(node_id, item.AttributeId):
-            raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
+        self._check_there(node_id, item.AttributeId)
         if item.AttributeId != VALUE or not self._access(node_id) & Access.WRITE:
             raise Fault(ua.StatusCodes.BadNotWritable)
         allowed = self.user_access(caller, node_id)
@@ -224,16 +240,20 @@ class Attributes:
         if data.StatusCode is not None and data.StatusCode.value and not allowed & Access.STATUS_WRITE:
             raise Fault(ua.StatusCodes.BadWriteNotSupported)
         now = datetime.now(UTC)
+        code = data.StatusCode or GOOD
+        without = _is_null(data.Value) and is_bad(code.value)  # 7.11: of no interest beside a Bad status
         return ua.DataValue(
-            self._fitting(node_id, data.Value, item.IndexRange),
-            data.StatusCode or GOOD,
+            NULL if without else self._fitting(node_id, data.Value, item.IndexRange),
+            code,
             data.SourceTimestamp or now,
             data.ServerTimestamp or now,
+            data.SourcePicoseconds,
+            data.ServerPicoseconds,
         )
 
     def _fitting(self, node_id: Any, given: Any, index_range: str | None) -> Any:
         """The whole new value, of the variable's type, rank and range. Raises Fault."""
-        if given is None or given.VariantType == ua.VariantType.Null:
+        if _is_null(given):
             raise Fault(ua.StatusCodes.BadTypeMismatch)
         rank = int(self._space.attribute(node_id, ua.AttributeIds.ValueRank))
         given = _as_declared(given, self._space.built_in(self._data_type(node_id)), rank)
@@ -255,13 +275,24 @@ class Attributes:
             suits = self._space.is_subtype(ua.NodeId(given.VariantType.value), declared)
         else:
             suits = given.VariantType.value == built_in
+        if built_in == ua.VariantType.ExtensionObject.value and suits:
+            suits = all(self._is_structure(value, declared) for value in _flat(given.Value))
         if not suits:
             raise Fault(ua.StatusCodes.BadTypeMismatch)
 
+    def _is_structure(self, value: Any, declared: Any) -> bool:
+        """Whether a structure is one of the DataType or a subtype of it; a null one is one of any."""
+        if isinstance(value, ua.ExtensionObject):  # of a type the codec does not know
+            return bool(value.TypeId.is_null()) or declared == STRUCTURE
+        return value is None or self._space.is_subtype(value.data_type, declared)
+
     def _check_range(self, node_id: Any, given: Any) -> None:
-        """Part 8 5.3.2 and 5.3.3: what the variable's own properties say it can be."""
+        """What the variable's own properties (Part 8 5.3.2, 5.3.3) and its enumeration (5.11.4.4) say it can be."""
+        if (values := self._enumerated(self._data_type(node_id))) and not values.issuperset(_flat(given.Value)):
+            raise Fault(ua.StatusCodes.BadOutOfRange)
         low, high = -math.inf, math.inf
-        if (span := self._space.property(node_id, "EURange")) is not None:
+        numbers = given.VariantType.value in NUMBER_TYPES
+        if numbers and (span := self._space.property(node_id, "EURange")) is not None:
             low, high = span.Low, span.High
         elif (names := self._space.property(node_id, "EnumStrings")) is not None:
             low, high = 0, len(names) - 1
@@ -274,9 +305,20 @@ class Attributes:
         if not all(low <= value <= high for value in _flat(given.Value)):
             raise Fault(ua.StatusCodes.BadOutOfRange)
 
+    def _enumerated(self, data_type: Any) -> frozenset[int]:
+        """Values an enumeration has; none for another DataType."""
+        if not self._space.is_subtype(data_type, ENUMERATION):
+            return frozenset()
+        found = self._stored(data_type, ua.AttributeIds.DataTypeDefinition).Value.Value
+        return frozenset(f.Value for f in found.Fields) if found is not None else frozenset()
+
 
 def _data(value: Any, kind: Any) -> Any:
     return ua.DataValue(ua.Variant(value, kind))
+
+
+def _is_null(given: Any) -> bool:
+    return given is None or given.VariantType == ua.VariantType.Null
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -305,6 +347,12 @@ def _has_rank(given: Any, rank: int) -> bool:
     )
 
 
+def refusal(fault: Fault) -> Any:
+    """What is shown in place of a value that may not be: null, as of now (7.11)."""
+    now = datetime.now(UTC)
+    return ua.DataValue(NULL, status(fault.status), now, now)
+
+
 def check_timestamps(stamps: Any) -> None:
     if not isinstance(stamps, ua.TimestampsToReturn) or stamps == ua.TimestampsToReturn.Invalid:
         raise Fault(ua.StatusCodes.BadTimestampsToReturnInvalid)
@@ -319,6 +367,8 @@ def stamped(value: Any, stamps: Any, *, source: bool = True) -> Any:
         value.StatusCode,
         value.SourceTimestamp if source else None,
         (value.ServerTimestamp or datetime.now(UTC)) if server else None,
+        value.SourcePicoseconds if source else None,
+        value.ServerPicoseconds if server else None,
     )
 
 
@@ -327,16 +377,18 @@ def parse_range(text: str) -> list[slice]:
     slices = []
     for part in text.split(","):
         low, colon, high = part.partition(":")
-        if not (low.isascii() and low.isdigit() and len(low) < 10):
+        first = _index(low)
+        last = _index(high) if colon else first
+        if colon and last <= first:
             raise Fault(ua.StatusCodes.BadIndexRangeInvalid)
-        start = int(low)
-        stop = start + 1
-        if colon:
-            if not (high.isascii() and high.isdigit() and len(high) < 10) or int(high) <= start:
-                raise Fault(ua.StatusCodes.BadIndexRangeInvalid)
-            stop = int(high) + 1
-        slices.append(slice(start, stop))
+        slices.append(slice(first, last + 1))
     return slices
+
+
+def _index(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MAX_INDEX):
+        raise Fault(ua.StatusCodes.BadIndexRangeInvalid)
+    return int(text)
 
 
 def take(variant: Any, text: str) -> Any:
@@ -345,6 +397,7 @@ def take(variant: Any, text: str) -> Any:
     value = variant.Value if variant is not None else None
     if not isinstance(value, list | str | bytes):
         raise Fault(ua.StatusCodes.BadIndexRangeNoData)
+    _check_dimensions(value, slices)
     return ua.Variant(_take(value, slices), variant.VariantType, is_array=isinstance(value, list))
 
 
@@ -353,8 +406,18 @@ def replaced(old: Any, given: Any, text: str) -> Any:
     slices = parse_range(text)
     if old is None or not isinstance(old.Value, list | str | bytes):
         raise Fault(ua.StatusCodes.BadIndexRangeNoData)
+    _check_dimensions(old.Value, slices)
     value = _replaced(old.Value, given.Value, slices)
     return ua.Variant(value, old.VariantType, old.Dimensions, is_array=isinstance(value, list))
+
+
+def _check_dimensions(value: Any, slices: Sequence[slice]) -> None:
+    """A matrix needs a range for each of its dimensions; only one of strings takes a further one (7.27)."""
+    dimensions = 0
+    while isinstance(value, list) and value:
+        dimensions, value = dimensions + 1, value[0]
+    if len(slices) < dimensions or len(slices) > dimensions + isinstance(value, str | bytes):
+        raise Fault(ua.StatusCodes.BadIndexRangeNoData)
 
 
 def _replaced(old: Any, given: Any, slices: list[slice]) -> Any:

@@ -85,6 +85,8 @@ class _Items(_Arrays):
     trigger: Bytes
     deadband: Floats
     """Absolute; 0: every change."""
+    percent: Floats
+    """Of the EURange, what the deadband was worked out from; 0: it was given."""
     interval: Floats
     """Seconds between samples; 0: every change."""
     queue: Codes
@@ -206,8 +208,8 @@ class Columns:
         self._compact()
         first, n = len(self._items.id), len(wanted)
         columns = zip(*((w.id, w.row, w.client_handle, int(w.mode), STAMPS[w.stamps], int(w.filter.trigger),
-                         w.filter.deadband or 0.0, w.interval, w.queue_size, not w.discard_oldest)
-                        for w in wanted), strict=True)  # fmt: skip
+                         w.filter.deadband or 0.0, w.filter.percent or 0.0, w.interval, w.queue_size,
+                         not w.discard_oldest) for w in wanted), strict=True)  # fmt: skip
         made = [np.array(column, t) for column, t in zip(columns, _TYPES, strict=False)]
         made.append(self._table.kind[made[1]])
         made += [np.zeros(n, t) for t in _TYPES[len(made) :]]
@@ -225,6 +227,7 @@ class Columns:
         it = self._items
         it.client[slot], it.stamps[slot] = wanted.client_handle, STAMPS[wanted.stamps]
         it.trigger[slot], it.deadband[slot] = int(wanted.filter.trigger), wanted.filter.deadband or 0.0
+        it.percent[slot] = wanted.filter.percent or 0.0
         it.interval[slot] = wanted.interval
         it.due[slot] = min(it.due[slot], self._table.now() + ON_TIME * wanted.interval)
         if wanted.queue_size < it.queue[slot]:
@@ -282,7 +285,8 @@ class Columns:
         target = ua.ReadValueId(NodeId=table.nodes[row], AttributeId=ua.AttributeIds.Value)
         item = DataItem(number, target, ua.MonitoringMode(int(it.mode[slot])), ready, table.now)
         item.stamps = next(stamps for stamps, bits in STAMPS.items() if bits == it.stamps[slot])
-        item.filter = DataFilter(TRIGGER(int(it.trigger[slot])), float(it.deadband[slot]) or None)
+        deadband, percent = float(it.deadband[slot]) or None, float(it.percent[slot]) or None
+        item.filter = DataFilter(TRIGGER(int(it.trigger[slot])), deadband, percent)
         item.interval = float(it.interval[slot])
         item.configure(int(it.client[slot]), int(it.queue[slot]), not it.newest[slot])
         kind = int(table.kind[row])
@@ -503,8 +507,8 @@ class Columns:
         ), len(queued.slot)  # fmt: skip
 
 
-_TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "u4", "?", "u1", "f8", "f8", "u4", "i8", "?")
-"""Of the fields of `_Items`; the first ten are what a client asks for."""
+_TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "f8", "u4", "?", "u1", "f8", "f8", "u4", "i8", "?")
+"""Of the fields of `_Items`; the first eleven are what a client asks for."""
 
 
 def _blank(n: int) -> _Samples:

@@ -1,21 +1,25 @@
 """ServerDiagnostics (Part 5 6.3.3): what the server counts of its sessions and subscriptions.
 
 Worked out when a client reads it, and once a second for those who subscribe. EnabledFlag is written by administrators;
-switched off, all counts go back to zero and the nodes have no value.
+switched on, all counts begin anew; switched off, the variables have no value and the sessions no objects.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
 
-from nodesets.model import Caller, Role
+from nodesets.model import Caller
 from nodesets.ports import Clock
+from opcua_server.services import session_objects
 from opcua_server.services.attributes import Rights, Written
 from opcua_server.services.nodes import Access
+from opcua_server.services.roles import Sees, role_node
+from opcua_server.services.session_objects import ADMINISTRATORS, SessionObjects
 from opcua_server.services.sessions import Session, Sessions
+from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, from_ns
 from opcua_server.services.subscriptions import Subscriptions
 
@@ -29,17 +33,16 @@ SESSIONS = f"{ROOT}_SessionsDiagnosticsSummary_SessionDiagnosticsArray"
 SECURITY = f"{ROOT}_SessionsDiagnosticsSummary_SessionSecurityDiagnosticsArray"
 SUBSCRIPTIONS = f"{ROOT}_SubscriptionDiagnosticsArray"
 SAMPLING = f"{ROOT}_SamplingIntervalDiagnosticsArray"
-ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN})
 USER_NAMES = {"password": "UserName", "certificate": "Certificate", "": "Anonymous"}
 ENCODING, TRANSPORT = "UA Binary", "opc.tcp"
 SECURITY_ENCODING = ua.NodeId(IDS.SessionSecurityDiagnosticsDataType_Encoding_DefaultBinary)
-BAD_NODE_ID_UNKNOWN = 0x80340000
-"""What the nodes answer while switched off (6.3.3)."""
+BAD_NOT_READABLE = 0x803A0000
+"""What nodes that stay answer while switched off (6.3.3)."""
 
 Write = Callable[[Any, Any, int, int, int], None]
 Grant = Callable[[Any, Rights, Written | None], None]
-Watched = Callable[[Any], bool]
 Compute = Callable[[Any, Callable[[], None]], None]
+Limit = Callable[[int, Sees], None]
 
 
 def _administrators(caller: Caller) -> int:
@@ -52,12 +55,13 @@ def _administrators_only(caller: Caller) -> int:
 
 
 class Diagnostics:
-    """Fills the nodes by `write`, as `UaServer.write`; `watched` says whether anybody subscribes to a node."""
+    """Fills the nodes by `write`, as `UaServer.write`."""
 
     def __init__(
-        self, sessions: Sessions, subscriptions: Subscriptions, write: Write, watched: Watched, clock: Clock
+        self, sessions: Sessions, subscriptions: Subscriptions, write: Write, space: Space, clock: Clock
     ) -> None:
-        self._watched = watched
+        self._watched = space.watched
+        self._objects = SessionObjects(space, _values)
         self._arrays = {
             SESSIONS: self._of_sessions,
             SECURITY: self._of_security,
@@ -69,8 +73,9 @@ class Diagnostics:
         self._clock = clock
         self._enabled = True
 
-    def link(self, grant: Grant, compute: Compute) -> None:
-        """`grant` and `compute` as of `Attributes`."""
+    def link(self, grant: Grant, compute: Compute, limit: Limit) -> None:
+        """`grant` and `compute` as of `Attributes`, `limit` of `Sight`."""
+        limit(session_objects.NAMESPACE, self._objects.sees)
         grant(ENABLED, _administrators, lambda data: self._switch(bool(data.Value.Value)))
         grant(_id(SECURITY), _administrators_only, None)
         compute(_id(SUMMARY), self._summary)
@@ -82,8 +87,17 @@ class Diagnostics:
         self._show(ENABLED, ua.Variant(self._enabled, T.Boolean))
         self._refresh()
 
+    def activated(self, session: Session) -> None:
+        """A session was activated, perhaps not for the first time."""
+        if self._enabled:
+            self._objects.add(session)
+
+    def closed(self, session: Session) -> None:
+        self._objects.remove(session)
+
     def tick(self) -> None:
         """Once a second: what somebody subscribes to."""
+        self._objects.tick()
         if any(self._watched(_id(f"{SUMMARY}{suffix}")) for suffix in ("", *(f"_{name}" for name in SUMMARY_FIELDS))):
             self._summary()
         for name, refresh in self._arrays.items():
@@ -102,6 +116,10 @@ class Diagnostics:
             session.counts.clear()
         for subscription in self._subscriptions:
             subscription.counts = ua.SubscriptionDiagnosticsDataType()
+        self._objects.clear()
+        for session in self._sessions:
+            if session.caller is not None:
+                self.activated(session)
         self._refresh()
 
     def _show(self, node: Any, value: Any) -> None:
@@ -113,7 +131,7 @@ class Diagnostics:
             self._show(_id(name), value)
         else:
             now = self._clock.now()
-            self._write(_id(name), NULL, BAD_NODE_ID_UNKNOWN, now, now)
+            self._write(_id(name), NULL, BAD_NOT_READABLE, now, now)
 
     def _array(self, name: str, rows: Iterable[Any]) -> None:
         self._put(name, ua.Variant(list(rows), T.ExtensionObject, is_array=True))
@@ -197,8 +215,12 @@ class SessionSecurity:
 
 
 def _security(session: Session) -> Any:
+    return ua.ExtensionObject(TypeId=SECURITY_ENCODING, Body=struct_to_binary(_security_row(session)))
+
+
+def _security_row(session: Session) -> SessionSecurity:
     caller = session.caller
-    row = SessionSecurity(
+    return SessionSecurity(
         SessionId=session.id,
         ClientUserIdOfSession=caller.user if caller else "",
         ClientUserIdHistory=[caller.user] if caller else [],
@@ -207,4 +229,18 @@ def _security(session: Session) -> Any:
         SecurityPolicyUri=str(session.channel.policy.URI),
         ClientCertificate=session.certificate or None,
     )
-    return ua.ExtensionObject(TypeId=SECURITY_ENCODING, Body=struct_to_binary(row))
+
+
+def _values(session: Session) -> Mapping[str, Any]:
+    """What the object of a session shows, by browse path (`session_objects.Values`)."""
+    row, security = _session(session), _security_row(session)
+    found = {
+        "CurrentRoleIds": [role_node(role) for role in sorted(session.user.roles)],
+        "SessionDiagnostics": row,
+        "SessionSecurityDiagnostics": _security(session),
+        "SubscriptionDiagnosticsArray": [s.diagnostics() for s in session.subscriptions.values()],
+    }
+    found |= {f"SessionDiagnostics/{name}": getattr(row, name) for name in row.__dataclass_fields__}
+    found |= {f"SessionSecurityDiagnostics/{name}": getattr(security, name) for name in security.__dataclass_fields__}
+    found["SessionSecurityDiagnostics/Encoding"] = security.EncodingName
+    return found

@@ -1,11 +1,13 @@
 """Discovery service set (Part 4 5.5): FindServers and GetEndpoints, the only services without a secure channel."""
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from asyncua import ua
 
+from opcua_server.security import Identity, host_names
 from opcua_server.services.seams import NONE_URI, POLICIES
 from opcua_server.services.sessions import ANONYMOUS, CERTIFICATE, USERNAME
 
@@ -21,7 +23,7 @@ class Discovery:
         application_uri: str,
         product_uri: str,
         name: str,
-        certificate: bytes,
+        identity: Identity,
         policies: Sequence[str],
         none: bool,
         anonymous: bool,
@@ -29,8 +31,8 @@ class Discovery:
         self._application_uri = application_uri
         self._product_uri = product_uri
         self._name = name
-        self.certificate = certificate
-        """Ours, DER."""
+        self.identity = identity
+        """Ours, as new channels show it."""
         self._policies = policies
         self._none = none
         self._anonymous = anonymous
@@ -57,11 +59,22 @@ class Discovery:
             found.append(self._endpoint(asked, ua.MessageSecurityMode.None_, NONE_URI, 0))
         return found
 
+    def registered(self, online: bool) -> Any:
+        """This server as a discovery server is told of it (7.32)."""
+        return ua.RegisteredServer(
+            ServerUri=self._application_uri,
+            ProductUri=self._product_uri,
+            ServerNames=[ua.LocalizedText(self._name)],
+            ServerType=ua.ApplicationType.Server,
+            DiscoveryUrls=[self.url],
+            IsOnline=online,
+        )
+
     def _endpoint(self, asked: str | None, mode: Any, policy: str, level: int) -> Any:
         return ua.EndpointDescription(
             EndpointUrl=self._reachable(asked),
             Server=self._application(asked),
-            ServerCertificate=self.certificate,
+            ServerCertificate=self.identity.der,
             SecurityMode=mode,
             SecurityPolicyUri=policy,
             UserIdentityTokens=self._tokens(policy),
@@ -90,10 +103,22 @@ class Discovery:
         )
 
     def _reachable(self, asked: str | None) -> str:
-        """Our URL with the host and port the client used, as behind a NAT; ours when it named none."""
+        """Our URL with the host and port the client used, as behind a NAT; ours for a name that is none of ours.
+
+        A name is ours when our certificate has it (5.5.4.1); an address is believed.
+        """
         try:
             there = urlsplit(asked or "")
-            usable = there.scheme == "opc.tcp" and bool(there.hostname) and len(there.netloc) < 256
+            host = there.hostname or ""
+            usable = there.scheme == "opc.tcp" and (host in host_names(self.identity.certificate) or _is_address(host))
         except ValueError:
             usable = False
         return f"opc.tcp://{there.netloc}" if usable else self.url
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -16,12 +16,13 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services import acts
+from opcua_server.services import acts, requests
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.audit import Act, Audit
 from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.methods import Methods
@@ -53,6 +54,8 @@ NODE_MANAGEMENT = {
     "DeleteReferences": "ReferencesToDelete",
 }
 """Services and what they are asked to do."""
+CERTIFICATE_REFUSALS = (ua.StatusCodes.BadSecurityChecksFailed, ua.StatusCodes.BadCertificateUriInvalid)
+"""Counted as sessions rejected for security."""
 
 
 LONG = 16_384
@@ -60,9 +63,7 @@ LONG = 16_384
 ENUMERATIONS = {
     "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
     "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
-    "BrowseDirection": ua.StatusCodes.BadBrowseDirectionInvalid,
-    "DataChangeTrigger": ua.StatusCodes.BadMonitoredItemFilterInvalid,
-    "FilterOperator": ua.StatusCodes.BadFilterOperatorInvalid,
+    "PerformUpdateType": ua.StatusCodes.BadInvalidArgument,
 }
 """What a number outside its enumeration is answered: a value that is wrong, not bytes that cannot be read."""
 
@@ -111,8 +112,12 @@ class Service:
     """Only in an activated session of a user with at least one role."""
     secured: bool = True
     """Only on a signed and encrypted channel."""
+    nodes: tuple[str, ...] = ()
+    """Where in an operation NodeIds are that may be registered ones (5.9.5)."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
+    read_as: Any = None
+    """What the parameters are decoded as, when not as `parameters`: of the same layout (requests.py)."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
     acts: Acts | None = None
@@ -134,6 +139,7 @@ class Dispatcher:
         methods: Methods,
         subscriptions: Subscriptions,
         history: HistoryService,
+        history_updates: HistoryUpdates,
         texts: Locales,
         audit: Audit,
         settle: Callable[[], Awaitable[None]],
@@ -154,6 +160,7 @@ class Dispatcher:
         self._methods = methods
         self._subscriptions = subscriptions
         self._history = history
+        self._history_updates = history_updates
         self._tasks: set[asyncio.Task[None]] = set()
         rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
         self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
@@ -179,33 +186,38 @@ class Dispatcher:
             # 5.8 node management: nobody may change what this server is from outside
             **self._node_management(),
             # 5.9 view
-            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths),
+            "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",),
+                read_as=requests.BrowseParameters),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
-                Results=view.translate(r.parameters)), "BrowsePaths", paths),
+                Results=view.translate(r.caller, r.parameters)), "BrowsePaths", paths, nodes=("StartingNode",)),
             "RegisterNodesRequest": Service(ua.RegisterNodesParameters, lambda r: ua.RegisterNodesResponse(
-                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=r.parameters.NodesToRegister)),
+                Parameters=ua.RegisterNodesResult(RegisteredNodeIds=view.register(r.session, r.parameters))),
                 "NodesToRegister", most),
-            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, lambda _: ua.UnregisterNodesResponse(),
+            "UnregisterNodesRequest": Service(ua.UnregisterNodesParameters, self._unregister,
                 "NodesToUnregister", most),
             # 5.11 attributes
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
-                "NodesToRead", nodes),
-            "WriteRequest": Service(ua.WriteParameters, self._write, "NodesToWrite", nodes),
+                "NodesToRead", nodes, nodes=("NodeId",)),
+            "WriteRequest": Service(ua.WriteParameters, self._write, "NodesToWrite", nodes, nodes=("NodeId",)),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
-                self._limits.history_nodes, background=True),
+                self._limits.history_nodes, background=True, nodes=("NodeId",)),
+            "HistoryUpdateRequest": Service(ua.HistoryUpdateParameters, self._history_update, "HistoryUpdateDetails",
+                self._limits.history_updates, background=True, acts=acts.history_updated),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
-                self._limits.method_calls, background=True),
+                self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
             # 5.13 monitored items
             "CreateMonitoredItemsRequest": Service(
                 ua.CreateMonitoredItemsParameters, lambda r: ua.CreateMonitoredItemsResponse(
-                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most),
+                Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most,
+                nodes=("ItemToMonitor.NodeId",), read_as=requests.CreateMonitoredItemsParameters),
             "ModifyMonitoredItemsRequest": Service(
                 ua.ModifyMonitoredItemsParameters, lambda r: ua.ModifyMonitoredItemsResponse(
-                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most),
+                Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most,
+                read_as=requests.ModifyMonitoredItemsParameters),
             "SetMonitoringModeRequest": Service(
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
@@ -300,7 +312,7 @@ class Dispatcher:
             start = 0
         self._wire.check(service.parameters, body, start)
         try:
-            parameters = struct_from_binary(service.parameters, Buffer(body, start))
+            parameters = struct_from_binary(service.read_as or service.parameters, Buffer(body, start))
         except UNREADABLE as error:
             raise Fault(_undecodable(error)) from error
         if service.operations:
@@ -309,6 +321,8 @@ class Dispatcher:
                 raise Fault(ua.StatusCodes.BadNothingToDo)
             if count > service.most:
                 raise Fault(ua.StatusCodes.BadTooManyOperations)
+        if service.nodes and session is not None and session.aliases:
+            session.aliases.resolve(getattr(parameters, service.operations), service.nodes)
         return Request(channel, header, sequence, parameters, session)
 
     async def _answer(self, service: Service | None, request: Request) -> None:
@@ -375,7 +389,7 @@ class Dispatcher:
             result = self._sessions.create(request.channel, request.parameters, endpoints)
         except Fault as fault:
             summary.RejectedSessionCount += 1
-            summary.SecurityRejectedSessionCount += fault.status == ua.StatusCodes.BadSecurityChecksFailed
+            summary.SecurityRejectedSessionCount += fault.status in CERTIFICATE_REFUSALS
             raise
         return ua.CreateSessionResponse(Parameters=result)
 
@@ -396,9 +410,18 @@ class Dispatcher:
         shown = self._texts.browsed(results, request.session.locales)
         return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=shown))
 
+    def _unregister(self, request: Request) -> Response:
+        request.session.aliases.unregister(request.parameters.NodesToUnregister)
+        return ua.UnregisterNodesResponse()
+
     async def _history_read(self, request: Request) -> Response:
         results = await self._history.read(request.session, request.parameters)
         return ua.HistoryReadResponse(Results=results)
+
+    async def _history_update(self, request: Request) -> Response:
+        reason = request.header.AuditEntryId or ""
+        results = await self._history_updates.update(request.caller, request.parameters, reason)
+        return ua.HistoryUpdateResponse(Results=results)
 
     async def _call(self, request: Request) -> Response:
         caller = request.caller  # as it was when the request came: a change of user does not reach into a running call

@@ -17,6 +17,7 @@ from asyncua.ua.ua_binary import variant_to_binary
 from historian import events as store
 from historian.events import Catalogue, Query, Stored
 from nodesets.model import Caller
+from nodesets.ports import Clock
 from opcua_server.services.event_fields import CONDITION, NO_VALUE, Fields
 from opcua_server.services.event_filters import EventFilter, Selected, bounds, event_filter
 from opcua_server.services.history import keep, take
@@ -61,25 +62,36 @@ class EventHistory:
     """`notifiers(source)` gives the nodes that tell of what happens at a source."""
 
     def __init__(
-        self, space: Space, reader: Reads, notifiers: Callable[[Any], set[Any]], receivers: Receivers, limits: Limits
+        self,
+        space: Space,
+        reader: Reads,
+        notifiers: Callable[[Any], set[Any]],
+        receivers: Receivers,
+        limits: Limits,
+        clock: Clock,
     ) -> None:
         self._space = space
         self._reader = reader
         self._notifiers = notifiers
         self._receivers = receivers
         self._limits = limits
+        self._clock = clock
         self._catalogue = Catalogue()
 
     async def read(self, session: Session, node: Any, details: Any, _stamps: Any) -> Any:
         """HistoryReadResult of one node (history.Answer). Raises Fault."""
         self._check(node)
-        rest = take(session, node) if node.ContinuationPoint else await self._begin(session.user, node, details)
+        rest = (
+            take(session, node, self._clock)
+            if node.ContinuationPoint
+            else await self._begin(session.user, node, details)
+        )
         if not isinstance(rest, Rest):
             raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
         found, following = await self._page(rest)
         result = ua.HistoryReadResult(HistoryData=_encoded(found))
         if following is not None:
-            result.ContinuationPoint = keep(session, node, following, self._limits)
+            result.ContinuationPoint = keep(session, node, following, self._limits, self._clock)
         elif not found:
             result.StatusCode = status(ua.StatusCodes.GoodNoData)
         return result

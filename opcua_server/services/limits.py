@@ -43,7 +43,11 @@ class Limits:
     tasks: int = 16
     """Calls and history reads of one session under way at once."""
     continuation_points: int = 16
-    """Of one session, for Browse and for HistoryRead each."""
+    """Of one session, for Browse."""
+    history_points: int = 100
+    """Of one session, for HistoryRead: every node of a request can be read on."""
+    history_point_seconds: float = 600.0
+    """After which a continuation point nobody came back for is no more."""
 
     nesting: int = 100
     """Levels of Variants and structures in each other (Part 6 5.2.2.12); the decoder calls itself for each."""
@@ -56,6 +60,8 @@ class Limits:
 
     operations: int = 10_000
     """Monitored items, registered nodes or subscriptions in one request."""
+    registered: int = 10_000
+    """Nodes of one session that have a short id by RegisterNodes."""
     nodes: int = 1_000
     """In one Read or Write."""
     browse_paths: int = 250
@@ -63,7 +69,11 @@ class Limits:
     method_calls: int = 50
     history_nodes: int = 100
     history_page: int = 10_000
-    """Values of one node in one HistoryRead response."""
+    """Values of one node in one HistoryRead response; instants asked for in one."""
+    history_updates: int = 100
+    """Nodes in one HistoryUpdate."""
+    history_changes: int = 1_000
+    """Values of one node in one HistoryUpdate: all are one transaction, each with its audit entry."""
     references: int = 1_000
     """References of one node in one Browse response."""
     path_elements: int = 64

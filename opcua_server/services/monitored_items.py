@@ -9,7 +9,7 @@ import dataclasses
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from asyncua import ua
@@ -18,8 +18,8 @@ from nodesets.model import Caller
 from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
-from opcua_server.services.space import NUMBER_TYPES, Space
-from opcua_server.services.status import NULL, OVERFLOW, Fault, status
+from opcua_server.services.space import ENUMERATION, NUMBER_TYPES, Space
+from opcua_server.services.status import NULL, OVERFLOW, SEMANTICS_CHANGED, Fault, status
 
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER = ua.DataChangeTrigger
@@ -28,6 +28,9 @@ ON_TIME = 0.875
 of the same period has jitter, and what is held back for a millisecond comes a publishing interval late."""
 DATA_CHANGE_FILTER = ua.uaprotocol_auto.DataChangeFilter
 """What the decoder makes; `ua.DataChangeFilter` is a subclass of it for clients."""
+
+
+NUMBER = ua.NodeId(ua.ObjectIds.Number)
 
 
 class Item:
@@ -142,6 +145,8 @@ class DataFilter:
 
     trigger: Any = TRIGGER.StatusValue
     deadband: float | None = None
+    percent: float | None = None
+    """Of the EURange, what the deadband was worked out from."""
 
     def differs(self, old: Any, new: Any) -> bool:
         """Whether `new` is to be reported when `old` was the last reported DataValue."""
@@ -218,6 +223,10 @@ class DataItem(Item):
         self.interval = interval
         self._due = min(self._due, self._monotonic() + ON_TIME * interval)
 
+    def last_was(self, codes: Container[int]) -> bool:
+        """Whether the value last reported had one of these StatusCodes."""
+        return self._last is not None and self._last.StatusCode.value in codes
+
     def start(self, value: Any) -> None:
         """The first value after creation, activation or transfer is reported whatever it is (5.13.1.2).
 
@@ -228,6 +237,14 @@ class DataItem(Item):
         self._due = -math.inf
         if self.mode != DISABLED:
             self._take(value)
+
+    def redefine(self, space: Space) -> None:
+        """Its value means something else now: the one last reported is reported once more, marked (Part 8 5.2)."""
+        if self.filter.percent is not None and (span := space.property(self.target.NodeId, "EURange")) is not None:
+            self.filter = dataclasses.replace(self.filter, deadband=_of_range(self.filter.percent, span))
+        if self._last is not None:
+            code = self._last.StatusCode.value | SEMANTICS_CHANGED
+            self._queue_up(dataclasses.replace(self._last, StatusCode=status(code)))
 
     def resume(self, *, last: Any, pending: Any, due: float, queue: Iterable[Any]) -> None:
         """Go on where another left off: DataValues last reported (or None), held back (or None) and queued."""
@@ -242,6 +259,9 @@ class DataItem(Item):
         if not self.filter.differs(self._last, value):
             return
         self._last = value
+        self._queue_up(value)
+
+    def _queue_up(self, value: Any) -> None:
         if self.put(value) and self.queue_size > 1:
             self._flag_overflow()
 
@@ -276,7 +296,18 @@ def data_filter(space: Space, target: Any, source: Any) -> DataFilter:
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     if not isinstance(source.Trigger, TRIGGER):
         raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid)
-    return DataFilter(source.Trigger, _deadband(space, target.NodeId, source))
+    deadband = _deadband(space, target.NodeId, source)
+    percent = float(source.DeadbandValue) if source.DeadbandType == ua.DeadbandType.Percent else None
+    if deadband is not None and source.Trigger == TRIGGER.StatusValueTimestamp:  # the same as without the timestamp
+        return DataFilter(TRIGGER.StatusValue, deadband, percent)
+    return DataFilter(source.Trigger, deadband, percent)
+
+
+def _is_number(space: Space, data_type: Any) -> bool:
+    """Number and its subtypes; an enumeration is encoded as one but is none."""
+    if space.is_subtype(data_type, NUMBER):
+        return True
+    return space.built_in(data_type) in NUMBER_TYPES and not space.is_subtype(data_type, ENUMERATION)
 
 
 def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
@@ -284,7 +315,7 @@ def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
         return None
     if source.DeadbandType not in (ua.DeadbandType.Absolute, ua.DeadbandType.Percent):
         raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
-    if space.built_in(space.attribute(node_id, ua.AttributeIds.DataType)) not in NUMBER_TYPES:
+    if not _is_number(space, space.attribute(node_id, ua.AttributeIds.DataType)):
         raise Fault(ua.StatusCodes.BadFilterNotAllowed)
     value = float(source.DeadbandValue)
     if not 0.0 <= value < math.inf:
@@ -294,4 +325,8 @@ def _deadband(space: Space, node_id: Any, source: Any) -> float | None:
     span = space.property(node_id, "EURange")  # Part 8 7.2: percent of the EURange
     if span is None or value > 100.0:
         raise Fault(ua.StatusCodes.BadDeadbandFilterInvalid)
-    return value / 100.0 * float(span.High - span.Low)
+    return _of_range(value, span)
+
+
+def _of_range(percent: float, span: Any) -> float:
+    return percent / 100.0 * float(span.High - span.Low)

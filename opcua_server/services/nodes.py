@@ -34,6 +34,8 @@ class Access(IntFlag):
     READ = 1
     WRITE = 2
     HISTORY_READ = 4
+    HISTORY_WRITE = 8
+    SEMANTIC_CHANGE = 16
     STATUS_WRITE = 32
     TIMESTAMP_WRITE = 64
 

@@ -7,7 +7,8 @@ from asyncua import ua
 
 from opcua_server.services.space import Space
 
-AGGREGATES = ua.NodeId(ua.ObjectIds.Aggregates)
+BELOW = (ua.NodeId(ua.ObjectIds.Aggregates), ua.NodeId(ua.ObjectIds.Organizes))
+"""References to what goes with a node."""
 
 
 def prune(space: Space, roots: Iterable[Any]) -> None:
@@ -20,7 +21,7 @@ def prune(space: Space, roots: Iterable[Any]) -> None:
         waiting += [
             r.NodeId
             for r in space.references(node)
-            if r.IsForward and r.NodeId not in gone and space.is_subtype(r.ReferenceTypeId, AGGREGATES)
+            if r.IsForward and r.NodeId not in gone and any(space.is_subtype(r.ReferenceTypeId, kind) for kind in BELOW)
         ]
     beside = {r.NodeId for node in gone for r in space.references(node)} - gone
     for node in beside:

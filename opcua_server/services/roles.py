@@ -3,7 +3,8 @@
 Nothing is decided here. Who may read or write a variable stands in its grant, who may call a method in its link; what
 a client reads of permissions is asked of the same two, once for each role, so that it cannot differ from what is
 enforced.
-Roles are given by accounts: nobody changes them from outside, and the nodes for that are not there.
+Roles are given by accounts: nobody changes them from outside. The nodes for that are not there but AddRole and
+RemoveRole, which RoleSetType has as mandatory (Part 18 4.2.1); nobody may call them.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 from asyncua import ua
 
+from nodesets.errors import AccessDenied
 from nodesets.model import Caller, Role, SecurityMode
 from opcua_server.services.nodes import HAS_COMPONENT, TYPES_NS, Access
 from opcua_server.services.space import Space
@@ -19,6 +21,7 @@ from opcua_server.services.space import Space
 IDS = ua.ObjectIds
 T = ua.VariantType
 PERMISSION = ua.PermissionType
+CHANGE_HISTORY = PERMISSION.InsertHistory | PERMISSION.ModifyHistory | PERMISSION.DeleteHistory
 ROLE_SET = ua.NodeId(IDS.Server_ServerCapabilities_RoleSet)
 WELL_KNOWN = {
     Role.ANONYMOUS: "Anonymous",
@@ -40,9 +43,14 @@ AUDITORS = frozenset({Role.SECURITY_ADMIN, Role.AUDITOR})
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN, Role.AUDITOR})
 """Who may see who holds which role, and what all roles may."""
 
+Sees = Callable[[Caller, Any], bool]
+"""Whether a caller sees a node at all."""
+CHANGING = (IDS.Server_ServerCapabilities_RoleSet_AddRole, IDS.Server_ServerCapabilities_RoleSet_RemoveRole)
+"""Methods nobody may call."""
+
 _CHANGES = re.compile(
     r"WellKnownRole_\w+_((Add|Remove)\w+|Applications\w*|Endpoints\w*|CustomConfiguration)"
-    r"|WellKnownRole_SecurityKey\w+|Server_ServerCapabilities_RoleSet_(Add|Remove)Role"
+    r"|WellKnownRole_SecurityKey\w+"
 )
 
 
@@ -51,6 +59,11 @@ def changes(space: Space) -> Iterable[Any]:
     for name in dir(IDS):
         if _CHANGES.fullmatch(name) and (node := ua.NodeId(getattr(IDS, name))) in space:
             yield node
+
+
+async def unchanged(_caller: Caller, _object_id: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
+    """Handler of `CHANGING`, never reached."""
+    raise AccessDenied("roles are given by accounts")
 
 
 def role_node(role: Role) -> Any:
@@ -100,6 +113,9 @@ class RoleSet:
         )
         self._asyncua.iserver.node_mgt_service.add_nodes([item])[0].StatusCode.check()
         node = self._asyncua.get_node(role_node(role))
+        await self._asyncua.get_node(IDS.RoleType).add_reference(
+            node, IDS.HasTypeDefinition, forward=False, bidirectional=False
+        )
         empty = ua.Variant([], T.ExtensionObject, is_array=True)
         await node.add_property(
             _identities_node(role),
@@ -161,22 +177,39 @@ def admitted(caller: Caller | None, roles: frozenset[Role]) -> bool:
     return not caller.roles.isdisjoint(roles)
 
 
+class Sight:
+    """Who sees which nodes: Permission Browse (Part 3 8.55). All of them, but where a namespace has a rule."""
+
+    def __init__(self) -> None:
+        self._rules: dict[int, Sees] = {}
+
+    def limit(self, namespace: int, sees: Sees) -> None:
+        """Let nodes of a namespace be seen by whom the rule says."""
+        self._rules[namespace] = sees
+
+    def __call__(self, caller: Caller, node_id: Any) -> bool:
+        rule = self._rules.get(node_id.NamespaceIndex)
+        return rule is None or rule(caller, node_id)
+
+
 class Permissions:
     """The three attributes of Part 3 5.2.9 to 5.2.11, of any node.
 
-    `access(caller, node_id)` is UserAccessLevel, `executable(caller, node_id)` UserExecutable; `secured`: all sessions
-    are signed and encrypted.
+    `sees` is Browse, `access(caller, node_id)` UserAccessLevel, `executable(caller, node_id)` UserExecutable;
+    `secured`: all sessions are signed and encrypted.
     """
 
     def __init__(
         self,
         space: Space,
+        sees: Sees,
         access: Callable[[Caller, Any], int],
         executable: Callable[[Caller, Any], bool],
         *,
         secured: bool,
     ) -> None:
         self._space = space
+        self._sees = sees
         self._access = access
         self._executable = executable
         self._receivers = Receivers(space)
@@ -204,6 +237,8 @@ class Permissions:
 
     def _of(self, node_id: Any, role: Role) -> Any:
         caller = Caller(user="" if role is Role.ANONYMOUS else "anyone", roles=frozenset({role}))
+        if not self._sees(caller, node_id):
+            return PERMISSION(0)
         found = PERMISSION.Browse
         if role in ADMINISTRATORS:
             found |= PERMISSION.ReadRolePermissions
@@ -213,6 +248,7 @@ class Permissions:
             found |= PERMISSION.Read if access & Access.READ else PERMISSION(0)
             found |= PERMISSION.Write if access & Access.WRITE else PERMISSION(0)
             found |= PERMISSION.ReadHistory if access & Access.HISTORY_READ else PERMISSION(0)
+            found |= CHANGE_HISTORY if access & Access.HISTORY_WRITE else PERMISSION(0)
         elif kind == ua.NodeClass.Method and self._executable(caller, node_id):
             found |= PERMISSION.Call
         elif (kind == ua.NodeClass.Object and self._space.attribute(node_id, ua.AttributeIds.EventNotifier)) or (

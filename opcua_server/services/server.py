@@ -11,7 +11,7 @@ from asyncua import ua
 
 from nodesets.errors import CertificateRefused
 from nodesets.model import Caller, Role
-from nodesets.ports import Clock, History, Journal, SystemClock
+from nodesets.ports import Archive, Clock, Journal, SystemClock
 from opcua_server import security
 from opcua_server.services import acts, roles
 from opcua_server.services.attributes import Attributes, Rights, Written
@@ -22,7 +22,8 @@ from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
 from opcua_server.services.event_history import EventHistory, Reads
 from opcua_server.services.events import SERVER, Events
-from opcua_server.services.history import HistoryService
+from opcua_server.services.history import Histories, HistoryService
+from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales, Texts
 from opcua_server.services.methods import (
@@ -35,9 +36,10 @@ from opcua_server.services.methods import (
     Refused,
     untold,
 )
-from opcua_server.services.nodes import Event, Instance, Notifies, Reference, site
+from opcua_server.services.nodes import SITE_NS, Event, Instance, Notifies, Reference, site
 from opcua_server.services.outbox import Outbox
 from opcua_server.services.prune import prune
+from opcua_server.services.registration import Registration
 from opcua_server.services.roles import Receivers
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
@@ -55,7 +57,9 @@ log = logging.getLogger(__name__)
 
 MODEL_CHANGE = ua.NodeId(ua.ObjectIds.GeneralModelChangeEventType)
 SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
-MODEL_CHANGE_SEVERITY = 100
+CHANGE_SEVERITY = 100
+TICKS = 20
+"""Of the clock in ServerStatus in a second, for those who subscribe to it."""
 
 
 class UaServer:
@@ -78,11 +82,14 @@ class UaServer:
         journal: Journal | None = None,
         none: bool = False,
         anonymous: bool = False,
+        discovery: str | None = None,
+        discovery_period: float = 300.0,
     ) -> None:
         """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
 
         `journal`: where events and what clients did are recorded before they are shown; without one they are only
-        shown. `none`: sessions without channel security as well; `anonymous`: without a user as well.
+        shown. `none`: sessions without channel security as well; `anonymous`: without a user as well. `discovery`: URL
+        of a discovery server to register with every `discovery_period` seconds.
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -98,19 +105,22 @@ class UaServer:
         self._outbox = Outbox(journal, self._deliver)
         self._audit = Audit(application_uri, self._clock, self._outbox.put)
         self._methods = Methods(self.space, self._clock, self._audit.tell)
+        self._sight = sight = roles.Sight()
+        self.open(lambda _: False)
         self._attributes = attributes = Attributes(
-            self.space, self._methods.executable, self.space.write, secured=not none
+            self.space, self._methods.executable, self.space.write, sight, secured=not none
         )
         self._texts = Locales()
         self._subscriptions = Subscriptions(self.space, attributes, self.table, self._clock, self.limits, self._texts)
         self._events = Events(self.space, self._subscriptions, self._clock)
-        self._history = HistoryService(self.space, self.limits)
+        self._histories = Histories(self.space, attributes)
+        self._history = HistoryService(self._histories, self.limits, self._clock)
         self._object = ServerObject(self.asyncua, self._write_node, self._clock, application_uri)
         self._discovery = Discovery(
             application_uri=application_uri,
             product_uri=PRODUCT_URI,
             name=name,
-            certificate=identity.der,
+            identity=identity,
             policies=self._policies,
             none=none,
             anonymous=anonymous,
@@ -122,7 +132,8 @@ class UaServer:
             clock=self._clock,
             limits=self.limits,
             ended=self._session_ended,
-            on_close=self._subscriptions.session_closed,
+            on_activated=self._session_activated,
+            on_close=self._session_closed,
             token_policy=POLICIES[self._policies[0]].URI,
             anonymous=anonymous,
         )
@@ -131,22 +142,24 @@ class UaServer:
             clock=self._clock,
             discovery=self._discovery,
             sessions=self._sessions,
-            view=View(self.space, self.limits),
+            view=View(self.space, sight, self.limits),
             attributes=attributes,
             methods=self._methods,
             subscriptions=self._subscriptions,
             history=self._history,
+            history_updates=HistoryUpdates(self._histories, self.limits, self._clock),
             none=none,
             texts=self._texts,
             audit=self._audit,
             settle=self._outbox.settle,
         )
-        self._diagnostics = Diagnostics(
-            self._sessions, self._subscriptions, self._write_node, self.space.watched, self._clock
-        )
+        self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._listener: Listener | None = None
-        self._chores: asyncio.Task[None] | None = None
+        self._registration = discovery and Registration(
+            discovery, discovery_period, self._discovery, lambda: self.identity, trust, self.policies
+        )
+        self._chores: list[asyncio.Task[None]] = []
 
     # -- life
 
@@ -175,9 +188,9 @@ class UaServer:
         await self._roles.fill()
         for node in self._roles.identities():
             self._attributes.grant(node, roles.may_see_members)
-        self._diagnostics.link(self._attributes.grant, self._attributes.compute)
+        self._diagnostics.link(self._attributes.grant, self._attributes.compute, self._sight.limit)
         for node in STATUS_NODES:
-            self._attributes.compute(ua.NodeId(node), self._object.tick)
+            self._attributes.compute(node, self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
             self.link_method(
                 ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles), audited=CHANGES_NOTHING
@@ -187,6 +200,8 @@ class UaServer:
             (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
         ):
             self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles), audited=CHANGES_NOTHING)
+        for method in roles.CHANGING:
+            self.link_method(ua.NodeId(method), roles.unchanged, lambda _: False)
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -201,7 +216,9 @@ class UaServer:
             raise
         self._listener = listener
         self._discovery.url = self.url
-        self._chores = asyncio.create_task(self._every_second())
+        self._chores = [asyncio.create_task(self._every_second())]
+        if self._registration:
+            self._chores.append(asyncio.create_task(self._registration.run()))
 
     async def stop(self, seconds: int = 0, reason: str = "Shutdown") -> None:
         """Announce the shutdown, wait so long, finish what is under way, close."""
@@ -209,10 +226,12 @@ class UaServer:
             self._object.shutting_down(left, reason)
             await asyncio.sleep(1.0)
         self._object.shutting_down(0, reason)
-        if self._chores is not None:
-            self._chores.cancel()
-            await asyncio.wait([self._chores])
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.wait(self._chores)
         await self._events.close()
+        if self._registration:
+            await self._registration.withdraw()
         await self._dispatcher.drain()
         for session in self._sessions:
             self._sessions.close(session, True, ua.StatusCodes.BadShutdown)
@@ -225,8 +244,10 @@ class UaServer:
 
     async def _every_second(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
-            self._object.tick()
+            for _ in range(TICKS):
+                await asyncio.sleep(1.0 / TICKS)
+                if any(map(self.space.watched, STATUS_NODES)):
+                    self._object.tick()
             self._diagnostics.tick()
             self._sessions.sweep()
             self._audit.sweep()
@@ -236,7 +257,7 @@ class UaServer:
     def renew(self, identity: security.Identity) -> None:
         """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
         self.identity = identity
-        self._discovery.certificate = identity.der
+        self._discovery.identity = identity
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
@@ -258,6 +279,14 @@ class UaServer:
 
     def _session_ended(self, session: Session, kind: str, entry: str) -> None:
         self._audit.tell(acts.session_ended(session, kind, entry))
+
+    def _session_activated(self, session: Session) -> None:
+        self._subscriptions.session_activated(session)
+        self._diagnostics.activated(session)
+
+    def _session_closed(self, session: Session, delete_subscriptions: bool) -> None:
+        self._subscriptions.session_closed(session, delete_subscriptions)
+        self._diagnostics.closed(session)
 
     def opened(self, channel: Channel, opening: acts.Opening) -> None:
         self._audit.tell(acts.opened(channel, opening))
@@ -291,7 +320,7 @@ class UaServer:
         self._subscriptions.release_missing()
         self.space.forget_missing()
         self._methods.forget_missing()
-        self._history.forget_missing()
+        self._histories.forget_missing()
         if self._listener is not None and (verbs := change.verbs()):
             changes = [
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
@@ -306,7 +335,7 @@ class UaServer:
             self.publish_event(self._changed(SEMANTIC_CHANGE, "Ranges or units of variables have changed", changes))
         return change
 
-    def _changed(self, event_type: Any, words: str, changes: list[Any]) -> Event:
+    def _changed(self, event_type: Any, message: str, changes: list[Any]) -> Event:
         now = self._clock.now()
         return Event(
             event_id=secrets.token_bytes(16),
@@ -315,10 +344,21 @@ class UaServer:
             source_name="Server",
             time=now,
             received=now,
-            severity=MODEL_CHANGE_SEVERITY,
-            message=words,
+            severity=CHANGE_SEVERITY,
+            message=message,
             fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
         )
+
+    def open(self, sees: Callable[[str], bool]) -> None:
+        """Let anonymous sessions see the nodes of ns=3 whose string ids `sees` says, of which there are none before.
+
+        The standard nodes and the types everybody sees.
+        """
+
+        def rule(caller: Caller, node_id: Any) -> bool:
+            return Role.ANONYMOUS not in caller.roles or sees(str(node_id.Identifier))
+
+        self._sight.limit(SITE_NS, rule)
 
     def link_method(
         self,
@@ -334,6 +374,17 @@ class UaServer:
         them. `allowed` is also the UserExecutable answer; `audited` says what auditors are told.
         """
         self._methods.link(method_id, handler, allowed, refused, audited)
+
+    def redefine(self, node: str) -> None:
+        """Tell clients that properties of a variable say something else of its value now, its EURange for one.
+
+        By the SemanticsChanged bit to those who watch the value (Part 8 5.2), to all by an event (Part 3 9.33).
+        """
+        variable = site(node)
+        self._subscriptions.redefine(variable)
+        kind = self.space.type_definition(variable)
+        changes = [ua.SemanticChangeStructureDataType(Affected=variable, AffectedType=kind)]
+        self.publish_event(self._changed(SEMANTIC_CHANGE, f"{node} means something else", changes))
 
     def columns(self, nodes: Sequence[str]) -> slice:
         """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
@@ -398,13 +449,23 @@ class UaServer:
         """Where ConditionRefresh finds the present state of all conditions with Retain."""
         self._events.retained = states
 
-    def historize(self, node: str, reader: History) -> None:
-        """Answer HistoryRead of ns=3 `node` from `reader`, under the same name. Raises LookupError."""
-        self._history.historize(site(node), node, reader)
+    def historize(self, node: str, archive: Archive, *, stepped: bool = False) -> None:
+        """Answer HistoryRead and HistoryUpdate of ns=3 `node` and its Annotations from `archive`, under the same name.
+
+        `stepped`: its values hold until the next one. Raises LookupError.
+        """
+        self._histories.add(site(node), node, archive, stepped=stepped)
+
+    def begins(self, node: str, time: int) -> None:
+        """Show when the history of a variable begins, ns UTC. Raises KeyError without an HA Configuration."""
+        now = self._clock.now()
+        self.write(f"{node}.HA.StartOfArchive", ua.Variant(from_ns(time), ua.VariantType.DateTime), 0, now, now)
 
     def remember_events(self, reader: Reads) -> None:
         """Answer HistoryRead of events from `reader`, at Server and every notifier that says so."""
-        history = EventHistory(self.space, reader, self._events.notifiers, Receivers(self.space), self.limits)
+        history = EventHistory(
+            self.space, reader, self._events.notifiers, Receivers(self.space), self.limits, self._clock
+        )
         self._history.offer(ua.ReadEventDetails, history.read)
         self._object.remember_events(self.limits)
         self.space.cell(SERVER, ua.AttributeIds.EventNotifier).value = ua.DataValue(

@@ -10,6 +10,7 @@ from asyncua import ua
 from nodesets.ports import Clock
 from opcua_server.services.content_filters import MAX_ELEMENTS
 from opcua_server.services.event_fields import local_time
+from opcua_server.services.history import FUNCTIONS
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.status import from_ns
@@ -21,15 +22,14 @@ PRODUCT_URI = "http://enose.dev/"
 PROFILES = [
     f"http://opcfoundation.org/UA-Profile/Server/{name}"
     for name in (
-        "EmbeddedUA2017",
-        "EnhancedDataChangeSubscription2017",
+        "StandardUA2017",
         "StandardEventSubscription",
         "DataAccess",
         "Methods",
         "HistoricalRawData",
     )
 ]
-"""What is met whole (Part 7). The Standard profile asks for registration with a discovery server, which is not made."""
+"""What is met whole (Part 7): docs/decisions/0007-profiles.md has what meets the parts of the first."""
 SERVICE_LIMITS = {
     "MaxNodesPerRead": "nodes",
     "MaxNodesPerWrite": "nodes",
@@ -39,20 +39,27 @@ SERVICE_LIMITS = {
     "MaxMonitoredItemsPerCall": "operations",
     "MaxNodesPerMethodCall": "method_calls",
     "MaxNodesPerHistoryReadData": "history_nodes",
+    "MaxNodesPerHistoryUpdateData": "history_updates",
 }
 """OperationLimits (Part 5 6.3.11) and where in `Limits` they stand."""
-NO_HISTORY_UPDATE = (
-    "InsertDataCapability",
-    "ReplaceDataCapability",
-    "UpdateDataCapability",
-    "DeleteRawCapability",
-    "DeleteAtTimeCapability",
-    "InsertEventCapability",
-    "ReplaceEventCapability",
-    "UpdateEventCapability",
-    "DeleteEventCapability",
-    "InsertAnnotationCapability",
+HISTORY_UPDATE = {
+    "InsertDataCapability": True,
+    "ReplaceDataCapability": True,
+    "UpdateDataCapability": True,
+    "DeleteRawCapability": True,
+    "DeleteAtTimeCapability": True,
+    "InsertEventCapability": False,
+    "ReplaceEventCapability": False,
+    "UpdateEventCapability": False,
+    "DeleteEventCapability": False,
+    "InsertAnnotationCapability": True,
+}
+"""What HistoryUpdate does to variables that take it (Part 11 5.2.6)."""
+AGGREGATE_FOLDERS = (
+    IDS.Server_ServerCapabilities_AggregateFunctions,
+    IDS.HistoryServerCapabilities_AggregateFunctions,
 )
+"""Where the aggregates offered are listed (Part 13 4.4)."""
 NOT_OFFERED = (
     IDS.PublishSubscribe,
     IDS.ServerConfiguration,
@@ -63,10 +70,18 @@ NOT_OFFERED = (
     IDS.Server_SetSubscriptionDurable,
     IDS.Server_RequestServerStateChange,
     IDS.Server_ServerRedundancy_RedundantServerArray,
+    IDS.Server_ServerCapabilities_OperationLimits_MaxNodesPerNodeManagement,
+    IDS.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryUpdateEvents,
+    IDS.TagVariables,
+    IDS.Topics,
+    IDS.Aliases,
+    IDS.OPCUANamespaceMetadata_DefaultRolePermissions,
+    IDS.OPCUANamespaceMetadata_DefaultUserRolePermissions,
+    IDS.OPCUANamespaceMetadata_DefaultAccessRestrictions,
 )
 """Standard nodes of functions this server does not have."""
 NEVER = datetime(1601, 1, 1, tzinfo=UTC)
-STATUS_NODES = (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)
+STATUS_NODES = tuple(map(ua.NodeId, (IDS.Server_ServerStatus, IDS.Server_ServerStatus_CurrentTime)))
 """What is as old as its reading."""
 PUBLISHED = datetime(2025, 1, 1, tzinfo=UTC)
 """Publication date of our two namespaces."""
@@ -93,6 +108,9 @@ class ServerObject:
             await self._asyncua.register_namespace(uri)
         for node, value in self._constants(limits).items():
             self._set(node, value)
+        for folder in AGGREGATE_FOLDERS:
+            for function in FUNCTIONS:
+                await self._asyncua.get_node(folder).add_reference(function, IDS.HasComponent)
 
     def _constants(self, limits: Limits) -> Mapping[int, Any]:
         per_call = {name: ua.Variant(getattr(limits, limit), T.UInt32) for name, limit in SERVICE_LIMITS.items()}
@@ -107,7 +125,7 @@ class ServerObject:
             "MinSupportedSampleRate": ua.Variant(limits.sampling_interval, T.Double),
             "MaxBrowseContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
             "MaxQueryContinuationPoints": ua.Variant(0, T.UInt16),
-            "MaxHistoryContinuationPoints": ua.Variant(limits.continuation_points, T.UInt16),
+            "MaxHistoryContinuationPoints": ua.Variant(limits.history_points, T.UInt16),
             "MaxArrayLength": ua.Variant(limits.array, T.UInt32),
             "MaxStringLength": ua.Variant(limits.string, T.UInt32),
             "MaxByteStringLength": ua.Variant(limits.string, T.UInt32),
@@ -132,7 +150,9 @@ class ServerObject:
             "Server_UrisVersion": ua.Variant(1, T.UInt32),
             "OPCUANamespaceMetadata_StaticStringNodeIdPattern": ua.Variant("", T.String),
         }
-        found |= {f"HistoryServerCapabilities_{name}": ua.Variant(False, T.Boolean) for name in NO_HISTORY_UPDATE}
+        found |= {
+            f"HistoryServerCapabilities_{name}": ua.Variant(can, T.Boolean) for name, can in HISTORY_UPDATE.items()
+        }
         return {getattr(IDS, name): value for name, value in found.items()}
 
     # -- status
@@ -163,7 +183,7 @@ class ServerObject:
         self.tick()
 
     def tick(self) -> None:
-        """Once a second: the current time, and the status as a whole."""
+        """The current time, and the status as a whole."""
         self._status.CurrentTime = from_ns(self._clock.now())
         self._show()
 

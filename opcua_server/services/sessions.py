@@ -19,10 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from nodesets.errors import CertificateRefused, EnoseError
+from nodesets.errors import CertificateRefused, CredentialRejected, EnoseError
 from nodesets.model import Caller, Role, SecurityMode
 from nodesets.ports import Clock
 from opcua_server import security
+from opcua_server.services.aliases import Aliases
 from opcua_server.services.channel import Channel
 from opcua_server.services.limits import Limits
 from opcua_server.services.status import Fault
@@ -114,6 +115,8 @@ class Session:
     """ns UTC."""
     contacted: int
     """ns UTC, of the last request."""
+    aliases: Aliases
+    """Of registered nodes."""
     locales: tuple[str, ...] = ()
     """LocaleIds in the order the client prefers them."""
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -185,6 +188,7 @@ class Sessions:
         clock: Clock,
         limits: Limits,
         ended: Ended,
+        on_activated: Callable[[Session], None],
         on_close: Callable[[Session, bool], None],
         token_policy: str,
         anonymous: bool,
@@ -198,6 +202,7 @@ class Sessions:
         self._clock = clock
         self._limits = limits
         self._ended = ended
+        self._on_activated = on_activated
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
         self.summary = ua.ServerDiagnosticsSummaryDataType()
@@ -267,6 +272,7 @@ class Sessions:
             max_response=parameters.MaxResponseMessageSize,
             connected=self._clock.now(),
             contacted=self._clock.now(),
+            aliases=Aliases(self._limits.registered),
         )
         self._by_token[session.token] = session
         self.summary.CumulatedSessionCount += 1
@@ -304,9 +310,13 @@ class Sessions:
         try:
             if security.leaf(parameters.ClientCertificate or b"") != security.leaf(channel.certificate):
                 raise CertificateRefused("CreateSession names another certificate than its channel")
-            self._trust.check(channel.certificate, application_uri)
+            self._trust.check(channel.certificate)
         except CertificateRefused as error:
             raise Fault(error.status) from error
+        uris = security.application_uris(security.leaf(channel.certificate))
+        if application_uri not in uris:
+            refused = CertificateRefused(f"the certificate has {uris}", CertificateRefused.URI_INVALID)
+            raise Fault(ua.StatusCodes.BadCertificateUriInvalid) from refused
 
     # -- ActivateSession
 
@@ -341,6 +351,7 @@ class Sessions:
             activated=self._clock.now(),
             proof=PROOFS.get(type(parameters.UserIdentityToken), ""),
         )
+        self._on_activated(session)
         return ua.ActivateSessionResult(ServerNonce=session.nonce)
 
     def _check_client(self, session: Session, channel: Channel, parameters: Any) -> None:
@@ -357,6 +368,7 @@ class Sessions:
             "session": session.id.Identifier.hex,
         }
         try:
+            _check_kind(token)
             if isinstance(token, ua.UserNameIdentityToken):
                 password = self._password(session, channel, token)
                 return await self._identities.by_password(token.UserName or "", password, **where)
@@ -366,7 +378,8 @@ class Sessions:
             if self._anonymous and _is_anonymous(token):
                 return Nobody()
         except EnoseError as error:
-            raise Fault(error.status) from error
+            wrong_password = isinstance(error, CredentialRejected) and isinstance(token, ua.UserNameIdentityToken)
+            raise Fault(ua.StatusCodes.BadUserAccessDenied if wrong_password else error.status) from error
         raise Fault(ua.StatusCodes.BadIdentityTokenRejected)
 
     def _protection(self, channel: Channel) -> str:
@@ -377,7 +390,7 @@ class Sessions:
         """Length, password and our nonce, encrypted by the endpoint's OAEP (7.41.2.2); one error for all failures."""
         expected = OAEP_SHA256 if self._protection(channel).endswith("RsaPss") else OAEP_SHA1
         secret = token.Password or b""
-        if token.PolicyId != USERNAME or token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
+        if token.EncryptionAlgorithm != expected or len(secret) > MAX_SECRET:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
             digest = hashes.SHA256() if expected == OAEP_SHA256 else hashes.SHA1()  # noqa: S303 - as the policy says
@@ -393,7 +406,7 @@ class Sessions:
     def _user_certificate(self, session: Session, channel: Channel, token: Any, signature: Any) -> str:
         """Thumbprint of a user's certificate whose key signed our certificate and nonce (7.41.2.3)."""
         expected = SIGN_PSS if self._protection(channel).endswith("RsaPss") else SIGN_SHA256
-        if token.PolicyId != CERTIFICATE or signature.Algorithm != expected:
+        if signature.Algorithm != expected:
             raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
         try:
             certificate = security.leaf(token.CertificateData or b"")
@@ -456,10 +469,24 @@ class Sessions:
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid, kind="session.timeout")
 
 
+def _check_kind(token: Any) -> None:
+    """BadIdentityTokenInvalid for a token of no policy of ours, or of nobody (5.7.3.3)."""
+    named = getattr(token, "PolicyId", None)
+    known = {
+        ua.AnonymousIdentityToken: named in (ANONYMOUS, None, ""),
+        ua.UserNameIdentityToken: named == USERNAME and bool(getattr(token, "UserName", None)),
+        ua.X509IdentityToken: named == CERTIFICATE,
+    }
+    if not known.get(type(token), _is_null(token)):
+        raise Fault(ua.StatusCodes.BadIdentityTokenInvalid)
+
+
 def _is_anonymous(token: Any) -> bool:
     """Also a null token (5.7.3.2)."""
-    if isinstance(token, ua.AnonymousIdentityToken):
-        return token.PolicyId in (ANONYMOUS, None, "")
+    return isinstance(token, ua.AnonymousIdentityToken) or _is_null(token)
+
+
+def _is_null(token: Any) -> bool:
     return token is None or (isinstance(token, ua.ExtensionObject) and token.TypeId.is_null())
 
 

@@ -7,6 +7,7 @@ attributes are one object, and what must be unique is looked up instead of searc
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -67,7 +68,9 @@ def load(storage: AddressSpace) -> None:
     before = set(sys.modules)
     from asyncua.server.standard_address_space import standard_address_space  # ten megabytes of code, needed once
 
-    standard_address_space.fill_address_space(Loader(storage))
+    loader = Loader(storage)
+    standard_address_space.fill_address_space(loader)
+    loader.complete()
     for name in [name for name in sys.modules if name.startswith(TABLES) and name not in before]:
         vars(sys.modules.pop(name)).clear()  # functions and their module hold each other, and nothing collects them
 
@@ -82,6 +85,7 @@ class Loader:
         self._values: dict[Any, Any] = {}
         self._linked: set[tuple[int, int, int]] = set()
         """References there are, by the identities of source, type and target."""
+        self._made = datetime.now(UTC)
 
     def try_add_nodes(self, items: Iterable[Any], check: bool = True) -> Iterator[Any]:  # noqa: ARG002 - as the library
         """Add nodes; gives back those whose parent or type is not there yet."""
@@ -97,6 +101,14 @@ class Loader:
                 yield item
             else:
                 self._refer(source, item.ReferenceTypeId, item.IsForward, target)
+
+    def complete(self) -> None:
+        """Show every reference at both its ends: the library's tables leave out most inverse ones (Part 3 4.3.4)."""
+        for node in list(self._nodes.values()):
+            for r in list(node.references):
+                target = self._node(r.NodeId)
+                if r.IsForward and target is not None:
+                    self._refer(target, r.ReferenceTypeId, False, node)
 
     def _add(self, item: Any) -> bool:
         parent, kind = self._node(item.ParentNodeId), self._node(item.TypeDefinition)
@@ -138,6 +150,8 @@ class Loader:
     def _value(self, name: str, value: Any) -> Any:
         if name == "DataType":
             value = self._id(value)
+        if name == "Value":
+            return ua.DataValue(ua.Variant(value, TYPES[name]), SourceTimestamp=self._made)
         if name not in SHARED:
             return _value(name, value)
         key = (name, (value.Text, value.Locale) if isinstance(value, ua.LocalizedText) else value)

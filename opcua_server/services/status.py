@@ -14,6 +14,9 @@ NULL = ua.Variant()
 OVERFLOW = 0x0480
 """InfoType DataValue with the Overflow bit (Part 4 7.39.1)."""
 
+SEMANTICS_CHANGED = 0x4000
+"""Bit of a notification whose value means something else than before (Part 4 7.39.1)."""
+
 _known: dict[int, Any] = {0: GOOD}
 
 

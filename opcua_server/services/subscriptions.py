@@ -14,15 +14,18 @@ from asyncua import ua
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services.attributes import Attributes, check_timestamps, parse_range, stamped
+from opcua_server.services.aggregate_items import AggregateItem, is_aggregate
+from opcua_server.services.attributes import COMPUTED, Attributes, check_timestamps, parse_range, refusal, stamped
 from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.event_filters import BadEventFilter, event_filter
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
+from opcua_server.services.nodes import Access
+from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
-from opcua_server.services.status import GOOD, NULL, Fault, status
+from opcua_server.services.status import GOOD, Fault, status
 from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
@@ -65,6 +68,8 @@ class Subscription:
         self.per_message = limits.notifications
         self.late = False
         """Something is due and no Publish request was there for it."""
+        self.late_since = 0.0
+        """`Clock.monotonic` of when it became late."""
         self.kept: dict[int, Any] = {}
         """NotificationMessages by sequence number, for Republish."""
         self._clock = clock
@@ -186,8 +191,9 @@ class Subscription:
         while True:
             waiting = next_waiting(self.session, self._clock) if self.session is not None else None
             if waiting is None:
-                self.counts.LatePublishRequestCount += not self.late
-                self.late = True
+                if not self.late:
+                    self.counts.LatePublishRequestCount += 1
+                    self.late, self.late_since = True, self._clock.monotonic()
                 return
             self.counts.PublishRequestCount += 1
             self.late = False
@@ -403,6 +409,26 @@ class Subscriptions:
             waiting = session.publish.popleft()
             waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadNoSubscription)
 
+    def session_activated(self, session: Session) -> None:
+        """Perhaps by another user (5.7.3.1): his the subscriptions are now, and items show what he may read."""
+        for subscription in session.subscriptions.values():
+            if subscription.owner != session.owner:
+                subscription.owner = session.owner
+                self._show_anew(session, subscription)
+
+    def _show_anew(self, session: Session, subscription: Subscription) -> None:
+        for number, _ in list(subscription.columns.handles()):
+            target = self._table.nodes[subscription.columns.row(number)]
+            if not self._attributes.user_access(session.user, target) & Access.READ:
+                self._item(subscription, number)
+        for item in subscription.items.values():
+            if isinstance(item, DataItem):
+                current = self._current(session, item.target)
+                denied = current.StatusCode.value in UNREADABLE
+                (self._unwatch if denied else self._watch)(item)
+                if denied != item.last_was(UNREADABLE):
+                    item.start(current)
+
     def session_closed(self, session: Session, delete: bool) -> None:
         """With `delete` they go with it; without, they wait for TransferSubscriptions until their lifetime ends."""
         for subscription in list(session.subscriptions.values()):
@@ -468,7 +494,7 @@ class Subscriptions:
             oldest = session.publish.popleft()
             oldest.channel.fault(oldest.header, oldest.sequence, ua.StatusCodes.BadTooManyPublishRequests)
         late = [s for s in session.subscriptions.values() if s.late]
-        for subscription in sorted(late, key=lambda s: -s.priority):
+        for subscription in sorted(late, key=lambda s: (-s.priority, s.late_since)):  # of equal ones none starves
             if session.publish:
                 subscription.deliver()
 
@@ -518,11 +544,11 @@ class Subscriptions:
         target = request.ItemToMonitor
         if target.IndexRange:
             parse_range(target.IndexRange)
-        if not isinstance(request.MonitoringMode, ua.MonitoringMode):
-            raise Fault(ua.StatusCodes.BadMonitoringModeInvalid)
+        mode = _monitoring_mode(request.MonitoringMode)
         self._attributes.check(target)
-        if (row := self._row(session, target)) is not None:
-            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, request.MonitoringMode)
+        of_aggregate = is_aggregate(opened(request.RequestedParameters.Filter))
+        if not of_aggregate and (row := self._row(session, target)) is not None:
+            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, mode)
             self._next_item += 1
             columns.append(wanted)
             return ua.MonitoredItemCreateResult(
@@ -534,11 +560,13 @@ class Subscriptions:
         kind: type[Item] = EventItem if target.AttributeId == ua.AttributeIds.EventNotifier else DataItem
         item: Item
         if kind is EventItem:
+            if first.StatusCode.value in UNREADABLE:
+                raise Fault(first.StatusCode.value)
             if not int(first.Value.Value or 0) & SUBSCRIBE_TO_EVENTS:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
-            item = EventItem(self._next_item, target, request.MonitoringMode, subscription.ready, subscription.caller)
+            item = EventItem(self._next_item, target, mode, subscription.ready, subscription.caller)
         else:
-            item = DataItem(self._next_item, target, request.MonitoringMode, subscription.ready, self._clock.monotonic)
+            item = self._data_item(target, mode, subscription, of_aggregate)
             item.stamps = stamps
         filter_result = self._configure(subscription, item, request.RequestedParameters)
         self._next_item += 1
@@ -550,6 +578,11 @@ class Subscriptions:
             RevisedQueueSize=item.queue_size,
             FilterResult=filter_result,
         )
+
+    def _data_item(self, target: Any, mode: Any, subscription: Subscription, of_aggregate: bool) -> DataItem:
+        if of_aggregate:
+            return AggregateItem(self._next_item, target, mode, subscription.ready, self._clock)
+        return DataItem(self._next_item, target, mode, subscription.ready, self._clock.monotonic)
 
     def _row(self, session: Session, target: Any) -> int | None:
         """Row of what an item watches, when it watches a value that is a column, whole, and may read it."""
@@ -564,11 +597,14 @@ class Subscriptions:
         return row
 
     def _watch(self, item: DataItem) -> None:
-        self._space.watch(item.target.NodeId, item.target.AttributeId, item)
+        """What is worked out when it is read never changes."""
+        if item.target.AttributeId not in COMPUTED:
+            self._space.watch(item.target.NodeId, item.target.AttributeId, item)
 
     def _unwatch(self, item: DataItem) -> None:
         """One that was created unreadable is watched nowhere."""
-        self._space.unwatch(item.target.NodeId, item.target.AttributeId, item)
+        if item.target.AttributeId not in COMPUTED:
+            self._space.unwatch(item.target.NodeId, item.target.AttributeId, item)
 
     def release_missing(self) -> None:
         """Take items on nodes that are no more out of the columns: they wait by themselves for their nodes' return."""
@@ -576,6 +612,18 @@ class Subscriptions:
             for number, _ in list(subscription.columns.handles()):
                 if self._table.nodes[subscription.columns.row(number)] not in self._space:
                     self._item(subscription, number)
+
+    def redefine(self, node_id: Any) -> None:
+        """Mark the next notification of every item on a variable's value: its properties mean it otherwise now."""
+        row = self._table.row(node_id)
+        for subscription in self._all.values():
+            for number, _ in list(subscription.columns.handles()) if row is not None else ():
+                if subscription.columns.row(number) == row:
+                    self._item(subscription, number)
+            for item in subscription.items.values():
+                at_value = item.target.NodeId == node_id and item.target.AttributeId == ua.AttributeIds.Value
+                if isinstance(item, DataItem) and at_value:
+                    item.redefine(self._space)
 
     def _wanted(
         self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
@@ -588,7 +636,7 @@ class Subscriptions:
             client_handle=wanted.ClientHandle,
             mode=mode,
             stamps=stamps,
-            filter=data_filter(self._space, target, wanted.Filter),
+            filter=data_filter(self._space, target, opened(wanted.Filter)),
             interval=self._sampling(subscription, wanted.SamplingInterval) / 1000,
             queue_size=min(max(wanted.QueueSize, 1), self._limits.queue),
             discard_oldest=wanted.DiscardOldest,
@@ -607,14 +655,17 @@ class Subscriptions:
         result = ua.ExtensionObject()
         queue_size = min(max(wanted.QueueSize, 1), self._limits.queue)
         if isinstance(item, EventItem):
-            compiled = event_filter(self._space, wanted.Filter)
+            compiled = event_filter(self._space, opened(wanted.Filter))
             if not compiled.valid:
                 result = compiled.result()
             item.filter = compiled
             if wanted.QueueSize == 0:
                 queue_size = self._limits.queue
+        elif isinstance(item, AggregateItem):
+            sampling = self._sampling(subscription, wanted.SamplingInterval) / 1000
+            result = item.aggregate(self._space, opened(wanted.Filter), sampling)
         elif isinstance(item, DataItem):
-            item.filter = data_filter(self._space, item.target, wanted.Filter)
+            item.filter = data_filter(self._space, item.target, opened(wanted.Filter))
             item.resample(self._sampling(subscription, wanted.SamplingInterval) / 1000)
         item.configure(wanted.ClientHandle, queue_size, wanted.DiscardOldest)
         return result
@@ -733,7 +784,7 @@ class Subscriptions:
         try:
             return self._attributes.value(session.user, target)
         except Fault as fault:
-            return ua.DataValue(NULL, status(fault.status))
+            return refusal(fault)
 
     def _item(self, subscription: Subscription, number: int) -> Item:
         """An item by itself, taken out of the columns if need be. Raises Fault BadMonitoredItemIdInvalid."""
@@ -773,6 +824,14 @@ class Subscriptions:
         if found is not None and (found.session is None or found.session.user.session != caller.session):
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
         return self.own(caller.session, number)
+
+
+def _monitoring_mode(number: int) -> Any:
+    """Raises Fault BadMonitoringModeInvalid."""
+    try:
+        return ua.MonitoringMode(number)
+    except ValueError as error:
+        raise Fault(ua.StatusCodes.BadMonitoringModeInvalid) from error
 
 
 def _filter_result(fault: Fault) -> Any:

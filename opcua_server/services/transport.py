@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
         except Fault as fault:
             raise ChannelError(ua.StatusCodes.BadDecodingError, "no HELLO") from fault
         hello = struct_from_binary(ua.Hello, Buffer(chunk, CONNECTION_HEADER))
-        if len(hello.EndpointUrl or "") > MAX_URL:
+        if len((hello.EndpointUrl or "").encode()) > MAX_URL:
             raise ChannelError(ua.StatusCodes.BadTcpEndpointUrlInvalid, "endpoint URL too long")
         if hello.ReceiveBufferSize < MIN_CHUNK or hello.SendBufferSize < MIN_CHUNK:
             raise ChannelError(ua.StatusCodes.BadConnectionRejected, "buffers under 8,192 bytes")

@@ -8,7 +8,9 @@ from typing import Any
 
 from asyncua import ua
 
+from nodesets.model import Caller
 from opcua_server.services.limits import Limits
+from opcua_server.services.roles import Sees
 from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.status import Fault, status, to_ns
@@ -35,8 +37,11 @@ class _Rest:
 
 
 class View:
-    def __init__(self, space: Space, limits: Limits) -> None:
+    """What of the address space a caller sees; what he does not is neither shown nor passed through."""
+
+    def __init__(self, space: Space, sees: Sees, limits: Limits) -> None:
         self._space = space
+        self._sees = sees
         self._limits = limits
 
     async def browse(self, session: Session, parameters: Any) -> list[Any]:
@@ -65,6 +70,9 @@ class View:
     def _browse(self, session: Session, page: int, within: "Within | None", description: Any) -> Any:
         if description.NodeId not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
+        caller = session.user
+        if not self._sees(caller, description.NodeId):
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if within is not None and not within(description.NodeId):
             raise Fault(ua.StatusCodes.BadNodeNotInView)
         direction = description.BrowseDirection
@@ -76,7 +84,7 @@ class View:
             raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid) from error
         forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
         wanted = Wanted(forward=forward, kinds=kinds, classes=description.NodeClassMask)
-        found = self._space.references(description.NodeId, wanted)
+        found = (r for r in self._space.references(description.NodeId, wanted) if self._sees(caller, r.NodeId))
         if within is not None:
             found = (r for r in found if within(r.NodeId))
         return self._page(session, _Rest(found, description.ResultMask, page))
@@ -100,22 +108,28 @@ class View:
             raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
         return ua.BrowseResult() if release else self._page(session, rest)
 
-    def translate(self, parameters: Any) -> list[Any]:
-        """TranslateBrowsePathsToNodeIds (5.9.4)."""
-        return [self._translate(path) for path in parameters.BrowsePaths]
+    def register(self, session: Session, parameters: Any) -> list[Any]:
+        """RegisterNodes (5.9.5)."""
+        return session.aliases.register(parameters.NodesToRegister, self._space.__contains__)
 
-    def _translate(self, path: Any) -> Any:
+    def translate(self, caller: Caller, parameters: Any) -> list[Any]:
+        """TranslateBrowsePathsToNodeIds (5.9.4)."""
+        return [self._translate(caller, path) for path in parameters.BrowsePaths]
+
+    def _translate(self, caller: Caller, path: Any) -> Any:
         try:
-            targets = self._follow(path.StartingNode, path.RelativePath.Elements or [])
+            targets = self._follow(caller, path.StartingNode, path.RelativePath.Elements or [])
         except Fault as fault:
             return ua.BrowsePathResult(StatusCode=status(fault.status))
         return ua.BrowsePathResult(
             Targets=[ua.BrowsePathTarget(TargetId=t, RemainingPathIndex=NO_INDEX) for t in targets]
         )
 
-    def _follow(self, start: Any, elements: list[Any]) -> list[Any]:
+    def _follow(self, caller: Caller, start: Any, elements: list[Any]) -> list[Any]:
         if start not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
+        if not self._sees(caller, start):
+            raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if not elements:
             raise Fault(ua.StatusCodes.BadNothingToDo)
         if len(elements) > self._limits.path_elements:
@@ -125,7 +139,7 @@ class View:
         nodes = {start: None}
         for element in elements:
             # A node reached on two ways counts once: paths through loops must not multiply.
-            nodes = {t: None for node in nodes for t in self._step(node, element)}
+            nodes = {t: None for node in nodes for t in self._step(node, element) if self._sees(caller, t)}
         if not nodes:
             raise Fault(ua.StatusCodes.BadNoMatch)
         return list(nodes)

@@ -143,8 +143,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def serve(data_dir: Path, limits: Limits | None = None, users: Users | None = None) -> AsyncIterator[Bench]:
-    """A server on a free port that trusts `application()`, with a small plant in it."""
+async def serve(
+    data_dir: Path, limits: Limits | None = None, users: Users | None = None, **further: Any
+) -> AsyncIterator[Bench]:
+    """A server on a free port that trusts `application()`, with a small plant in it; `further` as of `UaServer`."""
     told: list[Note] = []
     users = users or Users()
     own = key(99, security.KEY_BITS)
@@ -159,6 +161,7 @@ async def serve(data_dir: Path, limits: Limits | None = None, users: Users | Non
         port=0,
         limits=limits,
         journal=Told(told),
+        **further,
     )
     await server.init()
     await plant(server)

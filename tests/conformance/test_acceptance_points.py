@@ -214,3 +214,38 @@ async def test_33_a_shutdown_is_announced(tmp_path: Path) -> None:
             assert await attribute(talk, "i=2992") > 0
             assert (await attribute(talk, "i=2993")).Text
             assert await talk.outcome(read("Scalar.Int32")) == [0]
+
+
+async def test_32_without_a_user_one_sees_the_scada_view_and_calls_nothing(plant: Plant) -> None:
+    # Part 3 8.55: what may not be browsed is left out by Browse, and refused where it is named. The folders on the way
+    # to a tag are there, so that it is found under Objects too.
+    tag, matrix, alarm = "EN01.Array.S01.SensorValue", "EN01.Array.SensorVector", "EN01.Alarms.CommunicationLost"
+    hidden = [matrix, f"{alarm}.Acknowledge", f"{alarm}.EventId", "L01.Batch.DispositionState", "Quality"]
+    async with plant.session("None", "") as talk, plant.session("None") as operator:
+        for start in (SCADA, "ns=3;s=ENose", "i=85"):
+            found = {r.NodeId.Identifier for r in await below(talk, start)}
+            assert tag in found
+            assert not found & set(hidden), start
+        viewed = {r.NodeId.Identifier for r in await below(operator, SCADA)}
+        assert viewed == {r.NodeId.Identifier for r in await below(talk, SCADA)}
+        everything = {r.NodeId.Identifier for r in await below(operator, "ns=3;s=ENose")}
+        assert set(hidden) - {"Quality"} <= everything
+        assert await talk.outcome(read(f"ns=3;s={tag}")) == [0]
+        for node in hidden:
+            path = f"ns=3;s={node}"
+            assert await talk.outcome(read(path, A.DisplayName)) == [CODES.BadUserAccessDenied], node
+            assert await talk.outcome(read(path)) != [0]
+            assert await talk.outcome(browse(path)) == [CODES.BadUserAccessDenied]
+            assert await operator.outcome(read(path, A.DisplayName)) == [0]
+        number = (await talk.subscribe()).SubscriptionId
+        watched = await talk.monitor(number, nid(f"ns=3;s={matrix}"))
+        assert watched.StatusCode.is_good()  # 5.13.2.1: the item is made, and its value Bad
+        [value] = await talk.next_data()
+        assert value.StatusCode.value == CODES.BadUserAccessDenied
+        [up] = (await talk.call(browse(f"ns=3;s={tag}", BrowseDirection=ua.BrowseDirection.Inverse))).Results
+        assert not {r.NodeId.Identifier for r in up.References} & set(hidden)
+        assert await talk.outcome(call("ns=3;s=EN01.MethodSet.StopAcquisition", on="ns=3;s=EN01.MethodSet")) == [
+            CODES.BadUserAccessDenied
+        ]
+        told = (await talk.read(nid(f"ns=3;s={tag}"), A.UserRolePermissions)).Value.Value
+        assert [int(entry.Permissions) & ua.PermissionType.Browse for entry in told] == [ua.PermissionType.Browse]

@@ -32,6 +32,15 @@ GOOD = [0]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HUGE = 11_000
 
+
+def viewed(path: str, view: str, **further: Any) -> ua.BrowseRequest:
+    """Browse within a view."""
+    request = browse(path)
+    fields = {"Timestamp": datetime(1601, 1, 1, tzinfo=UTC)} | further
+    request.Parameters.View = ua.ViewDescription(ViewId=ua.NodeId(view, 3), **fields)
+    return request
+
+
 READ = [
     ("5.11.2.2", read("Scalar.Int32"), GOOD),
     ("5.11.2.2", reads(), CODES.BadNothingToDo),
@@ -71,6 +80,16 @@ READ = [
     ("5.11.2.2", read("Scalar.Structure", DataEncoding=ua.QualifiedName("Default Binary")), GOOD),
     ("5.11.2.2", read("Scalar.Structure", DataEncoding=ua.QualifiedName("Nothing")),
      [CODES.BadDataEncodingUnsupported]),
+    ("5.11.2.2", read("Scalar.Int32", DataEncoding=ua.QualifiedName("Default Binary")),
+     [CODES.BadDataEncodingInvalid]),
+    ("5.11.2.2", read("Scalar.Structure", DataEncoding=ua.QualifiedName("Default Binary", 1)),
+     [CODES.BadDataEncodingUnsupported]),
+    ("7.27", read("Array.Int32", IndexRange="4294967295"), [CODES.BadIndexRangeNoData]),
+    ("7.27", read("Array.Int32", IndexRange="0:4294967295"), GOOD),
+    ("7.27", read("Array.Int32", IndexRange="4294967296"), [CODES.BadIndexRangeInvalid]),
+    ("7.27", read("Matrix.Int32", IndexRange="0"), [CODES.BadIndexRangeNoData]),
+    ("7.27", read("Array.String", IndexRange="1,0"), GOOD),
+    ("7.27", read("Scalar.String", IndexRange="0,0"), [CODES.BadIndexRangeNoData]),
 ]  # fmt: skip
 
 WRITE = [
@@ -121,6 +140,22 @@ WRITE = [
     ("Part 8 5.3.3", write("Discrete.MultiState", 3, T.UInt32), [CODES.BadOutOfRange]),
     ("Part 8 5.3.3", write("Discrete.MultiStateValue", 4, T.Int32), GOOD),
     ("Part 8 5.3.3", write("Discrete.MultiStateValue", 3, T.Int32), [CODES.BadOutOfRange]),
+    ("7.27", write("Matrix.Int32", ua.Variant([7], T.Int32), index_range="1"), [CODES.BadIndexRangeNoData]),
+    ("5.11.4.4", write("Scalar.Structure", ua.EUInformation(), T.ExtensionObject), [CODES.BadTypeMismatch]),
+    ("5.11.4.4", write("Scalar.Structure", ua.ExtensionObject(ua.NodeId(99, 9), b"1"), T.ExtensionObject),
+     [CODES.BadTypeMismatch]),
+    ("5.11.4.4", write("Scalar.Structure", ua.Range(Low=0.0, High=1.0), T.ExtensionObject), GOOD),
+    ("5.11.4.4", write("Array.Structure", ua.Variant([ua.Range(), ua.EUInformation()], T.ExtensionObject)),
+     [CODES.BadTypeMismatch]),
+    ("5.11.4.4", write("Scalar.Enumeration", 7, T.Int32), GOOD),
+    ("5.11.4.4", write("Scalar.Enumeration", 8, T.Int32), [CODES.BadOutOfRange]),
+    ("5.11.4.4", write("Scalar.Enumeration", 0, T.UInt32), [CODES.BadTypeMismatch]),
+    ("7.11", write("Scalar.Int32", None, T.Null, StatusCode=ua.StatusCode(CODES.BadTimeout)), GOOD),
+    ("5.11.4", write("Scalar.Int32", 1, T.Int32), GOOD),
+    *[("5.11.4.4", write("Scalar.Int32", 1, T.UInt32, attribute=a), [CODES.BadNotWritable])
+      for a in (A.NodeId, A.NodeClass, A.WriteMask, A.AccessLevel, A.AccessLevelEx, A.RolePermissions)],
+    *[("5.11.4.4", write("Scalar.Int32", 1, T.UInt32, attribute=a), [CODES.BadAttributeIdInvalid])
+      for a in (A.IsAbstract, A.InverseName, A.EventNotifier, A.Executable, A.DataTypeDefinition)],
     ("Part 3 8.2", write("Scalar.Number", 1.5, T.Double), GOOD),
     ("Part 3 8.2", write("Scalar.Number", "x", T.String), [CODES.BadTypeMismatch]),
     ("Part 3 8.2", write("Scalar.Integer", 1, T.Int64), GOOD),
@@ -135,6 +170,14 @@ VIEW = [
     ("5.9.2.4", browse("", ReferenceTypeId=nid("")), [CODES.BadReferenceTypeIdInvalid]),
     ("5.9.2.4", browse("", ReferenceTypeId=ua.NodeId(999_999)), [CODES.BadReferenceTypeIdInvalid]),
     ("5.9.2.4", browse("", BrowseDirection=3), [CODES.BadBrowseDirectionInvalid]),
+    ("5.9.2.4", browse("", BrowseDirection=99), [CODES.BadBrowseDirectionInvalid]),
+    ("5.9.2.4", viewed("", "PlaygroundView"), GOOD),
+    ("5.9.2.4", viewed("i=2253", "PlaygroundView"), [CODES.BadNodeNotInView]),
+    ("5.9.2.4", viewed("", "Playground"), CODES.BadViewIdUnknown),
+    ("5.9.2.4", viewed("", "Nowhere"), CODES.BadViewIdUnknown),
+    ("7.44", viewed("", "PlaygroundView", ViewVersion=1), CODES.BadViewVersionInvalid),
+    ("7.44", viewed("", "PlaygroundView", Timestamp=datetime(2000, 1, 1, tzinfo=UTC)), CODES.BadViewTimestampInvalid),
+    ("7.44", viewed("", "PlaygroundView", Timestamp=NOW, ViewVersion=1), CODES.BadViewParameterMismatch),
     ("5.9.3", ua.BrowseNextRequest(), CODES.BadNothingToDo),
     ("5.9.3", ua.BrowseNextRequest(Parameters=ua.BrowseNextParameters(ContinuationPoints=[b"", b"forged"])),
      [CODES.BadContinuationPointInvalid] * 2),
@@ -168,6 +211,7 @@ METHODS = [
     ("5.12.2.4", call("Methods.NoArguments", on="Nowhere"), [CODES.BadNodeIdUnknown]),
     ("5.12.2.4", call("Methods.Nothing"), [CODES.BadMethodInvalid]),
     ("5.12.2.4", call("Scalar.Int32"), [CODES.BadMethodInvalid]),
+    ("Part 18 4.2.2", call("i=16301", ua.Variant("x"), ua.Variant("urn:x"), on="i=15606"), [CODES.BadUserAccessDenied]),
     ("Part 5 9.1", call("i=11492", ua.Variant(0, T.UInt32), on="i=2253"), [CODES.BadSubscriptionIdInvalid]),
     ("Part 5 9.2", call("i=12873", ua.Variant(0, T.UInt32), on="i=2253"), [CODES.BadSubscriptionIdInvalid]),
     ("Part 9 5.5.7", call("i=3875", ua.Variant(0, T.UInt32), on="i=2782"), [CODES.BadSubscriptionIdInvalid]),
@@ -241,6 +285,16 @@ async def test_every_built_in_type_is_written_and_read_back(talk: Conversation, 
 async def test_attributes_of_each_node_class(talk: Conversation, path: str, attribute: int, expected: Any) -> None:
     # Part 3 5, Part 5: asyncua's own defaults stood where the NodeSet says nothing.
     assert (await talk.read(nid(path), attribute)).Value.Value == expected
+
+
+@pytest.mark.parametrize("path", ["Access.WriteOnly", "Access.EngineerOnly", "Status.Bad"])
+async def test_a_bad_value_has_its_time(talk: Conversation, path: str) -> None:
+    # 5.11.2.2: timestamps are returned as asked for, whatever the status.
+    for stamps, source, server in ((0, True, False), (1, False, True), (2, True, True), (3, False, False)):
+        item = ua.ReadValueId(NodeId=nid(path), AttributeId=A.Value)
+        (found,) = (await talk.call(reads(item, TimestampsToReturn=ua.TimestampsToReturn(stamps)))).Results
+        assert not found.StatusCode.is_good()
+        assert (found.SourceTimestamp is not None, found.ServerTimestamp is not None) == (source, server)
 
 
 async def test_structures_and_enumerations_are_defined(talk: Conversation) -> None:

@@ -141,7 +141,7 @@ async def test_application_uri_has_to_be_the_certificates(bench: Bench) -> None:
     async with Raw(bench) as raw:
         await raw.open()
         lie = ua.ApplicationDescription(ApplicationUri="urn:someone:else")
-        assert await refusal(raw.create_session(ClientDescription=lie)) == CODES.BadSecurityChecksFailed
+        assert await refusal(raw.create_session(ClientDescription=lie)) == CODES.BadCertificateUriInvalid
 
 
 async def test_trust_taken_back_counts_for_the_next_session(bench: Bench) -> None:
@@ -250,7 +250,7 @@ async def test_anonymous_is_refused(bench: Bench) -> None:
 async def test_wrong_password_and_unknown_user_are_answered_alike(bench: Bench) -> None:
     wrong = await login_refusal(bench, lambda raw: raw.password_token("anna", "guess"))
     unknown = await login_refusal(bench, lambda raw: raw.password_token("zoe", "guess"))
-    assert wrong == unknown == CODES.BadIdentityTokenRejected
+    assert wrong == unknown == CODES.BadUserAccessDenied
 
 
 async def test_plaintext_password_is_refused(bench: Bench) -> None:
@@ -304,7 +304,7 @@ async def test_policy_id_has_to_be_one_offered(bench: Bench) -> None:
 async def test_a_failed_change_of_user_leaves_the_old_one(bench: Bench) -> None:
     async with Raw(bench) as raw:
         await raw.login("anna")
-        assert await refusal(raw.activate(raw.password_token("bert", "wrong"))) == CODES.BadIdentityTokenRejected
+        assert await refusal(raw.activate(raw.password_token("bert", "wrong"))) == CODES.BadUserAccessDenied
         assert (await raw.read(nid("Part.Text"))).StatusCode.is_good()
         assert "anna" in [c.user for c in bench.server.sessions()]
         await raw.activate(raw.password_token("bert", "bert-password"))

@@ -132,6 +132,62 @@ async def test_too_many_publish_requests_cost_the_oldest(talk: Conversation) -> 
     assert fault.ResponseHeader.ServiceResult.value == CODES.BadNoSubscription
 
 
+async def test_subscriptions_of_equal_priority_take_turns(plant: Plant, talk: Conversation) -> None:
+    # 5.14.1.2: all are late again before each Publish request comes, and none starves.
+    numbers = [(await begun(talk, "Dynamic.Int32"))[0] for _ in range(3)]
+    async with plant.session("None") as metronome:
+        await metronome.monitor((await metronome.subscribe(200.0)).SubscriptionId, nid("Dynamic.Int32"))
+        served = []
+        for _ in range(6):
+            await metronome.next_data()
+            served.append((await talk.publish()).SubscriptionId)
+    assert sorted(served) == sorted(numbers * 2)
+    await end(talk, *numbers)
+
+
+async def test_republish_gives_what_was_not_acknowledged(talk: Conversation) -> None:
+    # 5.14.6
+    number, _ = await begun(talk)
+    await set_value(talk, VALUE, 1.0)
+    sent = (await talk.publish()).NotificationMessage
+
+    def again(sequence: int, subscription: int = number) -> ua.RepublishRequest:
+        return ua.RepublishRequest(Parameters=ua.RepublishParameters(subscription, sequence))
+
+    assert (await talk.call(again(sent.SequenceNumber))).NotificationMessage == sent
+    assert await talk.outcome(again(sent.SequenceNumber + 1)) == CODES.BadMessageNotAvailable
+    assert await talk.outcome(again(sent.SequenceNumber, 0)) == CODES.BadSubscriptionIdInvalid
+    await set_value(talk, VALUE, 2.0)
+    acknowledged = await talk.publish((number, sent.SequenceNumber), (number, 4711), (0, 1))
+    assert [r.value for r in acknowledged.Results] == [
+        0, CODES.BadSequenceNumberUnknown, CODES.BadSubscriptionIdInvalid,
+    ]  # fmt: skip
+    assert await talk.outcome(again(sent.SequenceNumber)) == CODES.BadMessageNotAvailable
+    await end(talk, number)
+
+
+async def test_triggering_names_what_is_wrong(talk: Conversation) -> None:
+    # 5.13.5.3: the triggering item is the request's, each link an operation's.
+    number, item = await begun(talk)
+    other = (await talk.monitor(number, nid("Scalar.Int32"))).MonitoredItemId
+
+    async def link(trigger: int, add: list[int], remove: list[int]) -> Any:
+        parameters = ua.SetTriggeringParameters(number, trigger, add, remove)
+        try:
+            made = (await talk.call(ua.SetTriggeringRequest(Parameters=parameters))).Parameters
+        except ua.UaStatusCodeError as fault:
+            return fault.code
+        return [r.value for r in made.AddResults], [r.value for r in made.RemoveResults]
+
+    unknown = CODES.BadMonitoredItemIdInvalid
+    assert await link(item, [], []) == CODES.BadNothingToDo
+    assert await link(0, [other], []) == unknown
+    assert await link(item, [other, 0], []) == ([0, unknown], [])
+    assert await link(item, [], [other, 0]) == ([], [0, unknown])
+    assert await link(item, [], [other]) == ([], [unknown])
+    await end(talk, number)
+
+
 @pytest.mark.parametrize("discard_oldest", [True, False])
 async def test_a_full_queue_keeps_what_was_asked_and_says_so(talk: Conversation, discard_oldest: bool) -> None:
     # 5.13.1.5
@@ -155,6 +211,7 @@ async def test_a_full_queue_keeps_what_was_asked_and_says_so(talk: Conversation,
         (change(kind=DEADBAND.Percent, value=10.0), (10.0, 20.0, 20.5, 0.6, 0.0), [20.5, 0.0]),
         (change(), (1.0, 1.0, 0.0), [1.0, 0.0]),
         (change(TRIGGER.StatusValueTimestamp), (1.0, 1.0, 0.0), [1.0, 1.0, 0.0]),
+        (change(TRIGGER.StatusValueTimestamp, DEADBAND.Absolute, 1.0), (1.0, 1.0, 2.5), [2.5]),
         (change(TRIGGER.Status), (1.0, 0.0), []),
     ],
 )
@@ -417,3 +474,43 @@ async def test_dynamic_values_are_reported_at_their_pace(talk: Conversation) -> 
     await asyncio.sleep(0)
     assert (await values(talk))[-1] != first
     await end(talk, number)
+
+
+async def test_a_new_range_marks_the_next_value_and_moves_the_deadband(talk: Conversation) -> None:
+    # Part 8 5.2 and 5.3.2.3, Part 3 9.33: SemanticsChanged on the value as it is, an event for everybody else. Ten
+    # percent of the old range are 20, of the new one 1.
+    node, low, high = "Analog.Double", *NUMBERS["Double"]
+    await set_value(talk, node, 0.0)
+    percent = change(kind=DEADBAND.Percent, value=10.0)
+    number, _ = await begun(talk, node, Filter=percent)
+    item = await talk.monitor(number, nid("i=2253"), A.EventNotifier, Filter=events("EventType", "Changes"))
+    item.StatusCode.check()
+    level = (await talk.read(nid(f"{node}.EURange"), A.AccessLevel)).Value.Value
+    assert level & 16  # SemanticChange (Part 3 8.57)
+    assert await talk.outcome(write(f"{node}.EURange", ua.Range(Low=0.0, High=10.0), T.ExtensionObject)) == [0]
+    marked, fields = await talk.next_data()
+    assert (marked.Value.Value, marked.StatusCode.value) == (0.0, 0x4000)
+    (told,) = fields[1].Value
+    assert (fields[0].Value, told.Affected) == (ua.NodeId(ua.ObjectIds.SemanticChangeEventType), nid(node))
+    await set_value(talk, node, 2.0)
+    (plain,) = await talk.next_data()
+    assert (plain.Value.Value, plain.StatusCode.value) == (2.0, 0)
+    assert await talk.outcome(write(f"{node}.EURange", ua.Range(Low=low, High=high), T.ExtensionObject)) == [0]
+    await end(talk, number)
+
+
+async def test_items_show_what_the_sessions_user_may_read(plant: Plant, talk: Conversation) -> None:
+    # 5.7.3.1, 5.13.2.1: another user takes the session over, and what only the first might read is Bad from then on.
+    node = "Access.EngineerOnly"
+    channel = "None" if talk.policy.URI.endswith("#None") else "Basic256Sha256"
+    async with plant.session(channel, "eng1") as shared, plant.session(channel, "eng1") as engineer:
+        await set_value(engineer, node, 1, T.Int32)
+        await begun(shared, node)
+        await shared.enter("op1")
+        (denied,) = await shared.next_data()
+        assert (denied.StatusCode.value, denied.Value.Value) == (CODES.BadUserAccessDenied, None)
+        await set_value(engineer, node, 2, T.Int32)
+        await shared.enter("eng1")
+        assert await values(shared) == [2]
+        await set_value(engineer, node, 3, T.Int32)
+        assert await values(shared) == [3]

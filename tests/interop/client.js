@@ -17,8 +17,9 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const {
   AttributeIds, BrowseDirection, ClientMonitoredItem, ClientMonitoredItemGroup, DataType, HistoryReadRequest,
-  MessageSecurityMode, OPCUAClient, ReadRawModifiedDetails, SecurityPolicy, StatusCodes, TimestampsToReturn,
-  UserTokenType, Variant, VariantArrayType, coerceNodeId, constructEventFilter, installAlarmMonitoring, ofType,
+  HistoryUpdateType, MessageSecurityMode, OPCUAClient, ReadAtTimeDetails, ReadProcessedDetails, ReadRawModifiedDetails,
+  RepublishRequest, SecurityPolicy, StatusCodes, TimestampsToReturn, UserTokenType, Variant, VariantArrayType,
+  coerceNodeId, constructEventFilter, installAlarmMonitoring, ofType,
 } = require("node-opcua-client");
 const { acknowledgeCondition, confirmCondition } = require("node-opcua-alarm-condition");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
@@ -77,6 +78,12 @@ function encodeDataValue(data) {
     serverTime: nanoseconds(data.serverTimestamp, data.serverPicoseconds),
   };
 }
+
+const encodeMessage = (subscriptionId, message) => ({
+  subscriptionId,
+  sequenceNumber: message.sequenceNumber,
+  values: message.notificationData.flatMap((data) => (data.monitoredItems || []).map((m) => encodeDataValue(m.value))),
+});
 
 const DECODERS = {
   DateTime: (x) => {
@@ -137,6 +144,7 @@ let session = null;
 const subscriptions = new Map();
 const changes = new Log();
 const events = new Log();
+const messages = new Log();
 const lifecycle = new Log();
 
 async function prepare() {
@@ -192,6 +200,9 @@ async function subscription(publishingInterval) {
     priority: 1,
   });
   subscriptions.set(created.subscriptionId, created);
+  created.on("raw_notification", (message) => {
+    if (message.notificationData.length) messages.push(encodeMessage(created.subscriptionId, message)); // no keep-alive
+  });
   created.on("terminated", () => lifecycle.push({ event: "subscription terminated", id: created.subscriptionId }));
   return created;
 }
@@ -338,8 +349,17 @@ const VERBS = {
   },
 
   changes: ({ since, wait = 0 }) => changes.since(since, wait),
+  messages: ({ since, wait = 0 }) => messages.since(since, wait),
   events: ({ since, wait = 0 }) => events.since(since, wait),
   lifecycle: ({ since, wait = 0 }) => lifecycle.since(since, wait),
+
+  /** A message once more (Part 4 5.14.6). */
+  async republish({ subscriptionId, sequenceNumber }) {
+    const request = new RepublishRequest({ subscriptionId, retransmitSequenceNumber: sequenceNumber });
+    const response = await new Promise((resolve, reject) =>
+      open().republish(request, (error, answered) => (error ? reject(error) : resolve(answered))));
+    return encodeMessage(subscriptionId, response.notificationMessage);
+  },
 
   async unsubscribe({ subscriptionId }) {
     await subscriptions.get(subscriptionId).terminate();
@@ -386,6 +406,34 @@ const VERBS = {
     return statusOf(await answers[act](open(), conditionId, Buffer.from(eventId, "base64"), comment));
   },
 
+  /** An aggregate (NodeId) of intervals of so many milliseconds (Part 11 6.5.4). */
+  async historyProcessed({ node, start, end, interval, aggregate }) {
+    const details = new ReadProcessedDetails({
+      startTime: DECODERS.DateTime(start),
+      endTime: DECODERS.DateTime(end),
+      processingInterval: interval,
+      aggregateType: [coerceNodeId(aggregate)],
+      aggregateConfiguration: { useServerCapabilitiesDefaults: true },
+    });
+    return (await readHistory(node, details)).dataValues.map(encodeDataValue);
+  },
+
+  /** Values at instants (Part 11 6.5.5). */
+  async historyAtTime({ node, times }) {
+    const details = new ReadAtTimeDetails({ reqTimes: times.map(DECODERS.DateTime), useSimpleBounds: false });
+    return (await readHistory(node, details)).dataValues.map(encodeDataValue);
+  },
+
+  /** Values that were changed, and what was done to each (Part 11 6.5.3.3). */
+  async historyModified({ node, start, end }) {
+    const details = new ReadRawModifiedDetails({
+      isReadModified: true, startTime: DECODERS.DateTime(start), endTime: DECODERS.DateTime(end),
+    });
+    const data = await readHistory(node, details);
+    const infos = data.modificationInfos.map((i) => ({ user: i.userName, kind: HistoryUpdateType[i.updateType] }));
+    return data.dataValues.map((value, i) => ({ value: encodeDataValue(value), ...infos[i] }));
+  },
+
   /** All values of one node between two instants, page by page (Part 11 6.5.3). */
   async historyRead({ node, start, end, numValues = 0 }) {
     const details = new ReadRawModifiedDetails({
@@ -414,6 +462,18 @@ const VERBS = {
     return { values, pages: count };
   },
 };
+
+async function readHistory(node, historyReadDetails) {
+  const response = await open().historyRead(new HistoryReadRequest({
+    historyReadDetails,
+    timestampsToReturn: TimestampsToReturn.Both,
+    releaseContinuationPoints: false,
+    nodesToRead: [{ nodeId: node }],
+  }));
+  const result = response.results[0];
+  if (result.statusCode.isBad()) throw new Error(result.statusCode.toString());
+  return result.historyData;
+}
 
 // ---- the wire -----------------------------------------------------------------------------------------------------
 

@@ -67,6 +67,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A NotificationMessage with data changes, as it came."""
+
+    subscription: int
+    number: int
+    values: tuple[DataValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A node as it was first found by a browse."""
 
@@ -139,6 +148,11 @@ def _data_value(data: Mapping[str, Any]) -> DataValue:
         source_time=_instant(data["sourceTime"]),
         server_time=_instant(data["serverTime"]),
     )
+
+
+def _message(message: Mapping[str, Any]) -> Message:
+    values = tuple(_data_value(value) for value in message["values"])
+    return Message(message["subscriptionId"], message["sequenceNumber"], values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +360,14 @@ class NodeOpcua:
         log = await self._ask("changes", since=since, wait=wait * 1000)
         return [Change(e["node"], _data_value(e)) for e in log["entries"]], log["next"]
 
+    async def messages(self, since: int = 0) -> list[Message]:
+        """Messages by Publish and by Republish from position `since` on, in the order they came; no keep-alives."""
+        return [_message(m) for m in (await self._ask("messages", since=since))["entries"]]
+
+    async def republish(self, subscription: Subscription, number: int) -> Message:
+        """Republish (Part 4 5.14.6)."""
+        return _message(await self._ask("republish", subscriptionId=subscription.id, sequenceNumber=number))
+
     async def events(self, since: int = 0, *, wait: float = 0.0) -> tuple[list[Event], int]:
         """Events from position `since` on, and the position behind them; waits up to `wait` seconds for one."""
         log = await self._ask("events", since=since, wait=wait * 1000)
@@ -409,6 +431,25 @@ class NodeOpcua:
 
     async def condition_refresh(self, subscription: Subscription) -> Status:
         return _status(await self._ask("conditionRefresh", subscriptionId=subscription.id))
+
+    async def history_processed(
+        self, node: str, start: int, end: int, interval: float, aggregate: str
+    ) -> list[DataValue]:
+        """An aggregate, by its NodeId, of intervals of so many milliseconds between two instants (ns UTC)."""
+        found = await self._ask(
+            "historyProcessed", node=node, start=str(start), end=str(end), interval=interval, aggregate=aggregate
+        )
+        return [_data_value(d) for d in found]
+
+    async def history_at(self, node: str, times: Sequence[int]) -> list[DataValue]:
+        """Values at instants (ns UTC)."""
+        found = await self._ask("historyAtTime", node=node, times=[str(t) for t in times])
+        return [_data_value(d) for d in found]
+
+    async def history_modified(self, node: str, start: int, end: int) -> list[tuple[DataValue, str, str]]:
+        """Values that were changed between two instants (ns UTC), with what was done and by whom."""
+        found = await self._ask("historyModified", node=node, start=str(start), end=str(end))
+        return [(_data_value(d["value"]), d["kind"], d["user"]) for d in found]
 
     async def history(
         self, node: str, start: int | None, end: int | None, *, per_page: int = 0

@@ -444,8 +444,9 @@ async def test_agents_recommend_and_people_decide(shift: Shift) -> None:
 
 
 async def test_a_batch_is_reviewed_and_released_by_two_people(shift: Shift) -> None:
-    # T-56 .. T-60
+    # T-56 .. T-60; H41: what changed since it was shown, and what was signed already, is not signed.
     qa = await shift.sit_down("qa1")
+    early = await call(qa, "ENose.Signatures", "RequestSignature", "batch", BATCH[0], "review")
     evaluated = await call(qa, "L01.BatchControl", "EvaluateBatch", BATCH[0])
     assert evaluated.status.good
     score, verdict, still_open, digest = evaluated.outputs
@@ -457,10 +458,18 @@ async def test_a_batch_is_reviewed_and_released_by_two_people(shift: Shift) -> N
     assert await value(qa, "L01.Batch.DispositionStateNumber") == DispositionState.UNDER_REVIEW
 
     review = await call(qa, "ENose.Signatures", "RequestSignature", "batch", BATCH[0], "review")
-    assert review.outputs[1] == digest
+    assert review.outputs[1] == digest != early.outputs[1]
+    stale = await call(
+        qa, "ENose.Signatures", "ExecuteSignature", early.outputs[0], "qa1", shift.server.passwords["qa1"], "as seen"
+    )
+    assert stale.status.name == "BadNoMatch"
     wrong = await call(qa, "ENose.Signatures", "ExecuteSignature", review.outputs[0], "qa1", "wrong", "as seen")
     assert wrong.status.name == "BadIdentityTokenRejected"
     await execute(shift, qa, review.outputs[0], "qa1")
+    replayed = await call(
+        qa, "ENose.Signatures", "ExecuteSignature", review.outputs[0], "qa1", shift.server.passwords["qa1"], "as seen"
+    )
+    assert replayed.status.name == "BadInvalidState"
 
     requested = await call(qa, "L01.BatchControl", "RequestRelease", BATCH[0], "in order")
     request, requested_digest, manifest = requested.outputs

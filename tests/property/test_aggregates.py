@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from historian.aggregates import AGGREGATES, Processed, Rules, Samples, at_times, intervals
+from historian.aggregates import AGGREGATES, Processed, Samples, at_times, intervals
+from nodesets.model import AggregateRules as Rules
 
 MS = 1_000_000
 CALCULATED, INTERPOLATED, PARTIAL, EXTRA, MULTIPLE = 0x401, 0x402, 0x404, 0x408, 0x410

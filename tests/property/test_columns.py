@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodesets.model import Caller
+from opcua_server.services.aliases import Aliases
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
@@ -120,7 +121,8 @@ class Model:
             return True
         if p.trigger == TRIGGER.Status:
             return False
-        if p.trigger == TRIGGER.StatusValueTimestamp and old.source != new.source:
+        without = p.deadband == DEADBAND.None_  # 7.22.2: with a deadband the timestamp is of no interest
+        if p.trigger == TRIGGER.StatusValueTimestamp and without and old.source != new.source:
             return True
         if old.value is None or new.value is None:
             return old.value is not new.value
@@ -192,7 +194,7 @@ class Bench:
         self.table = Table(self.clock.monotonic)
         self.space = Space(AddressSpace(), self.table)
         self.cells = {node: self._variable(node, kind) for kind in KINDS for node in (f"C{kind}", f"O{kind}")}
-        attributes = Attributes(self.space, lambda *_: True, lambda *_: None)
+        attributes = Attributes(self.space, lambda *_: True, lambda *_: None, lambda *_: True)
         self.service = Subscriptions(self.space, attributes, self.table, self.clock, Limits(), Locales())
         self.channel = Channel()
         self.session = Session(
@@ -211,6 +213,7 @@ class Bench:
             max_response=0,
             connected=0,
             contacted=0,
+            aliases=Aliases(0),
             caller=Caller(user="anna"),
         )
         self.rows = self.space.columns([_id(f"C{kind}") for kind in KINDS], BASE)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +90,7 @@ async def page_by_page(reader: Reader, start: int | None, end: int | None, limit
             return values
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(years=YEARS, requests=st.lists(st.tuples(BOUNDS, BOUNDS, LIMITS), min_size=1, max_size=8))
 def test_every_read_is_what_a_list_would_answer(
     empty: Path,
@@ -98,7 +99,7 @@ def test_every_read_is_what_a_list_would_answer(
     requests: list[tuple[int | None, int | None, int]],
 ) -> None:
     # Bit for bit: payload of NaN, sign of zero, every status code; through changes of layout; verified at the end.
-    path = Path(shutil.copy(empty, tmp_path / "enose.db"))
+    path = Path(shutil.copy(empty, tempfile.mkdtemp(dir=tmp_path)))
     recorded: list[Value] = []
     with database(path) as made:
         for layout, commits in zip(LAYOUTS, years, strict=True):
@@ -124,7 +125,7 @@ def test_paging_neither_loses_nor_doubles_while_rows_arrive(
     empty: Path, tmp_path: Path, first: list[Value], later: list[list[Value]], forward: bool, limit: int
 ) -> None:
     # What was there when the reading began comes once, in its order; what came later may show, once and in order.
-    path = Path(shutil.copy(empty, tmp_path / "enose.db"))
+    path = Path(shutil.copy(empty, tempfile.mkdtemp(dir=tmp_path)))
     layout = LAYOUTS[0]
     start, end = (-(2**63), None) if forward else (None, 2**63 - 1)
 

@@ -54,9 +54,9 @@ class Answers:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._view = View(space, Limits())
-        self._attributes = Attributes(space, lambda _caller, _method: False, space.write)
-        self._session: Any = SimpleNamespace(browse_points={}, keep=self._keep)
+        self._view = View(space, lambda *_: True, Limits())
+        self._attributes = Attributes(space, lambda _caller, _method: False, space.write, lambda *_: True)
+        self._session: Any = SimpleNamespace(browse_points={}, keep=self._keep, user=None)
 
     def _keep(self, points: dict[bytes, Any], value: Any, _limit: int) -> bytes:
         """A continuation point, as of a session with any number of them."""
@@ -85,7 +85,9 @@ class Answers:
 
     def translate(self, start: ua.NodeId, elements: list[ua.RelativePathElement]) -> tuple[int, set[str]]:
         path = ua.BrowsePath(StartingNode=start, RelativePath=ua.RelativePath(Elements=elements))
-        (result,) = self._view.translate(ua.TranslateBrowsePathsToNodeIdsParameters(BrowsePaths=[path]))
+        (result,) = self._view.translate(
+            self._session.user, ua.TranslateBrowsePathsToNodeIdsParameters(BrowsePaths=[path])
+        )
         return result.StatusCode.value, {t.TargetId.to_string() for t in result.Targets}
 
 

@@ -17,7 +17,7 @@ String = sa.Text()
 
 # Against accidents; whoever owns the file can drop them. INSERT OR REPLACE fires neither of the first two, and is
 # stopped by the third.
-TRIGGERS = (
+TRIGGERS_OF_SQLITE = (
     """
     CREATE TRIGGER audit_entry_no_update BEFORE UPDATE ON audit_entry
     BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END
@@ -30,6 +30,34 @@ TRIGGERS = (
     CREATE TRIGGER audit_entry_next_only BEFORE INSERT ON audit_entry
     WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), -1) + 1 FROM audit_entry)
     BEGIN SELECT RAISE(ABORT, 'an audit entry takes the next number'); END
+    """,
+)
+
+TRIGGERS_OF_POSTGRESQL = (
+    """
+    CREATE FUNCTION audit_entry_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$
+    """,
+    """
+    CREATE FUNCTION audit_entry_next() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.seq IS DISTINCT FROM (SELECT coalesce(max(seq), -1) + 1 FROM audit_entry) THEN
+            RAISE EXCEPTION 'an audit entry takes the next number' USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN NEW;
+    END $$
+    """,
+    """
+    CREATE TRIGGER audit_entry_no_update BEFORE UPDATE OR TRUNCATE ON audit_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_entry_append_only()
+    """,
+    """
+    CREATE TRIGGER audit_entry_no_delete BEFORE DELETE ON audit_entry
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_entry_append_only()
+    """,
+    """
+    CREATE TRIGGER audit_entry_next_only BEFORE INSERT ON audit_entry
+    FOR EACH ROW EXECUTE FUNCTION audit_entry_next()
     """,
 )
 
@@ -262,5 +290,6 @@ def upgrade() -> None:
         sa.Column("used", Int, nullable=False),
         sqlite_strict=True,
     )
-    for trigger in TRIGGERS:
+    of_sqlite = op.get_bind().dialect.name == "sqlite"
+    for trigger in TRIGGERS_OF_SQLITE if of_sqlite else TRIGGERS_OF_POSTGRESQL:
         op.execute(trigger)

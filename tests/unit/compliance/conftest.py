@@ -10,16 +10,17 @@ from compliance.passwords import Hasher
 from compliance.users import Accounts
 from config.schema import Security
 from historian.writer import Writer
+from tests.postgres import migrated_database
 from tests.unit.compliance.shift import Clock, Shift, database
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """A real database; whatever a test did, the log bears out every row of it afterwards (R01, R09)."""
-    path = tmp_path / "enose.db"
-    with database(path) as made:
+    address = f"sqlite:///{tmp_path / 'enose.db'}" if request.param == "sqlite" else migrated_database()
+    with database(address) as made:
         yield made
-    report = verify.check(path)
+    report = verify.check(address.removeprefix("sqlite:///"))
     assert report.clean, "\n".join(report.lines())
 
 

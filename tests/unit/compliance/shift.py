@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from itertools import count
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
@@ -55,8 +54,8 @@ SERVICE = Caller(user="enose")
 
 
 @contextmanager
-def database(path: Path) -> Iterator[Engine]:
-    made = engine(f"sqlite:///{path}")
+def database(address: str) -> Iterator[Engine]:
+    made = engine(address)
     migrate(made)
     try:
         yield made

@@ -12,8 +12,9 @@ import rfc8785
 from sqlalchemy import Engine, delete, insert, select, update
 
 from compliance import audit
-from compliance.verify import ZERO, leaf, row_digest
-from historian.schema import audit_entry, commit_group, layout
+from compliance.verify import ZERO, brief, leaf, row_digest
+from historian.frames import Head
+from historian.schema import audit_entry, layout
 from nodesets.errors import InvalidArgument
 from tests.unit.historian.support import NOW, database, logged, make_layout
 
@@ -200,17 +201,25 @@ def test_a_column_added_later_leaves_the_digests_of_older_rows() -> None:
 
 
 def test_history_is_covered_from_where_the_last_entry_ended(made: Engine) -> None:
-    def group(number: int) -> dict[str, object]:
-        return {"sequence": number, "first_frame": number, "last_frame": number, "digest": bytes([number]) * 32}
-
+    # A layout that has nothing new is not named again.
+    one, two, three = (Head(number, bytes([number]) * 32) for number in (1, 2, 3))
     with made.begin() as tx:
-        audit.cover_history(tx, NOW, ())
-        tx.execute(insert(commit_group), [group(1), group(2)])
-        audit.cover_history(tx, NOW, ())
-        audit.cover_history(tx, NOW, ())
-        tx.execute(insert(commit_group), [group(3)])
-        audit.cover_history(tx, NOW, ())
+        audit.cover_history(tx, NOW, {}, ())
+        audit.cover_history(tx, NOW, {7: one, 8: two}, ())
+        audit.cover_history(tx, NOW, {7: one, 8: two}, ())
+        audit.cover_history(tx, NOW, {7: three, 8: two}, ())
     assert [body["new"] for body in bodies(made)] == [
-        {"first": 1, "last": 2, "digest": hashlib.sha256(bytes([1]) * 32 + bytes([2]) * 32).hexdigest()},
-        {"first": 3, "last": 3, "digest": hashlib.sha256(bytes([3]) * 32).hexdigest()},
+        {"frame": 2, "heads": {"7": [1, brief(one.link)], "8": [2, brief(two.link)]}},
+        {"frame": 3, "heads": {"7": [3, brief(three.link)]}},
     ]
+
+
+def test_any_number_of_layouts_is_covered(made: Engine) -> None:
+    # An entry has its length; a site has its devices.
+    heads = {number: Head(number, bytes(32)) for number in range(1, 1001)}
+    with made.begin() as tx:
+        layouts = [tx.execute(insert(layout).values(tag_group=str(n), columns="[]")).lastrowid for n in range(1000)]
+        audit.cover_history(tx, NOW, heads, [("layout", number) for number in layouts])
+    said = bodies(made)
+    assert {name for body in said for name in body["new"]["heads"]} == {str(number) for number in heads}
+    assert sum(len(body["records"]) for body in said) == 1000

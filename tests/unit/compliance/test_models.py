@@ -1,10 +1,12 @@
 import hashlib
 
 import pytest
+from sqlalchemy import update
 
 from compliance import models
 from compliance.models import Status
 from compliance.signatures import Meaning
+from compliance.tables import product_model
 from nodesets.errors import AccessDenied, IntegrityError, InvalidArgument, InvalidState, NoMatch, NotFound
 from tests.unit.compliance.shift import PRODUCT, Shift, caller
 
@@ -77,7 +79,7 @@ def test_bytes_changed_behind_the_log_are_not_loaded_and_not_approved(shift: Shi
     made = draft(shift)
     signature = shift.signed("qa1", "model", made.model_id, Meaning.APPROVAL)
     with shift.tx.begin_nested() as behind_the_log:
-        shift.tx.exec_driver_sql("UPDATE product_model SET data = x'00'")
+        shift.tx.execute(update(product_model).values(data=b"\x00"))
         with pytest.raises(IntegrityError, match="COFFEE-A/1"):
             models.load(shift.tx, made.model_id)
         with pytest.raises(NoMatch):

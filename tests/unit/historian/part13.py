@@ -8,7 +8,7 @@ M MultipleValues.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from historian.aggregates import Rules
+from nodesets.model import AggregateRules as Rules
 
 MOON = 1_325_419_200_000_000_000
 """1 January 2012, 12:00:00 UTC, in ns."""

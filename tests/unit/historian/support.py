@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Connection, Double, Engine, LargeBinary, inse
 
 import compliance.tables  # noqa: F401 - its tables are in the metadata
 from compliance import audit, verify
+from historian.postgres import make_months
 from historian.schema import engine, layout, metadata, migrate
 from historian.writer import Writer
 from nodesets.model import Row
@@ -35,12 +36,13 @@ class SteppedClock:
         self.seconds = max(self.seconds, instant)
 
 
-def url(path: Path) -> str:
-    return f"sqlite:///{path}"
+def url(path: Path | str) -> str:
+    """The address of a file; one of PostgreSQL is one already."""
+    return f"sqlite:///{path}" if isinstance(path, Path) else path
 
 
 @contextmanager
-def database(path: Path) -> Iterator[Engine]:
+def database(path: Path | str) -> Iterator[Engine]:
     """The writer's engine on a migrated file."""
     made = engine(url(path))
     migrate(made)
@@ -87,6 +89,8 @@ def make_layout(tx: Connection, group: str, action: str = "layout.make") -> int:
 
 def populate(tx: Connection) -> None:
     """One row in every covered table, of values that say where they stand, and the entry that covers it."""
+    if tx.dialect.name == "postgresql":
+        make_months(tx, [7])
     keys: dict[str, object] = {}
     for table in metadata.sorted_tables:
         if table.name in verify.EXEMPT:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from historian import aggregates
-from historian.aggregates import AGGREGATES, Intervals, Rules, Samples, intervals
+from historian.aggregates import AGGREGATES, Intervals, Samples, intervals
+from nodesets.model import AggregateRules as Rules
 from tests.unit.historian.part13 import EXAMPLES, HISTORIANS, MOON, Example
 
 BITS = {"C": 0x0401, "I": 0x0402, "P": 0x0404, "M": 0x0410}

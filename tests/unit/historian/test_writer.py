@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine, select
 
 from compliance import verify
 from historian import schema
-from historian.frames import canonical, record
-from historian.schema import audit_entry, commit_group, frame, layout
+from historian.frames import ZERO, record
+from historian.schema import audit_entry, frame, layout
 from historian.writer import COVER_SECONDS, Writer
 from nodesets.errors import InvalidArgument, StorageError
 from nodesets.model import Row
@@ -90,13 +90,14 @@ def test_all_that_waits_goes_into_one_transaction(path: Path, made: Engine) -> N
         release.set()
         for future in futures:
             future.result()
-        assert stored(path, "SELECT sequence, first_frame, last_frame FROM commit_group") == [(1, 1, 50)]
+        assert writer.transactions == 2
+        assert stored(path, "SELECT count(*), max(id) FROM frame") == [(50, 50)]
 
 
 def test_a_signature_commits_alone_and_in_its_turn(path: Path, made: Engine) -> None:
     # compliance.md 2.4, item 3: what a person has signed shares its commit with nothing that could undo it.
     def transactions(tx: Connection) -> int:
-        return int(tx.exec_driver_sql("SELECT count(*) FROM commit_group").scalar_one())
+        return int(tx.exec_driver_sql("SELECT count(*) FROM frame").scalar_one())
 
     with writing(made) as writer:
         release, _ = held(writer)
@@ -326,20 +327,20 @@ def test_history_is_covered_once_a_minute_and_at_close(path: Path, made: Engine)
     # compliance.md 2.4, item 11.
     clock = SteppedClock()
     covered = (
-        "SELECT json_extract(CAST(body AS TEXT), '$.new.first'), json_extract(CAST(body AS TEXT), '$.new.last') "
-        "FROM audit_entry WHERE action = 'history.cover' ORDER BY seq"
+        "SELECT json_extract(CAST(body AS TEXT), '$.new.frame') FROM audit_entry "
+        "WHERE action = 'history.cover' ORDER BY seq"
     )
     with writing(made, clock=clock) as writer:
         for time in range(5):
             writer.append([row("EN02", time, [0.0])]).result()
-        assert stored(path, covered) == [(1, 0)]  # the layouts, made at the start
+        assert stored(path, covered) == [(0,)]  # the layouts, made at the start
         report = verify.check(path)
-        assert (report.clean, report.uncovered_groups, report.uncovered_frames) == (True, 5, 5)
+        assert (report.clean, report.uncovered_frames) == (True, 5)
         clock.seconds = COVER_SECONDS
         writer.append([row("EN02", 5, [0.0])]).result()
         writer.append([row("EN02", 6, [0.0])]).result()
-        assert stored(path, covered) == [(1, 0), (1, 6)]
-    assert stored(path, covered) == [(1, 0), (1, 6), (7, 7)]
+        assert stored(path, covered) == [(0,), (6,)]
+    assert stored(path, covered) == [(0,), (6,), (7,)]
     report = verify.check(path)
     assert (report.clean, report.uncovered_frames) == (True, 0)
 
@@ -359,10 +360,11 @@ def test_a_layout_is_made_when_the_columns_change_and_found_again_when_not(path:
 
 def test_the_verifier_computes_the_bytes_the_writer_hashed() -> None:
     # The verifier stands alone and repeats the definition: this binds the two.
-    one = record(7, 3, row("EN01", -5, [1.0, float("nan"), -0.0], [0, 0x808C0000, 0]))
-    same = record(8, 3, row("EN01", 2**62, [1.0, 2.0, 3.0], [0x80310000] * 3))
+    one = record(7, 3, False, row("EN01", -5, [1.0, float("nan"), -0.0], [0, 0x808C0000, 0]), ZERO)
+    same = record(8, 3, True, row("EN01", 2**62, [1.0, 2.0, 3.0], [0x80310000] * 3), one.link)
     assert [len(r.status) for r in (one, same)] == [12, 4]
-    assert [canonical(r) for r in (one, same)] == [verify.frame_bytes(*r) for r in (one, same)]
+    assert one.link == verify.frame_link(ZERO, one)
+    assert same.link == verify.frame_link(one.link, same)
 
 
 def test_no_acknowledged_row_is_lost_by_kill_9(path: Path, made: Engine) -> None:
@@ -384,9 +386,7 @@ def test_no_acknowledged_row_is_lost_by_kill_9(path: Path, made: Engine) -> None
         frames = tx.execute(select(frame.c.source_time, frame.c.samples)).all()
         layouts = set(tx.execute(select(layout.c.tag_group)).scalars())
         entries = tx.execute(select(audit_entry.c.seq)).scalars().all()
-        groups = tx.execute(select(commit_group.c.sequence)).scalars().all()
     assert entries == list(range(len(entries)))
-    assert groups == list(range(1, len(groups) + 1))
     for run, last in acknowledged.items():
         for number in range(1, last + 1):
             kept = row("KILLED", number, (run, number)).values.tobytes()

@@ -8,6 +8,7 @@ import pytest
 from analytics.registry import ProductModel
 from config.load import DEMO, load
 from config.schema import Plant
+from historian.schema import Database
 from nodesets.errors import InvalidArgument
 from opcua_server.learning import in_worker, learn
 from tests import recordings
@@ -78,7 +79,7 @@ async def test_whoever_gives_up_a_lesson_does_not_wait_for_its_end():
     # The event loop polls devices meanwhile: it must not stand still until a process has ended.
     before = set(multiprocessing.active_children())
     lots = [f"EN01.Stream01=coffee_a@{n}" for n in range(40)]
-    lesson = asyncio.create_task(in_worker(load(DEMO), "COFFEE-A", lots, (), (), ""))
+    lesson = asyncio.create_task(in_worker(load(DEMO), "COFFEE-A", lots, (), (), Database("")))
     while not set(multiprocessing.active_children()) - before:
         await asyncio.sleep(0)
     lesson.cancel()

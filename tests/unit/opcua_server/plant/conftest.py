@@ -17,7 +17,9 @@ from compliance.users import Accounts
 from config.load import DEMO, digest, load
 from config.schema import Plant
 from historian import schema
+from historian.forward import StoreAndForward
 from historian.query import Reader
+from historian.spool import Spool
 from historian.writer import Writer
 from nodesets.ports import SystemClock
 from opcua_server.app import _groups
@@ -93,8 +95,19 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
     url = f"sqlite:///{folder / 'enose.db'}"
     engine = schema.engine(url)
     schema.migrate(engine)
-    writer = Writer(engine, _groups(plant), clock=clock, commit_seconds=0.0, queue=1000, covered=audit.cover_history)
+    spool = Spool(folder / "spool", _groups(plant), limit=2**20, reserve=0)
+    writer = Writer(
+        engine,
+        _groups(plant),
+        clock=clock,
+        commit_seconds=0.0,
+        queue=1000,
+        covered=audit.cover_history,
+        stream=spool.stream,
+    )
     writer.start()
+    recorder = StoreAndForward(writer, spool, clock=clock, slow_seconds=60.0, queue=1000, noted=audit.note_gap)
+    recorder.start()
     reader = Reader(schema.reading(url))
     accounts = Accounts(writer, plant.security, clock)
     await accounts.start()
@@ -115,6 +128,7 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
             plant=plant,
             clock=clock,
             writer=writer,
+            recorder=recorder,
             reader=reader,
             accounts=accounts,
             alarms=alarms,
@@ -139,7 +153,7 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
             await site.finish_jobs()
             accounts.close()
             reader.close()
-            writer.close()
+            recorder.close()
             engine.dispose()
 
 

@@ -94,13 +94,17 @@ async def test_what_was_meant_for_a_device_is_on_record_before_it_is_tried(site,
     assert outcome[0]["outcome"].startswith("Bad")
 
 
+def records_of(made, folder) -> Records:
+    return Records(made.plant, folder, made.clock, made.writer, made.recorder, made.reader, made.accounts, trust=None)
+
+
 async def test_a_batch_that_never_ran_is_no_lot(site, tmp_path):
     # Its time on the line would be all that was ever recorded.
     made, _ = site
     await made.refresh_all()
     await approve(made)
     await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
-    records = Records(made.plant, tmp_path, made.clock, made.writer, made.reader, made.accounts, trust=None)
+    records = records_of(made, tmp_path)
     with pytest.raises(EnoseError, match="never started"):
         await records.learn(ENGINEER, "COFFEE-A", ["B1"], ())
 
@@ -152,7 +156,7 @@ async def test_a_log_is_verified_by_our_module_alone_one_verification_at_a_time(
     (fake / "__init__.py").touch()
     (fake / "verify.py").write_text("""print('{"clean": false, "problems": []}')""")
     monkeypatch.chdir(fake.parent)
-    records = Records(made.plant, tmp_path, made.clock, made.writer, made.reader, made.accounts, trust=None)
+    records = records_of(made, tmp_path)
     start, running, most = asyncio.create_subprocess_exec, [0], []
 
     async def counted(*command, **options):

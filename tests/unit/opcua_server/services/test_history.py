@@ -1,6 +1,6 @@
 """HistoryRead raw (Part 11 6.5.3)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodesets.ports import Series
-from opcua_server.services.history import encode
+from opcua_server.services.history_encoding import history_data as encode
 from opcua_server.services.limits import Limits
+from opcua_server.services.nodes import Access
 from tests.conformance.opcua import Bench, Raw, nid
 
 CODES = ua.StatusCodes
@@ -30,8 +31,9 @@ BOTH = ua.TimestampsToReturn.Both
 class Recorded:
     """`count` values at whole seconds from START: value i at second i."""
 
-    def __init__(self, count: int) -> None:
-        self.times = NS + np.arange(count, dtype=np.int64) * SECOND
+    def __init__(self, count: int, times: Sequence[int] = ()) -> None:
+        """`times`: other seconds."""
+        self.times = NS + np.array(times or range(count), np.int64) * SECOND
 
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: tuple[int, int] | None = None
@@ -52,9 +54,18 @@ class Recorded:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def reader(bench: Bench) -> AsyncIterator[Recorded]:
+    for name in ("Value", "Count", "Text"):
+        await allow(bench, f"Part.{name}", Access.READ | Access.HISTORY_READ)
     recorded = Recorded(25)
     bench.server.historize("Part.Value", recorded)
     yield recorded
+    for name in ("Value", "Count", "Text"):
+        await allow(bench, f"Part.{name}", Access.READ)
+
+
+async def allow(bench: Bench, node: str, access: Access) -> None:
+    level = ua.DataValue(ua.Variant(int(access), ua.VariantType.Byte))
+    await bench.server.asyncua.get_node(nid(node)).write_attribute(ua.AttributeIds.AccessLevel, level)
 
 
 def when(second: float | None) -> datetime:
@@ -146,20 +157,95 @@ async def test_an_open_range_ends_with_its_number(raw: Raw, reader: Recorded) ->
     assert (await history(raw, 0.0, None, 10)).ContinuationPoint is None
 
 
+TABLE = [
+    ("5:00", "5:05", 0, True, "5:00 5:02 5:03 5:05"),
+    ("5:00", "5:05", 0, False, "5:00 5:02 5:03"),
+    ("5:01", "5:04", 0, True, "5:00 5:02 5:03 5:05"),
+    ("5:01", "5:04", 0, False, "5:02 5:03"),
+    ("5:05", "5:00", 0, True, "5:05 5:03 5:02 5:00"),
+    ("5:05", "5:00", 0, False, "5:05 5:03 5:02"),
+    ("5:04", "5:01", 0, True, "5:05 5:03 5:02 5:00"),
+    ("5:04", "5:01", 0, False, "5:03 5:02"),
+    ("4:59", "5:05", 0, True, "4:59! 5:00 5:02 5:03 5:05"),
+    ("4:59", "5:05", 0, False, "5:00 5:02 5:03"),
+    ("5:01", "5:07", 0, True, "5:00 5:02 5:03 5:05 5:06 5:07!"),
+    ("5:01", "5:07", 0, False, "5:02 5:03 5:05 5:06"),
+    ("5:00", "5:05", 3, True, "5:00 5:02 5:03"),
+    ("5:00", "5:05", 3, False, "5:00 5:02 5:03"),
+    ("5:01", "5:04", 3, True, "5:00 5:02 5:03"),
+    ("5:01", "5:04", 3, False, "5:02 5:03"),
+    ("5:05", "5:00", 3, True, "5:05 5:03 5:02"),
+    ("5:04", "5:01", 3, True, "5:05 5:03 5:02"),
+    ("4:59", "5:05", 3, True, "4:59! 5:00 5:02"),
+    ("4:59", "5:05", 3, False, "5:00 5:02 5:03"),
+    ("5:01", "5:07", 3, True, "5:00 5:02 5:03"),
+    ("5:00", None, 3, True, "5:00 5:02 5:03"),
+    ("5:00", None, 6, True, "5:00 5:02 5:03 5:05 5:06 last!"),
+    ("5:00", None, 6, False, "5:00 5:02 5:03 5:05 5:06"),
+    ("5:07", None, 6, True, "5:06 last!"),
+    ("5:07", None, 6, False, ""),
+    (None, "5:06", 3, True, "5:06 5:05 5:03"),
+    (None, "5:06", 6, True, "5:06 5:05 5:03 5:02 5:00 last!"),
+    (None, "5:06", 6, False, "5:06 5:05 5:03 5:02 5:00"),
+    (None, "4:48", 6, True, "5:00 last!"),
+    (None, "4:48", 6, False, ""),
+    ("4:48", "4:48", 0, True, "4:48! 5:00"),
+    ("4:48", "4:48", 0, False, ""),
+    ("4:48", "4:48", 1, True, "4:48!"),
+    ("5:00", "5:00", 0, True, "5:00 5:02"),
+    ("5:00", "5:00", 0, False, "5:00"),
+    ("5:00", "5:00", 1, True, "5:00"),
+    ("5:01", "5:01", 0, True, "5:00 5:02"),
+    ("5:01", "5:01", 0, False, ""),
+    ("5:07", "5:07", 0, True, "5:06 5:07!"),
+]
+"""Start, end, values asked for, bounds -> times; ! is a null with Bad_BoundNotFound."""
+
+
+def minute(clock: str | None) -> float | None:
+    if clock is None:
+        return None
+    hours, minutes = clock.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 - 18_000
+
+
 @anyio
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (2.0, 5.0, [2, 3, 4, 5]),
-        (2.5, 4.5, [2, 3, 4, 5]),
-        (4.5, 2.5, [5, 4, 3, 2]),
-        (-5.0, 1.5, [-1, 0, 1, 2]),
-        (23.5, 30.0, [23, 24, -1]),
-    ],
-)
-async def test_bounds(raw: Raw, reader: Recorded, start: float, end: float, expected: list[float]) -> None:
-    # 6.5.3.2: so that a trend can be drawn to its edges.
-    assert seconds(await history(raw, start, end, bounds=True)) == expected
+@pytest.mark.parametrize(("start", "end", "most", "bounds", "expected"), TABLE)
+async def test_bounds_are_those_of_the_standards_table(
+    bench: Bench, raw: Raw, reader: Recorded, start: str | None, end: str | None, most: int, bounds: bool, expected: str
+) -> None:
+    # 4.6 table 1: so that a trend can be drawn to its edges, in every combination of what is given.
+    stored = [int(minute(clock) or 0) for clock in ("5:00", "5:02", "5:03", "5:05", "5:06")]
+    bench.server.historize("Part.Value", Recorded(0, stored))
+    result = await history(raw, minute(start), minute(end), most, bounds=bounds)
+    assert [clock(v) for v in result.HistoryData.DataValues or []] == expected.split()
+    assert result.StatusCode.value == (0 if expected else CODES.GoodNoData)
+
+
+def clock(value: Any) -> str:
+    second = int((value.SourceTimestamp.replace(tzinfo=UTC) - START).total_seconds()) + 18_000
+    missing = value.StatusCode.value == CODES.BadBoundNotFound
+    if missing and second % 60:  # a second beside the last value
+        return "last!"
+    return f"{second // 3600}:{second // 60 % 60:02}" + "!" * missing
+
+
+@anyio
+@pytest.mark.parametrize(("start", "end", "most", "bounds", "expected"), [row for row in TABLE if None not in row[:2]])
+async def test_pages_of_one_are_the_whole_with_its_bounds(
+    bench: Bench, raw: Raw, reader: Recorded, start: str, end: str, most: int, bounds: bool, expected: str
+) -> None:
+    stored = [int(minute(clock) or 0) for clock in ("5:00", "5:02", "5:03", "5:05", "5:06")]
+    bench.server.historize("Part.Value", Recorded(0, stored))
+    whole = await history(raw, minute(start), minute(end), 0, bounds=bounds)
+    found, point = [], None
+    while True:
+        result = await history(raw, minute(start), minute(end), 1, bounds=bounds, point=point)
+        found += [clock(v) for v in result.HistoryData.DataValues or []]
+        point = result.ContinuationPoint
+        if not point:
+            break
+    assert found == [clock(v) for v in whole.HistoryData.DataValues or []]
 
 
 @anyio
@@ -187,7 +273,7 @@ async def test_a_continuation_point_is_of_its_session_and_node_and_serves_once(
 
 @anyio
 async def test_continuation_points_run_out(raw: Raw, reader: Recorded) -> None:
-    results = [await history(raw, 0.0, 25.0, 1) for _ in range(Limits().continuation_points + 1)]
+    results = [await history(raw, 0.0, 25.0, 1) for _ in range(Limits().history_points + 1)]
     assert [r.StatusCode.value for r in results[-2:]] == [0, CODES.BadNoContinuationPoints]
 
 
@@ -198,13 +284,8 @@ async def test_what_is_not_recorded_or_not_offered_says_so(raw: Raw, reader: Rec
     text = await history(raw, 0.0, 1.0, node=nid("Part.Text"))
     assert text.StatusCode.value == CODES.BadHistoryOperationUnsupported
     # Part 4 5.11.3.4: what a node cannot answer is its own status, what nobody could is the request's.
-    for details in (
-        ua.ReadRawModifiedDetails(IsReadModified=True),
-        ua.ReadProcessedDetails(),
-        ua.ReadAtTimeDetails(),
-    ):
-        answer = await history(raw, 0.0, 1.0, details=details)
-        assert answer.StatusCode.value == CODES.BadHistoryOperationUnsupported
+    answer = await history(raw, 0.0, 1.0, details=ua.ReadEventDetails())
+    assert answer.StatusCode.value == CODES.BadHistoryOperationUnsupported
     with pytest.raises(ua.UaStatusCodeError) as refused:
         await history(raw, 0.0, 1.0, details=ua.ExtensionObject())
     assert refused.value.code == CODES.BadHistoryOperationInvalid
@@ -213,7 +294,7 @@ async def test_what_is_not_recorded_or_not_offered_says_so(raw: Raw, reader: Rec
 
 
 @anyio
-async def test_an_ordinary_client_reads_a_long_history(bench: Bench, raw: Raw) -> None:
+async def test_an_ordinary_client_reads_a_long_history(bench: Bench, raw: Raw, reader: Recorded) -> None:
     many = Limits().history_page + 5
     bench.server.historize("Part.Value", Recorded(many))
     result = await history(raw, 0.0, float(many))

@@ -5,6 +5,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from asyncua import ua
 from hypothesis import given
@@ -66,7 +67,7 @@ async def test_percent_is_of_the_eu_range(bench: Bench, raw: Raw) -> None:
         ("Part.Text", "Value", change(ABSOLUTE, 1.0), CODES.BadFilterNotAllowed),
         ("Part.Value", "DisplayName", change(), CODES.BadFilterNotAllowed),
         ("Part.Value", "Value", ua.EventFilter(), CODES.BadFilterNotAllowed),
-        ("Part.Value", "Value", ua.AggregateFilter(), CODES.BadMonitoredItemFilterUnsupported),
+        ("Part.Value", "Value", ua.AggregateFilter(), CODES.BadAggregateNotSupported),
         ("Device", "EventNotifier", change(), CODES.BadFilterNotAllowed),
         ("Device", "EventNotifier", ua.ExtensionObject(), CODES.BadEventFilterInvalid),
         ("Part.Value", "EventNotifier", ua.ExtensionObject(), CODES.BadAttributeIdInvalid),
@@ -273,3 +274,28 @@ def test_what_is_reported_is_more_than_a_deadband_from_what_was_reported_before(
         assert abs(after - before) > deadband or math.isnan(before) != math.isnan(after)
     last, final = kept[-1], (values or [0.0])[-1]
     assert last == final or abs(final - last) <= deadband or (math.isnan(last) and math.isnan(final))
+
+
+@anyio
+async def test_a_column_is_marked_as_any_other_when_it_means_something_else(bench: Bench, raw: Raw) -> None:
+    # Part 8 5.2: the value last reported once more, with the bit; a percent deadband is of the new range from now on.
+    def show_row(value: float) -> None:
+        bench.server.write_row(rows, np.array([value]), np.array([0], np.uint32), 10**18, 10**18)
+
+    rows = bench.server.columns(["Part.Value"])
+    show_row(7.0)
+    number = (await raw.subscribe()).SubscriptionId
+    wanted = ua.DataChangeFilter(Trigger=TRIGGER.StatusValue, DeadbandType=PERCENT, DeadbandValue=10.0)
+    assert (await raw.monitor(number, nid("Part.Value"), Filter=wanted)).StatusCode.is_good()
+    assert (await raw.monitor(number, nid("Part.Text"))).StatusCode.is_good()
+    assert len(await raw.next_data()) == 2
+    span = nid("Part.Value.EURange")
+    old = bench.server.space.read(span, ua.AttributeIds.Value)
+    bench.server.space.write(span, ua.DataValue(ua.Variant(ua.Range(Low=0.0, High=5.0))))
+    bench.server.redefine("Part.Value")
+    [marked] = await raw.next_data()
+    assert (marked.Value.Value, marked.StatusCode.value) == (7.0, 0x4000)
+    show_row(8.0)
+    [plain] = await raw.next_data()
+    assert (plain.Value.Value, plain.StatusCode.value) == (8.0, 0)
+    bench.server.space.write(span, old)

@@ -28,8 +28,11 @@ async def children(raw: Raw, node: ua.NodeId) -> dict[str, ua.NodeId]:
 
 @anyio
 async def test_the_role_set_has_the_standard_roles_and_ours(raw: Raw) -> None:
-    # Part 18 4.3; methods that change roles are not there, since accounts alone give them.
+    # Part 18 4.3; methods that change a role are not there, since accounts alone give them, those that RoleSetType has
+    # as mandatory may be called by nobody.
     found = await children(raw, ROLE_SET)
+    for change in (found.pop("AddRole"), found.pop("RemoveRole")):
+        assert (await raw.read(change, A.UserExecutable)).Value.Value is False
     standard = {"Anonymous", "AuthenticatedUser", "TrustedApplication", "Observer", "Operator", "Engineer",
                 "Supervisor", "ConfigureAdmin", "SecurityAdmin"}  # fmt: skip
     assert set(found) == standard | {"QA", "QA-Release", "Auditor", "MES", "Advisor"}
@@ -71,7 +74,9 @@ async def test_a_caller_reads_his_own_permissions_and_administrators_all(bench: 
     async with Raw(bench) as admin:
         await admin.login("sepp")
         every = await permissions(admin, node, A.RolePermissions)
-    assert set(every) == {role_node(role) for role in Role}
+    assert set(every) == {role_node(role) for role in Role} - {
+        role_node(Role.ANONYMOUS)
+    }  # which sees only what is open
     assert every[role_node(Role.OPERATOR)] == P.Browse | P.Read
     assert every[role_node(Role.AUDITOR)] == P.Browse | P.Read | P.ReadRolePermissions
 
@@ -100,3 +105,16 @@ async def test_what_is_told_is_what_is_done(bench: Bench, raw: Raw) -> None:
 async def test_access_needs_a_secured_session(raw: Raw) -> None:
     # Part 3 8.56: signed, encrypted, in a session, and Browse is no exception.
     assert (await raw.read(nid("Part"), A.AccessRestrictions)).Value.Value == 0b1111
+
+
+@anyio
+async def test_what_is_opened_is_seen_without_a_user(bench: Bench, raw: Raw) -> None:
+    # Part 3 8.55: Browse, of what the plant says and of nothing else.
+    bench.users.roles = {**bench.users.roles, "sepp": frozenset({Role.SECURITY_ADMIN})}
+    bench.server.open("Part.Value".__eq__)
+    async with Raw(bench) as admin:
+        await admin.login("sepp")
+        for name, seen in (("Value", P.Browse | P.Read), ("Text", None)):
+            every = await permissions(admin, nid(f"Part.{name}"), A.RolePermissions)
+            assert every.get(role_node(Role.ANONYMOUS)) == seen
+    bench.server.open(lambda _: False)

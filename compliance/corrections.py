@@ -1,0 +1,173 @@
+"""Corrections of the history by people: each with its audit entry, in one transaction (process rule 13, Part 11 6.9).
+
+Only values without a device source are corrected; whoever calls sees to that, and to the role.
+"""
+
+import dataclasses
+from asyncio import wrap_future
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+
+from compliance import audit
+from historian import corrections
+from historian.archive import Archive
+from historian.corrections import Author
+from historian.query import Reader
+from historian.writer import Writer
+from nodesets.model import Caller, UpdateType
+from nodesets.ports import Annotation, Change, Clock, Series
+
+GOOD: Final = 0
+GOOD_ENTRY_INSERTED: Final = 0x00A20000
+GOOD_ENTRY_REPLACED: Final = 0x00A30000
+BAD_ENTRY_EXISTS: Final = 0x809F0000
+BAD_NO_ENTRY_EXISTS: Final = 0x80A00000
+BAD_NO_DATA: Final = 0x809B0000
+
+ACTIONS = {
+    UpdateType.INSERT: "history.insert",
+    UpdateType.REPLACE: "history.replace",
+    UpdateType.UPDATE: "history.update",
+    UpdateType.DELETE: "history.delete",
+}
+T = TypeVar("T")
+
+AT_ONCE: Final = 1_000
+"""Values deleted, page by page."""
+LOGGED: Final = 100
+"""Values in one audit entry."""
+
+
+class Corrections(Archive):
+    """`ports.Archive`: history that authorised people may correct and annotate."""
+
+    def __init__(self, reader: Reader, writer: Writer, clock: Clock) -> None:
+        super().__init__(reader)
+        self._writer = writer
+        self._clock = clock
+
+    async def update(
+        self, tag: str, changes: Sequence[Change], kind: UpdateType, caller: Caller, reason: str
+    ) -> list[int]:
+        """Insert refuses what is there, Replace what is not, Update takes either (6.9.2.2 to 6.9.2.4)."""
+
+        def one(tx: Connection, new: Change, author: Author) -> int:
+            old = self._standing(tx, tag, new.time)
+            if kind is UpdateType.INSERT and old:
+                return BAD_ENTRY_EXISTS
+            if kind is UpdateType.REPLACE and not old:
+                return BAD_NO_ENTRY_EXISTS
+            made = corrections.change(tx, tag, old, new, kind, author)
+            self._log(tx, tag, kind, caller, author, old, [new], made)
+            if kind is not UpdateType.UPDATE:
+                return GOOD
+            return GOOD_ENTRY_REPLACED if old else GOOD_ENTRY_INSERTED
+
+        return await self._each(changes, caller, reason, one)
+
+    async def delete(self, tag: str, start: int, end: int, caller: Caller, reason: str) -> int:
+        def work(tx: Connection) -> int:
+            after, number = None, 0
+            while True:
+                page = self.page(tx, tag, start, end, AT_ONCE, after)
+                self._delete(tx, tag, _changes(page), caller, self._author(caller, reason))
+                number, after = number + len(page.times), page.more
+                if after is None:
+                    return number
+
+        return await wrap_future(self._writer.submit(work))
+
+    async def delete_at(self, tag: str, times: Sequence[int], caller: Caller, reason: str) -> list[int]:
+        def one(tx: Connection, time: int, author: Author) -> int:
+            old = self._standing(tx, tag, time)
+            if not old:
+                return BAD_NO_DATA
+            self._delete(tx, tag, old, caller, author)
+            return GOOD
+
+        return await self._each(times, caller, reason, one)
+
+    async def annotate(self, tag: str, notes: Sequence[Annotation], kind: UpdateType, caller: Caller) -> list[int]:
+        """One annotation of a user at an instant: Remove takes it away (6.9.3)."""
+
+        def one(tx: Connection, note: Annotation, author: Author) -> int:
+            there = corrections.annotated(tx, tag, note.time, note.user)
+            if kind is UpdateType.INSERT and there:
+                return BAD_ENTRY_EXISTS
+            if kind in (UpdateType.REPLACE, UpdateType.DELETE) and not there:
+                return BAD_NO_ENTRY_EXISTS
+            made = corrections.annotate(tx, tag, note, removed=kind is UpdateType.DELETE)
+            entry = self._entry("history.annotate", tag, caller, author)
+            told = {"time": note.time, "user": note.user, "message": note.message, "kind": kind.name}
+            audit.append(tx, dataclasses.replace(entry, new=told), [("annotation", made)])
+            if kind is not UpdateType.UPDATE:
+                return GOOD
+            return GOOD_ENTRY_REPLACED if there else GOOD_ENTRY_INSERTED
+
+        return await self._each(notes, caller, "", one)
+
+    # -- in a transaction
+
+    async def _each(
+        self, items: Sequence[T], caller: Caller, reason: str, one: Callable[[Connection, T, Author], int]
+    ) -> list[int]:
+        """What `one` says of each item, all in one transaction."""
+        author = self._author(caller, reason)
+        return await wrap_future(self._writer.submit(lambda tx: [one(tx, item, author) for item in items]))
+
+    def _standing(self, tx: Connection, tag: str, time: int) -> list[Change]:
+        """What stands at an instant now."""
+        return _changes(self.page(tx, tag, time, time, AT_ONCE))
+
+    def _delete(self, tx: Connection, tag: str, values: Sequence[Change], caller: Caller, author: Author) -> None:
+        if values:
+            made = corrections.delete(tx, tag, values, author)
+            self._log(tx, tag, UpdateType.DELETE, caller, author, values, [], made)
+
+    def _author(self, caller: Caller, reason: str) -> Author:
+        return Author(caller.user, reason, self._clock.now())
+
+    def _entry(self, action: str, tag: str, caller: Caller, author: Author) -> audit.Entry:
+        return audit.Entry(
+            time=author.made,
+            action=action,
+            actor=caller.user,
+            object=tag,
+            reason=author.reason,
+            session=caller.session,
+            application_uri=caller.application_uri,
+            address=caller.address,
+        )
+
+    def _log(
+        self,
+        tx: Connection,
+        tag: str,
+        kind: UpdateType,
+        caller: Caller,
+        author: Author,
+        old: Sequence[Change],
+        new: Sequence[Change],
+        made: Sequence[int],
+    ) -> None:
+        """Entries of the rows a correction made, each no longer than an entry can be."""
+        entry = self._entry(ACTIONS[kind], tag, caller, author)
+        for first in range(0, len(made), LOGGED):
+            rows, gone = made[first : first + LOGGED], old[first : first + LOGGED]
+            told = dataclasses.replace(entry, old=[_told(v) for v in gone], new=[_told(v) for v in new])
+            audit.append(tx, told, [("correction", row) for row in rows])
+
+
+def _changes(page: Series) -> list[Change]:
+    """Values of a page one by one, as they are corrected one by one."""
+    columns = page.times.tolist(), page.received.tolist(), page.values.tolist(), page.status.tolist()
+    return [
+        Change(time, received, value, corrections.without_mark(status))
+        for time, received, value, status in zip(*columns, strict=True)
+    ]
+
+
+def _told(value: Change) -> dict[str, Any]:
+    return {"time": value.time, "value": value.value, "status": value.status}

@@ -1,0 +1,250 @@
+"""History as clients ask for it: recorded values with corrections above them, aggregates, values at instants.
+
+Everything of one question is read in one transaction, in a reader's thread: it sees one committed state.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from historian import aggregates, corrections
+from historian.aggregates import AGGREGATES, Intervals, Processed, Samples
+from historian.query import Reader
+from nodesets.errors import NotFound
+from nodesets.model import AggregateRules
+from nodesets.ports import Annotation, Modified, Position, Series
+
+FIRST: Final = -(2**63)
+LAST: Final = 2**63 - 1
+"""Times there are, ns UTC."""
+
+AT_ONCE: Final = 1_000_000
+"""Values held while aggregates are calculated, beside those of a single interval."""
+
+NEAR: Final = 256
+"""Values read in one go around an instant."""
+
+FAR: Final = 4_096
+"""Values a bound is looked for among: beyond so many Bad ones in a row there is none (Part 11 4.6)."""
+
+
+class Archive:
+    """Reading half of `ports.Archive`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def read_raw(
+        self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
+    ) -> Series:
+        """`Reader.read_raw` with corrections in place of what they correct. Raises NotFound, StorageError."""
+        return await self._reader.read(lambda connection: self.page(connection, tag, start, end, limit, after))
+
+    async def read_modified(
+        self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
+    ) -> Modified:
+        return await self._reader.read(
+            lambda connection: corrections.modified(connection, tag, start, end, limit, after)
+        )
+
+    async def read_at(
+        self, tag: str, times: NDArray[np.int64], rules: AggregateRules, *, use_simple_bounds: bool
+    ) -> Series:
+        def query(connection: Connection) -> Series:
+            parts = list(self._at(connection, tag, np.unique(times), rules, use_simple_bounds))
+            order = np.searchsorted(np.unique(times), times)
+            values, status = (np.concatenate([getattr(p, name) for p in parts])[order] for name in ("values", "status"))
+            return Series(times, times, values, status, None)
+
+        return await self._reader.read(query)
+
+    async def read_processed(
+        self, tag: str, aggregate: str, over: tuple[int, int, int], page: tuple[int, int], rules: AggregateRules
+    ) -> Series:
+        """Raises KeyError for an aggregate there is not, ValueError for intervals that are none."""
+        row = AGGREGATES[aggregate]
+        wanted = aggregates.intervals(*over, first=page[0], most=page[1])
+
+        def query(connection: Connection) -> Series:
+            if row.function is aggregates.annotation_count:
+                found = row.function(self._noted(connection, tag, wanted), wanted, rules)
+            else:
+                found = _joined(list(self._processed(connection, tag, row.function, wanted, rules)), wanted)
+            return Series(found.times, found.times, found.values, found.status, None)
+
+        return await self._reader.read(query)
+
+    async def read_annotations(
+        self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
+    ) -> tuple[Sequence[Annotation], Position | None]:
+        return await self._reader.read(
+            lambda connection: corrections.annotations(connection, tag, start, end, limit, after)
+        )
+
+    # -- one page
+
+    def page(
+        self,
+        connection: Connection,
+        tag: str,
+        start: int | None,
+        end: int | None,
+        limit: int,
+        after: Position | None = None,
+    ) -> Series:
+        """`read_raw` within a query."""
+        if not corrections.corrected(connection, tag):
+            return self._reader.page(connection, tag, start, end, limit, after)
+        base = self._recorded(connection, tag, start, end, limit, after)
+        forward = start is not None and (end is None or start <= end)
+        first, last = _window(start, end, after, forward, base)
+        above = corrections.marks(connection, tag, first, last, forward, limit + 1)
+        fresh = above.series
+        if after is not None:  # what stands where the page before ended was shown by it, and still hides
+            fresh = _taken(fresh, fresh.times != after[0])
+        shown = np.flatnonzero(~np.isin(base.times, above.times) & _up_to(base, above, forward))
+        together, places = corrections.merged(_taken(base, shown), fresh, forward)
+        page, edge = _taken(together, slice(limit)), LAST if forward else FIRST
+        if len(together.times) <= limit:
+            return replace(page, more=(int(above.times[-1]), edge) if above.cut else base.more)
+        ended = int(shown[places[limit - 1]]) + 1 if places[limit - 1] < len(shown) else 0
+        if ended == 0 or (ended == len(base.times) and base.more is None):
+            return replace(page, more=(int(page.times[-1]), edge))  # nothing recorded at that time is left
+        return replace(page, more=self._reader.page(connection, tag, start, end, ended, after).more)
+
+    def _recorded(
+        self,
+        connection: Connection,
+        tag: str,
+        start: int | None,
+        end: int | None,
+        limit: int,
+        after: Position | None,
+    ) -> Series:
+        """Nothing for a tag that has corrections alone."""
+        try:
+            return self._reader.page(connection, tag, start, end, limit, after)
+        except NotFound:
+            none = np.empty(0, np.int64)
+            return Series(none, none, np.empty(0), np.empty(0, np.uint32), None)
+
+    # -- samples
+
+    def _samples(self, connection: Connection, tag: str, low: int, high: int, rules: AggregateRules) -> Samples:
+        """Every value with low <= time <= high, and the neighbours bounds rest on."""
+        before, behind = self._before(connection, tag, low, rules), self._behind(connection, tag, high, rules)
+        return _samples([before, *self._all(connection, tag, low, high), behind])
+
+    def _all(self, connection: Connection, tag: str, low: int, high: int) -> Iterator[Series]:
+        after = None
+        while True:
+            page = self.page(connection, tag, low, high + 1, AT_ONCE, after)
+            yield page
+            after = page.more
+            if after is None:
+                return
+
+    def _before(self, connection: Connection, tag: str, time: int, rules: AggregateRules) -> Series:
+        """The last values before `time` to and with two usable ones of two instants."""
+        for most in (4, 64, FAR):
+            page = self.page(connection, tag, None, time - 1, most)
+            usable = _samples([page]).usable(rules)
+            if page.more is None or len(np.unique(page.times[usable])) >= 2:
+                break
+        return _taken(page, slice(None, None, -1))
+
+    def _behind(self, connection: Connection, tag: str, time: int, rules: AggregateRules) -> Series:
+        """The first values after `time` to and with a usable one."""
+        for most in (2, 64, FAR):
+            page = self.page(connection, tag, time + 1, None, most)
+            if page.more is None or _samples([page]).usable(rules).any():
+                break
+        return page
+
+    def _at(
+        self, connection: Connection, tag: str, times: NDArray[np.int64], rules: AggregateRules, simple: bool
+    ) -> Iterator[Processed]:
+        """Values at ascending instants: as many at once as lie within one short read."""
+        done = 0
+        while done < len(times):
+            first = int(times[done])
+            near = self.page(connection, tag, first, None, NEAR)
+            last = int(near.times[-1]) if near.more is not None else LAST
+            here = max(done + 1, int(np.searchsorted(times, last, "left")))
+            part = times[done:here]
+            given = self._samples(connection, tag, int(part[0]), int(part[-1]), rules)
+            yield aggregates.at_times(given, part, rules, use_simple_bounds=simple)
+            done = here
+
+    def _processed(
+        self, connection: Connection, tag: str, function: aggregates.Function, wanted: Intervals, rules: AggregateRules
+    ) -> Iterator[tuple[NDArray[np.intp], Processed]]:
+        """Results with their places, for as many intervals at once as there is room for their samples."""
+        order = np.argsort(wanted.low, kind="stable")
+        done = 0
+        while done < len(order):
+            low = int(wanted.low[order[done]])
+            head = self.page(connection, tag, low, int(wanted.high[order[-1]]) + 1, AT_ONCE)
+            reach = int(head.times[-1]) if head.more is not None else LAST
+            here = max(done + 1, int(np.searchsorted(wanted.high[order], reach, "left")))
+            places = order[done:here]
+            some = Intervals(wanted.low[places], wanted.high[places], wanted.backward, wanted.full)
+            given = self._samples(connection, tag, int(some.low[0]), int(some.high[-1]), rules)
+            yield places, function(given, some, rules)
+            done = here
+
+    def _noted(self, connection: Connection, tag: str, wanted: Intervals) -> Samples:
+        """Annotations as samples."""
+        low, high = int(wanted.low.min()), int(wanted.high.max())
+        found, after = list[int](), None
+        while True:
+            notes, after = corrections.annotations(connection, tag, low, high + 1, FAR, after)
+            found += [note.time for note in notes]
+            if after is None:
+                break
+        times = np.array(found, np.int64)
+        return Samples(times, np.zeros(len(times)), np.zeros(len(times), np.uint32))
+
+
+def _window(start: int | None, end: int | None, after: Position | None, forward: bool, base: Series) -> tuple[int, int]:
+    """Times a page can reach over: no further than its last recorded value when there are more."""
+    reach = int(base.times[-1]) if base.more is not None else None
+    low = end + 1 if start is not None and end is not None else FIRST
+    high = start if start is not None else LAST if end is None else end
+    if forward:
+        low, high = high, LAST if end is None else end if start == end else end - 1
+    if forward:
+        return low if after is None else max(low, after[0]), high if reach is None else min(high, reach)
+    return low if reach is None else max(low, reach), high if after is None else min(high, after[0])
+
+
+def _up_to(base: Series, above: corrections.Marks, forward: bool) -> NDArray[np.bool_]:
+    """Recorded values no further than the corrections are known."""
+    if not above.cut:
+        return np.ones(len(base.times), np.bool_)
+    edge = above.times[-1]
+    found: NDArray[np.bool_] = base.times <= edge if forward else base.times >= edge
+    return found
+
+
+def _taken(series: Series, which: Any) -> Series:
+    return Series(series.times[which], series.received[which], series.values[which], series.status[which], None)
+
+
+def _samples(parts: Sequence[Series]) -> Samples:
+    """Numbers to calculate with; of a text nothing but its status counts."""
+    values = [np.zeros(len(p.values)) if p.values.dtype.kind == "O" else p.values.astype(np.float64) for p in parts]
+    return Samples(
+        np.concatenate([p.times for p in parts]), np.concatenate(values), np.concatenate([p.status for p in parts])
+    )
+
+
+def _joined(parts: Sequence[tuple[NDArray[np.intp], Processed]], wanted: Intervals) -> Processed:
+    found = Processed(np.empty(len(wanted), np.int64), np.empty(len(wanted)), np.empty(len(wanted), np.uint32))
+    for places, part in parts:
+        found.times[places], found.values[places], found.status[places] = part.times, part.values, part.status
+    return found

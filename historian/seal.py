@@ -1,0 +1,243 @@
+"""Frames of hours that are over become blocks: prepared by a reader, committed by the writer in one transaction.
+
+A step takes the oldest frames of one layout, in order of recording, at most ROWS of those in order of time and ROWS
+late ones; what a block of the same hour overlaps with, or has room for, is merged with it. The writer's part is a few
+statements: rows keep coming in between. A crash leaves a step wholly done or wholly undone.
+
+A step is due when its hour is over for SETTLE, or when a full block of it is that old. Late frames (of a backfill, of a
+clock that was stepped) go by when they were received, and with the frames in order that were recorded after them.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Engine, Row, Select, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from historian import chunks, frames
+from historian.chunks import HOUR, ROWS, Block, Encoded, Kind, Times
+from historian.frames import Head, Record
+from historian.schema import block, frame, layout, sealed
+from historian.writer import FIRST, LAST, Writer
+from nodesets.errors import StorageError
+from nodesets.ports import Clock
+
+SETTLE: Final = 300 * 10**9
+"""ns; how long after its end an hour still waits for its last frames."""
+
+ROUND_SECONDS: Final = 60.0
+"""Between two looks for what is due."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """A step, ready to be committed."""
+
+    layout: int
+    before: Head
+    """Where the sealed frames of the layout ended."""
+    after: Head
+    """The newest frame of this step."""
+    frames: int
+    times: tuple[int, int]
+    """First and last source time of the frames."""
+    replaced: tuple[int, ...]
+    """Blocks whose rows are in `blocks`."""
+    blocks: tuple[tuple[Block, Encoded], ...]
+
+
+Logged = Callable[[Connection, int, Sealing, Sequence[int]], None]
+"""`logged(tx, now, sealing, made)`: log a step and the blocks it made, in its transaction."""
+
+Unaltered = Callable[[Connection, int, Sequence[int]], bool]
+"""`unaltered(tx, layout, blocks)`: whether blocks are what the log says of them."""
+
+
+def prepare(tx: Connection, of: int, now: int, unaltered: Unaltered) -> Sealing | None:
+    """The next step of a layout that is due; None when there is none. Reads only.
+
+    Raises StorageError for frames or blocks that are not as they were recorded: sealing must not cover up a change.
+    """
+    taken = _due(tx, of, now)
+    if not taken:
+        return None
+    start = tx.execute(select(sealed.c.frame, sealed.c.link).where(sealed.c.layout == of)).first()
+    before = Head(0, frames.ZERO) if start is None else Head(start.frame, start.link)
+    _check(taken, before)
+    kinds = [column.kind for column in _columns(tx, of)]
+    fresh = frames.block(taken, len(kinds))
+    together, replaced = [fresh], []
+    for row in _neighbours(tx, of, fresh.times):
+        together.append(decoded(row, kinds))
+        replaced.append(row.id)
+    if not unaltered(tx, of, replaced):
+        raise StorageError(f"blocks of layout {of} among {replaced} are not as they were recorded")
+    return Sealing(
+        layout=of,
+        before=before,
+        after=Head(taken[-1].id, taken[-1].link),
+        frames=len(taken),
+        times=(int(fresh.times.min()), int(fresh.times.max())),
+        replaced=tuple(replaced),
+        blocks=tuple((piece, chunks.encode(piece, kinds)) for piece in chunks.cut(chunks.merge(together))),
+    )
+
+
+def carry_out(tx: Connection, now: int, sealing: Sealing, logged: Logged) -> None:
+    """Put the blocks in the place of the frames, and log it."""
+    values = {"frame": sealing.after.frame, "link": sealing.after.link}
+    if sealing.before.frame:
+        tx.execute(update(sealed).where(sealed.c.layout == sealing.layout).values(values))
+    else:
+        tx.execute(insert(sealed).values(layout=sealing.layout, **values))
+    tx.execute(delete(block).where(block.c.id.in_(sealing.replaced)))
+    made = [
+        tx.execute(
+            insert(block)
+            .values(
+                layout=sealing.layout,
+                first_time=int(piece.times[0]),
+                last_time=int(piece.times[-1]),
+                size=len(piece),
+                statistics=encoded.statistics,
+                clock=encoded.clock,
+                columns=encoded.columns,
+            )
+            .returning(block.c.id)
+        ).scalar_one()
+        for piece, encoded in sealing.blocks
+    ]
+    tx.execute(
+        delete(frame).where(
+            frame.c.layout == sealing.layout,
+            frame.c.source_time.between(*sealing.times),
+            frame.c.id <= sealing.after.frame,
+        )
+    )
+    logged(tx, now, sealing, made)
+
+
+def decoded(row: Any, kinds: Sequence[Kind]) -> Block:
+    """The rows of a row of the table `block`."""
+    return chunks.decode(Encoded(row.clock, row.columns, row.statistics), kinds, row.size)
+
+
+def _due(tx: Connection, of: int, now: int) -> list[Record]:
+    """The frames of the next step, in order of recording; empty when none is due."""
+    of_layout = select(frame).where(frame.c.layout == of)
+    in_order = _records(tx, of_layout.where(frame.c.late == 0).order_by(frame.c.source_time, frame.c.id), ROWS + 1)
+    count = _ripe([r.source_time for r in in_order], now)
+    chosen = in_order[:count]
+    late_ones = of_layout.where(frame.c.late == 1).order_by(frame.c.id)
+    if count < len(in_order):
+        late_ones = late_ones.where(frame.c.id < in_order[count].id)
+    late = _records(tx, late_ones, ROWS)
+    if not chosen:
+        return late[: _ripe([r.received_time for r in late], now)]
+    newest = chosen[-1].id if len(late) < ROWS else min(chosen[-1].id, late[-1].id)
+    return sorted((r for r in (*chosen, *late) if r.id <= newest), key=lambda record: record.id)
+
+
+def _ripe(times: Sequence[int], now: int) -> int:
+    """How many of these, at most ROWS, are of the hour of the first and due with it."""
+    if not times:
+        return 0
+    end = (times[0] // HOUR + 1) * HOUR
+    count = next((i for i, time in enumerate(times[:ROWS]) if time >= end), min(len(times), ROWS))
+    full = count == ROWS and max(times[:ROWS]) + SETTLE <= now
+    return count if full or end + SETTLE <= now else 0
+
+
+def _records(tx: Connection, query: Select[Any], most: int) -> list[Record]:
+    return [Record(*row) for row in tx.execute(query.limit(most))]
+
+
+def _check(taken: Sequence[Record], before: Head) -> None:
+    """Follow the chain over the frames. Raises StorageError."""
+    link = before.link
+    for each in taken:
+        if frames.link(link, *each[:-1]) != each.link:
+            raise StorageError(f"frame {each.id} of layout {each.layout} is not as it was recorded: not sealed")
+        link = each.link
+
+
+def _columns(tx: Connection, of: int) -> list[frames.Column]:
+    return frames.columns(tx.execute(select(layout.c.columns).where(layout.c.id == of)).scalar_one())
+
+
+def _neighbours(tx: Connection, of: int, times: Times) -> list[Row[Any]]:
+    """The blocks that rows of these times go into: those of their hours they overlap with, or follow and fit into."""
+    found: list[Row[Any]] = []
+    hours = times // HOUR
+    for hour in np.unique(hours).tolist():
+        within = times[hours == hour]
+        first, last = int(within.min()), int(within.max())
+        begin, end = max(hour * HOUR, FIRST), min((hour + 1) * HOUR, LAST)
+        of_hour = select(block).where(block.c.layout == of, block.c.last_time.between(begin, end))
+        found += tx.execute(of_hour.where(block.c.last_time >= first, block.c.first_time <= last))
+        before = of_hour.where(block.c.last_time < first).order_by(block.c.last_time.desc()).limit(1)
+        found += (row for row in tx.execute(before) if row.size < ROWS)
+    return found
+
+
+class Sealer:
+    """A thread that seals what is due, a step at a time. `database` is an engine of `historian.schema.reading`."""
+
+    def __init__(self, database: Engine, writer: Writer, *, clock: Clock, logged: Logged, unaltered: Unaltered) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._logged = logged
+        self._unaltered = unaltered
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="historian-sealer")
+        self.trouble: dict[int, str] = {}
+        """Why a layout could not be sealed the last time, by its number."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the step under way."""
+        self._closing.set()
+        self._thread.join()
+        self._database.dispose()
+
+    def seal(self) -> int:
+        """Carry out every step that is due; returns how many there were."""
+        with self._database.connect() as connection, connection.begin():
+            layouts = connection.execute(select(layout.c.id)).scalars().all()
+        return sum(self._seal(number) for number in layouts)
+
+    def _run(self) -> None:
+        while not self._closing.wait(ROUND_SECONDS):
+            self.seal()
+
+    def _seal(self, number: int) -> int:
+        """The steps of one layout."""
+        steps = 0
+        try:
+            while not self._closing.is_set() and self._step(number):
+                steps += 1
+        except (StorageError, DBAPIError) as error:
+            if self.trouble.get(number) != str(error):
+                log.error("layout %d not sealed: %s", number, error)
+            self.trouble[number] = str(error)
+        else:
+            self.trouble.pop(number, None)
+        return steps
+
+    def _step(self, number: int) -> bool:
+        now = self._clock.now()
+        with self._database.connect() as connection, connection.begin():
+            sealing = prepare(connection, number, now, self._unaltered)
+        if sealing is None:
+            return False
+        self._writer.submit(lambda tx: carry_out(tx, now, sealing, self._logged), alone=True).result()
+        return True

@@ -1,0 +1,92 @@
+"""Requests whose operations may each be wrong in what asyncua's own classes refuse the whole request for.
+
+An enumeration is read as its number, a filter stays closed until its item is looked at. The layout is the standard's:
+`Wire` checks the bytes by asyncua's classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import from_binary
+
+from opcua_server.services.seams import UNREADABLE
+from opcua_server.services.status import Fault
+
+
+@dataclass(slots=True)
+class BrowseDescription:
+    NodeId: ua.NodeId
+    BrowseDirection: ua.Int32
+    ReferenceTypeId: ua.NodeId
+    IncludeSubtypes: ua.Boolean
+    NodeClassMask: ua.UInt32
+    ResultMask: ua.UInt32
+
+
+@dataclass(slots=True)
+class BrowseParameters:
+    View: ua.ViewDescription
+    RequestedMaxReferencesPerNode: ua.UInt32
+    NodesToBrowse: list[BrowseDescription]
+
+
+@dataclass(slots=True)
+class ClosedObject:
+    """An ExtensionObject as it came."""
+
+    TypeId: ua.NodeId
+    Encoding: ua.Byte = 0
+    Body: Optional[ua.ByteString] = None  # noqa: UP045 - as asyncua's decoder knows an optional field
+
+    def open(self) -> Any:
+        """What is in it; ua.ExtensionObject for a type the codec does not know. Raises Fault."""
+        kind = ua.extension_objects_by_typeid.get(self.TypeId)
+        if kind is None:
+            return ua.ExtensionObject(self.TypeId, self.Body)
+        try:
+            return from_binary(kind, Buffer(self.Body or b""))
+        except UNREADABLE as error:
+            raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid) from error
+
+
+def opened(found: Any) -> Any:
+    """What is in a filter. Raises Fault BadMonitoredItemFilterInvalid."""
+    return found.open() if isinstance(found, ClosedObject) else found
+
+
+@dataclass(slots=True)
+class MonitoringParameters:
+    ClientHandle: ua.UInt32
+    SamplingInterval: ua.Double
+    Filter: ClosedObject
+    QueueSize: ua.UInt32
+    DiscardOldest: ua.Boolean
+
+
+@dataclass(slots=True)
+class MonitoredItemCreateRequest:
+    ItemToMonitor: ua.ReadValueId
+    MonitoringMode: ua.Int32
+    RequestedParameters: MonitoringParameters
+
+
+@dataclass(slots=True)
+class CreateMonitoredItemsParameters:
+    SubscriptionId: ua.UInt32
+    TimestampsToReturn: ua.TimestampsToReturn
+    ItemsToCreate: list[MonitoredItemCreateRequest]
+
+
+@dataclass(slots=True)
+class MonitoredItemModifyRequest:
+    MonitoredItemId: ua.UInt32
+    RequestedParameters: MonitoringParameters
+
+
+@dataclass(slots=True)
+class ModifyMonitoredItemsParameters:
+    SubscriptionId: ua.UInt32
+    TimestampsToReturn: ua.TimestampsToReturn
+    ItemsToModify: list[MonitoredItemModifyRequest]
