@@ -60,9 +60,11 @@ class Auditor:
             number, SERVER, A.EventNotifier, Filter=event_filter(kind, [*BASE, *paths]), QueueSize=1000
         )
         made.StatusCode.check()
-        yield Listening(self.talk, [*BASE, *paths])
-        parameters = ua.DeleteSubscriptionsParameters(SubscriptionIds=[number])
-        await self.talk.call(ua.DeleteSubscriptionsRequest(Parameters=parameters))
+        try:
+            yield Listening(self.talk, [*BASE, *paths])
+        finally:
+            parameters = ua.DeleteSubscriptionsParameters(SubscriptionIds=[number])
+            await self.talk.call(ua.DeleteSubscriptionsRequest(Parameters=parameters))
 
 
 class Listening:
@@ -301,7 +303,7 @@ async def test_what_is_wrong_with_a_session_is_told(plant: Plant, auditor: Audit
         mismatch = await told.heard(EventType=ua.NodeId(IDS.AuditUrlMismatchEventType))
         assert mismatch["EndpointUrl"] == "opc.tcp://elsewhere:4840"
         wrong = talk.password_token("op1", "guessed")
-        assert await refused(talk.activate(wrong)) == CODES.BadIdentityTokenRejected
+        assert await refused(talk.activate(wrong)) == CODES.BadUserAccessDenied
         failed = await told.heard(SourceName="Session/ActivateSession", Status=False)
         assert failed["ClientUserId"] == "op1"
         assert "guessed" not in str(failed)
