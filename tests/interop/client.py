@@ -463,3 +463,25 @@ class NodeOpcua:
             numValues=per_page,
         )
         return [_data_value(d) for d in read["values"]], read["pages"]
+
+    async def history_of_events(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: int | None,
+        end: int | None,
+        *,
+        of_type: str | None = None,
+        per_page: int = 0,
+    ) -> tuple[list[Event], int]:
+        """Events of a notifier between two instants (ns UTC), all pages; and how many pages it took."""
+        read = await self._ask(
+            "historyEvents",
+            node=node,
+            fields=list(fields),
+            type=of_type,
+            start=None if start is None else str(start),
+            end=None if end is None else str(end),
+            numValues=per_page,
+        )
+        return [{field: _decode(v) for field, v in e.items()} for e in read["events"]], read["pages"]
