@@ -34,6 +34,7 @@ Handler = Callable[..., Awaitable[Outputs]]
 SECRETS = frozenset({"Secret", "NewPassword", "OldPassword", "TemporaryPassword"})
 """Arguments that are written nowhere (R25, R26)."""
 MASK = "***"
+METRICS_RESET = "ENose.AlarmMetrics.Reset"
 
 # Batches
 
@@ -389,7 +390,7 @@ def link(server: UaServer, site: Site, space: Space) -> None:
     Those of conditions are `condition_methods`.
     """
     for node, instance, _ in methods(space.instances):
-        if instance.template.name in CONDITION_NAMES:
+        if instance.template.name in CONDITION_NAMES or node == METRICS_RESET:
             continue
         at, _, name = node.rpartition(".")
         owner, _, kind = at.rpartition(".")

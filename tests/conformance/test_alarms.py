@@ -148,7 +148,7 @@ async def alarms(talk: Conversation, engineer: Conversation) -> dict[str, Alarm]
         "score": Alarm(talk, engineer, SCORE, "Score", 100.0),
         "anomaly": Alarm(talk, engineer, ANOMALY, "Anomaly", 0.0),
     }
-    subscription = (await talk.subscribe(interval=10.0)).SubscriptionId
+    subscription = (await talk.subscribe(interval=10.0, RequestedLifetimeCount=60_000)).SubscriptionId
     monitored = await talk.monitor(subscription, SERVER, ua.AttributeIds.EventNotifier, Filter=EVENTS, QueueSize=1000)
     monitored.StatusCode.check()
     for alarm in made.values():
