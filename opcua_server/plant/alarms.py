@@ -388,6 +388,7 @@ def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:
     own = plant.alarms.get(alarm.kind, Alarm())
     names = ("on_delay", "off_delay", "gmp", "confirm", "branches", "latched", "max_shelved")
     changes: dict[str, object] = {name: value for name in names if (value := getattr(own, name)) is not None}
+    changes["message"] = own.message
     if own.severity is not None:
         changes["severities"] = dict.fromkeys(alarm.severities, own.severity)
     if alarm.scope == "channel":  # delayed before it is found, all channels at once (`analytics.limits`)

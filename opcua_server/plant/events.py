@@ -11,6 +11,7 @@ from asyncua import ua
 from nodesets import ids
 from nodesets.model import Result
 from nodesets.types import state_name
+from opcua_server.plant import alarm_texts
 from opcua_server.plant.alarm_figures import BANDS, Metrics
 from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
 from opcua_server.plant.condition_types import CLASS_NAMES, CONDITION_TYPES, ConditionType
@@ -261,7 +262,9 @@ def effective_state(condition: Condition, branch: Branch) -> str:
 
 def message(condition: Condition, branch: Branch) -> str:
     """Self-contained and Latin-1: WinCC OA shows source, time, text and severity only."""
-    said = branch.finding.text if branch.finding else f"{condition.source}: {condition.kind.kind}"
+    if branch.finding is None:
+        return f"{condition.source}: {condition.kind.kind}"
+    said = alarm_texts.english(branch.finding, condition.kind.message)
     return said.encode("latin-1", "replace").decode("latin-1")
 
 
