@@ -37,6 +37,7 @@ ACTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "Alarms.RemoveFromService": _SERVICING,
         "Alarms.PlaceInService": _SERVICING,
         "Alarms.GetGroupMemberships": _ANY,
+        "Alarms.ResetMetrics": _ENGINEER,
         "Alarms.Enable": _ENGINEER,
         "Alarms.Disable": _ENGINEER,
         "MethodSet.StartSingleAcquisition": _OPERATOR,

@@ -6,6 +6,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 import ipaddress
 from enum import IntFlag
 from functools import cache
+from string import Formatter
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -406,6 +407,8 @@ class Alarm(Model):
     """Only of LevelAlarm: by channel, e.g. `EN01.Array.S01`; without limits its alarm is disabled."""
     phases: Annotated[tuple[PhaseName, ...], Field(min_length=1)] = ("baseline",)
     """Only of LevelAlarm: phases of the measuring cycle in which the limits are watched."""
+    message: dict[Literal["en", "de", "fr", "es", "ja", "zh"], str] = {}
+    """Its own text while active, by language, with {source}, {value}, {limit}, {level}, {unit}, {batch} and {text}."""
     severity: Annotated[int, Field(ge=1, le=1000)] | None = None
     """1 to 249 information, to 499 warning, to 749 high, from 750 critical; of every level of the alarm."""
     on_delay: Annotated[float, Field(ge=0)] | None = None
@@ -422,6 +425,16 @@ class Alarm(Model):
     """Whether it stays, also when it is over and acknowledged, until it is reset."""
     max_shelved: Annotated[float, Field(gt=0)] | None = None
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once."""
+
+    @field_validator("message")
+    @classmethod
+    def _known_placeholders(cls, message: dict[str, str]) -> dict[str, str]:
+        known = {"source", "value", "limit", "level", "unit", "batch", "text"}
+        for language, template in message.items():
+            names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+            if unknown := sorted(names - known):
+                raise ValueError(f"{language}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return message
 
 
 Policy = Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]

@@ -315,6 +315,28 @@ STANDARD: Mapping[str, Type] = {
             ),
         ),
         Type(name="NonExclusiveLevelAlarmType", number=10060, base="NonExclusiveLimitAlarmType"),
+        Type(
+            name="AlarmRateVariableType",
+            number=17277,
+            base="BaseDataVariableType",
+            members=(prop("Rate", "UInt16"),),
+        ),
+        Type(
+            name="AlarmMetricsType",
+            number=17279,
+            base="BaseObjectType",
+            members=(
+                variable("AlarmCount", "UInt32"),
+                variable("StartTime", "UtcTime"),
+                variable("MaximumActiveState", "Duration"),
+                variable("MaximumUnAck", "Duration"),
+                variable("CurrentAlarmRate", "Double", type="AlarmRateVariableType"),
+                variable("MaximumAlarmRate", "Double", type="AlarmRateVariableType"),
+                variable("MaximumReAlarmCount", "UInt32"),
+                variable("AverageAlarmRate", "Double", type="AlarmRateVariableType"),
+                _method("Reset"),
+            ),
+        ),
         Type(name="DiscreteAlarmType", number=10523, base="AlarmConditionType"),
         Type(
             name="OffNormalAlarmType",

@@ -602,6 +602,25 @@ _SITE = (
         ),
     ),
     Type(
+        name="EnoseAlarmMetricsType",
+        number=1047,
+        base="AlarmMetricsType",
+        description="How the alarms do, with the figures of ISA-18.2; rates are alarms in 10 minutes",
+        members=(
+            variable("AlarmFlood", "Boolean", "More than 10 alarms in 10 minutes, and not yet fewer than 5 again"),
+            variable("Standing", "UInt32", "Active alarms"),
+            variable("StandingInformation", "UInt32", "Those of severity to 249"),
+            variable("StandingWarning", "UInt32", "Those of severity to 499"),
+            variable("StandingHigh", "UInt32", "Those of severity to 749"),
+            variable("StandingCritical", "UInt32", "Those of severity from 750"),
+            variable("Stale", "UInt32", "Alarms active for more than a day"),
+            variable("Unacknowledged", "UInt32", "Alarms nobody has acknowledged"),
+            variable("Hidden", "UInt32", "Alarms shelved, suppressed or out of service"),
+            variable("Chattering", "UInt32", "Alarms that came three times within a minute, in the last 10 minutes"),
+            variable("OldestActive", "DateTime", "Since when the oldest active alarm is, UTC"),
+        ),
+    ),
+    Type(
         name="DiagnosticsType",
         number=1046,
         base="BaseObjectType",
@@ -639,6 +658,7 @@ _SITE = (
             item("Security", "SecurityServiceType", "Accounts"),
             item("Compliance", "ComplianceType", "Audit log"),
             item("Diagnostics", "DiagnosticsType", "The service itself"),
+            item("AlarmMetrics", "EnoseAlarmMetricsType", "How the alarms do"),
         ),
     ),
 )

@@ -34,7 +34,9 @@ from compliance.users import Account, Accounts, Attempt
 from config.load import digest
 from config.schema import Plant
 from historian import archive, backup, events, schema
+from historian.alarms import Transition
 from historian.alarms import load as saved_alarms
+from historian.alarms import told as told_alarms
 from historian.forward import StoreAndForward, recover
 from historian.query import Reader
 from historian.seal import Sealer
@@ -790,6 +792,18 @@ async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
             told = " ".join(answer[key] for key in ("Vendor", "Model", "SerialNumber") if key in answer)
             found.append((f"{what} {told}".rstrip(), ""))
     return found
+
+
+def recorded_alarms(data_dir: Path, before: int) -> list[Transition]:
+    """What was told of alarms before a time (ns UTC), in order. Raises NotFound, StorageError."""
+    path = data_dir / DATABASE
+    if not path.exists():
+        raise NotFound(f"no database {path}")
+    reader = Reader(schema.reading(f"sqlite:///{path.resolve()}"))
+    try:
+        return asyncio.run(reader.read(lambda tx: list(told_alarms(tx, 0, before))))
+    finally:
+        reader.close()
 
 
 def _look(plant: Plant, data_dir: Path) -> None:

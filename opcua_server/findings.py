@@ -20,6 +20,7 @@ from analytics.validation import Validated
 from config.schema import Alarm, Column, Device, Plant, StatusBit
 from nodesets.model import Finding, Frame, Phase
 from nodesets.types import DeviceHealth
+from nodesets.units import UNITS
 
 BITS: Mapping[str, tuple[StatusBit, str]] = {
     "HeaterFailure": (StatusBit.HEATER_FAILURE, "a heater failed"),
@@ -131,7 +132,16 @@ class DeviceWatch:
 
     def _level(self, channel: int, level: str, value: float, time: int) -> Finding:
         tag = self.columns[channel].tag
-        limit = self.limits[channel].of(level)
+        limit, unit = self.limits[channel].of(level), UNITS[tag.unit].symbol
         source = tag.node.rpartition(".")[0]
-        said = f"{source}: {value:g} {tag.unit}" + (f" beyond {level} limit {limit:g}" if level else ", within limits")
-        return Finding(kind="LevelAlarm", source=source, time=time, level=level, value=value, limit=limit, text=said)
+        words = f"beyond {level} limit {limit:g}" if level else "within its limits"
+        return Finding(
+            kind="LevelAlarm",
+            source=source,
+            time=time,
+            level=level,
+            value=value,
+            limit=limit,
+            text=f"{source}: {value:g} {unit}, {words}",
+            details={"Unit": unit},
+        )

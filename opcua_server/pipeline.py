@@ -271,11 +271,12 @@ def result_findings(
             "PredictedClass": result.predicted_class,
             "ModelVersion": result.model,
             "FingerprintDigest": result.model_digest,
+            "Batch": result.batch_id,
         },
     )
     low = result.score < product.score_limit
     lowest = result.score <= product.score_floor
-    deviation = replace(anomaly, kind="FingerprintDeviation", level="High" if beyond else "", details={})
+    deviation = replace(anomaly, kind="FingerprintDeviation", level="High" if beyond else "")
     return (
         anomaly,
         deviation,
@@ -287,6 +288,7 @@ def result_findings(
             value=result.score,
             limit=product.score_limit,
             text=f"{result.stream}: quality score {result.score:.1f} (limit {product.score_limit:.1f}){batch}",
+            details={"Batch": result.batch_id},
         ),
     )
 

@@ -155,8 +155,8 @@ class AlarmKind:
     """Whether it stays until it is reset, also when it is over and answered for."""
     fixed: bool = False
     """Nobody can take it out of sight (process rule 9: AuditChainBroken)."""
-    advisory: bool = False
-    """For those who maintain, not for the operator at the line."""
+    message: Mapping[str, str] = field(default_factory=dict)
+    """The plant's own text while active, by language."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
 

@@ -352,7 +352,18 @@ class Alarms:
         if now - since < _delay(condition, finding) * SECOND:
             return ()
         self._wait(node, None)
+        if finding.level and not condition.trunk.state.active:
+            condition = replace(condition, first=self._is_first(condition))
         return self._step(states.found(condition, finding, now, self._new_id))
+
+    def _is_first(self, condition: Condition) -> bool:
+        """First-up (ISA-18.1): of the alarms of its device, line or service no other is active in sight."""
+        group = condition.source.partition(".")[0]
+        return not any(
+            c.trunk.state.active and c.enabled.on and not c.hidden
+            for c in self._moved.values()
+            if c.source.partition(".")[0] == group and c.node != condition.node
+        )
 
 
 def _delay(condition: Condition, finding: Finding) -> float:
@@ -377,6 +388,7 @@ def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:
     own = plant.alarms.get(alarm.kind, Alarm())
     names = ("on_delay", "off_delay", "gmp", "confirm", "branches", "latched", "max_shelved")
     changes: dict[str, object] = {name: value for name in names if (value := getattr(own, name)) is not None}
+    changes["message"] = own.message
     if own.severity is not None:
         changes["severities"] = dict.fromkeys(alarm.severities, own.severity)
     if alarm.scope == "channel":  # delayed before it is found, all channels at once (`analytics.limits`)

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from historian import alarms as store
@@ -18,6 +19,7 @@ from nodesets.errors import EnoseError, StorageError
 from nodesets.model import Finding
 from nodesets.ports import Clock
 from opcua_server.plant import alarm_record
+from opcua_server.plant.alarm_figures import CHATTER_COUNT, CHATTER_SECONDS, Figures
 from opcua_server.plant.alarm_states import Condition, Notification
 from opcua_server.plant.alarms import Act, Alarms
 from opcua_server.services.event_fields import row
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 MOST = 500
 """Findings and acts in one turn: a flood is recorded in parts, so that none of it waits for all."""
+
+CHATTERS = f"Chattering: {CHATTER_COUNT} times within {CHATTER_SECONDS:g} s; look at its limit, dead-band and delay"
 
 Told = tuple[Notification, ...]
 Log = Callable[[Any], None]
@@ -64,6 +68,8 @@ class Annunciator:
         self._waiting: list[_Waiting] = []
         self._news = asyncio.Event()
         self._shown: dict[str, Condition] = {c.node: c for c in alarms.moved()}
+        self.figures = Figures(clock.now())
+        self.figures.restore(alarms.moved())
 
     def find(self, finding: Finding) -> None:
         """Something came, changed or went. Never blocks."""
@@ -136,7 +142,7 @@ class Annunciator:
             self._put_back(taken, error)
             return False
         self._alarms.commit()
-        self._show((*changed, *self._alarms.quiet()), events)
+        self._show((*changed, *self._alarms.quiet()), told, events)
         for i, waiting in enumerate(taken):
             _answer(waiting, refused.get(i))
         return True
@@ -178,12 +184,19 @@ class Annunciator:
         self._waiting[:0] = [w for w in taken if w.answer is None]
         self._news.set()
 
-    def _show(self, changed: tuple[Condition, ...], events: list[Event]) -> None:
+    def _show(self, changed: tuple[Condition, ...], told: list[Notification], events: list[Event]) -> None:
         for condition in changed:
             self._shown[condition.node] = condition
             self._panel.condition(condition)
-        for event in events:
+        for notification, event in zip(told, events, strict=True):
             self._panel.notify(event)
+            if chattering := self.figures.told(notification):
+                self._note(chattering)
+
+    def _note(self, node: str) -> None:
+        """Write on an alarm that it chatters (ISA-18.2 16.5.5)."""
+        now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, user="enose")
+        self._enter(_Waiting(lambda: self._alarms.perform(node, act(event_id=self._alarms[node].trunk.event_id), now)))
 
 
 def _answer(waiting: _Waiting, error: EnoseError | None) -> None:

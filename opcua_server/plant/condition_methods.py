@@ -65,6 +65,17 @@ def link(server: UaServer, site: Site) -> None:
             _link(server, site, number, name, arguments)
     server.link_method(ua.NodeId(GROUPS), partial(_groups, site), partial(_may, "GetGroupMemberships"))
 
+    server.link_method(
+        ua.NodeId(I.AlarmMetricsType_Reset), partial(_reset_figures, site), partial(_may, "ResetMetrics")
+    )
+
+
+async def _reset_figures(site: Site, caller: Caller, called: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
+    """AlarmMetricsType.Reset (Part 9 9.2)."""
+    await log_call(site, caller, "Alarms.ResetMetrics", str(called.Identifier), {}, "Good")
+    site.annunciator.figures.reset(site.clock.now())
+    return ()
+
 
 def _may(name: str, caller: Caller) -> bool:
     return policy.allowed(caller, f"Alarms.{name}")

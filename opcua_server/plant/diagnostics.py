@@ -41,8 +41,15 @@ class Diagnostics:
         """Until cancelled."""
         while True:
             await self.publish()
-            self._site.publisher.shelved(self._site.annunciator.shown())
+            self._alarms()
             await asyncio.sleep(SECOND)
+
+    def _alarms(self) -> None:
+        """What goes on with time alone."""
+        annunciator, now = self._site.annunciator, self._site.clock.now()
+        self._site.publisher.shelved(annunciator.shown())
+        metrics = annunciator.figures.metrics(annunciator.shown(), now)
+        self._site.publisher.write("ENose.AlarmMetrics", events.metrics_values(metrics), now)
 
     async def publish(self) -> None:
         now = self._site.clock.now()

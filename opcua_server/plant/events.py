@@ -13,6 +13,8 @@ from compliance.exceptions import BatchException
 from nodesets import ids
 from nodesets.model import Finding, Result
 from nodesets.types import state_name
+from opcua_server.plant import alarm_texts
+from opcua_server.plant.alarm_figures import BANDS, Metrics
 from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
 from opcua_server.plant.condition_types import CLASS_NAMES, CONDITION_TYPES, ConditionType
 from opcua_server.plant.templates import type_id
@@ -40,13 +42,18 @@ LASTING = frozenset(
 DISABLED = ua.Variant(ua.StatusCode(ua.StatusCodes.BadConditionDisabled), ua.VariantType.StatusCode)
 EXPIRATION_LIMIT = 30 * 24 * 3600.0
 """Seconds before its end that a certificate is told of (information model 1.5)."""
+RATE_MINUTES = 10
+"""Over which rates of alarms are counted (Part 9 9.3)."""
 # The state machine of an exclusive alarm is in no state while the alarm is inactive (Part 9 5.8.19).
 NOT_ACTIVE = ua.NodeId()
 
 
 def date(time: int) -> datetime:
-    """ns UTC as the library takes it; a time that never was is the OPC UA null date."""
-    return datetime.fromtimestamp(time / 1e9, UTC).replace(tzinfo=None) if time else datetime(1601, 1, 1)  # noqa: DTZ001
+    """ns UTC as the library takes it, to the microsecond; a time that never was is the OPC UA null date."""
+    if not time:
+        return datetime(1601, 1, 1)  # noqa: DTZ001
+    seconds, rest = divmod(time, 10**9)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
 
 
 def text(value: str) -> ua.Variant:
@@ -257,7 +264,9 @@ def effective_state(condition: Condition, branch: Branch) -> str:
 
 def message(condition: Condition, branch: Branch) -> str:
     """Self-contained and Latin-1: WinCC OA shows source, time, text and severity only."""
-    said = branch.finding.text if branch.finding else f"{condition.source}: {condition.kind.kind}"
+    if branch.finding is None:
+        return f"{condition.source}: {condition.kind.kind}"
+    said = alarm_texts.english(branch.finding, condition.kind.message)
     return said.encode("latin-1", "replace").decode("latin-1")
 
 
@@ -300,6 +309,28 @@ def condition_event(told: Notification, received: int, limits: Limits) -> Event:
         retain=told.retain,
         fields=fields,
     )
+
+
+def metrics_values(m: Metrics) -> dict[str, ua.Variant]:
+    """Members of EnoseAlarmMetricsType."""
+    rates = {"CurrentAlarmRate": m.current, "MaximumAlarmRate": m.maximum, "AverageAlarmRate": m.average}
+    return {
+        "AlarmCount": number(m.count),
+        "StartTime": moment(m.started),
+        "MaximumActiveState": duration(m.longest_active),
+        "MaximumUnAck": duration(m.longest_unacked),
+        **{name: double(value) for name, value in rates.items()},
+        **{f"{name}.Rate": number(RATE_MINUTES, ua.VariantType.UInt16) for name in rates},
+        "MaximumReAlarmCount": number(0),
+        "AlarmFlood": boolean(m.flood),
+        "Standing": number(m.standing),
+        **{f"Standing{name}": number(count) for name, count in zip(BANDS, m.bands, strict=True)},
+        "Stale": number(m.stale),
+        "Unacknowledged": number(m.unacknowledged),
+        "Hidden": number(m.shelved),
+        "Chattering": number(m.chattering),
+        "OldestActive": moment(m.oldest),
+    }
 
 
 def security_report(words: str, severity: int, now: int) -> Event:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 Outputs = Sequence[Any]
 Handler = Callable[..., Awaitable[Outputs]]
 
+METRICS_RESET = "ENose.AlarmMetrics.Reset"
+
 # Batches
 
 
@@ -392,7 +394,7 @@ def link(server: UaServer, site: Site, space: Space) -> None:
     """
     auditing = Auditing(site)
     for node, instance, _ in methods(space.instances):
-        if instance.template.name in CONDITION_NAMES:
+        if instance.template.name in CONDITION_NAMES or node == METRICS_RESET:
             continue
         at, _, name = node.rpartition(".")
         owner, _, kind = at.rpartition(".")

@@ -15,8 +15,8 @@ from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
 from opcua_server.findings import channel_limits, health
-from opcua_server.plant import events
-from opcua_server.plant.alarm_states import Condition, Notification, Shelving
+from opcua_server.plant import alarm_texts, events
+from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
 from opcua_server.plant.alarms import ALARMS
 from opcua_server.plant.condition_types import CONDITION_TYPES
 from opcua_server.services.nodes import Event
@@ -61,6 +61,8 @@ class Nodes(Protocol):
     def publish_event(self, event: Event) -> None: ...
 
     def deliver_event(self, event: Event) -> None: ...
+
+    def remember_text(self, text: str, translations: Mapping[str, str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,7 @@ class Publisher:
     def condition(self, condition: Condition) -> None:
         """How a condition stands now: its members and its plain tags."""
         now = self._clock.now()
+        self._translate(condition, condition.trunk)
         values = events.condition_values(condition, now, {})
         self.write(condition.node, values, condition.trunk.time or now)
 
@@ -285,8 +288,14 @@ class Publisher:
         """One event of a condition, which is recorded with what it tells of."""
         self._nodes.deliver_event(event)
 
+    def _translate(self, condition: Condition, branch: Branch) -> None:
+        if branch.finding is not None:
+            others = alarm_texts.translations(branch.finding, condition.kind.message)
+            self._nodes.remember_text(events.message(condition, branch), others)
+
     def event(self, told: Notification) -> Event:
         """What clients are told."""
+        self._translate(told.condition, told.branch)
         limits = self._limits.get(told.condition.node, {})
         return events.condition_event(told, self._clock.now(), limits)
 

@@ -434,6 +434,10 @@ class UaServer:
         self._texts.add(texts)
         self._object.locales(self._texts.known())
 
+    def remember_text(self, text: str, translations: Mapping[str, str]) -> None:
+        """Show one English text, made for the occasion, in other languages too; the newest ten thousand are kept."""
+        self._texts.remember(text, translations)
+
     def publish_event(self, event: Event) -> None:
         """Record it, then deliver it to the subscribers of its source, of every notifier above it and of Server."""
         self._outbox.put(event)

@@ -26,7 +26,7 @@ MAY = {
         BatchControl.RestartBatch BatchControl.StopBatch BatchControl.AbortBatch BatchControl.AddSample
         BatchControl.ReportException BatchControl.EvaluateBatch BatchControl.RequestRelease""",
     Role.ENGINEER: """
-        Alarms.Enable Alarms.Disable Alarms.RemoveFromService Alarms.PlaceInService
+        Alarms.Enable Alarms.Disable Alarms.ResetMetrics Alarms.RemoveFromService Alarms.PlaceInService
         MethodSet.SetConfiguration MethodSet.GotoOperating MethodSet.GotoMaintenance
         Calibration.StartCalibration Calibration.AcceptCalibration Calibration.ReplaceSensor
         Models.LearnProduct Models.EvaluateModel

@@ -46,6 +46,7 @@ class Nodes:
         }
         self.values: dict[str, tuple[object, int]] = {}
         self.events: list[object] = []
+        self.texts: dict[str, dict[str, str]] = {}
         self.rows: list[str] = []
 
     def write(self, node, value, status, source_time, server_time):
@@ -84,6 +85,9 @@ class Nodes:
 
     def publish_event(self, event):
         self.events.append(event)
+
+    def remember_text(self, text, translations):
+        self.texts[text] = translations
 
     def __getitem__(self, node):
         return self.values[node][0]

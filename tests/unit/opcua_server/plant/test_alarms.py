@@ -194,3 +194,16 @@ def test_a_plant_may_have_its_own_settings():
     assert set(kind.severities.values()) == {300}
     assert (kind.confirm, kind.latched, kind.branches, kind.max_shelved, kind.comment) == (True, True, False, 60, False)
     assert not made["EN01.Alarms.SensorFailure"].enabled.on
+
+
+# -- first-up
+
+
+def test_the_first_alarm_of_a_device_says_that_it_was_the_first(alarms):
+    # ISA-18.1: of a flood an operator looks for the one it began with (FirstInGroupFlag).
+    [first] = alarms.update(anomaly("High", 1), 1)
+    alarms.update(failed("S01", 0), 0)
+    [second] = alarms.due(2 * SECOND)
+    other = Finding(kind="AnomalyDetected", source="EN02.Stream01", time=3, level="High")
+    [elsewhere] = alarms.update(other, 3 * SECOND)
+    assert [n.condition.first for n in (first, second, elsewhere)] == [True, False, True]

@@ -9,6 +9,7 @@ from nodesets.errors import EventIdUnknown, StorageError
 from nodesets.model import Finding
 from opcua_server.plant.alarm_states import State
 from opcua_server.plant.alarms import Act
+from opcua_server.plant.annunciator import CHATTERS
 
 ANOMALY = "EN01.Stream01.Alarms.AnomalyDetected"
 
@@ -89,7 +90,8 @@ async def test_a_flood_is_told_whole_and_in_order(site):
         made.annunciator.find(found("High" if i % 2 == 0 else ""))
     while len(made.annunciator._waiting):
         await made.annunciator.turn()
-    states = [e.fields["ActiveState/Id"].Value for e in shown.events if e.fields["BranchId"].Value.is_null()]
+    told = [e.fields for e in shown.events if e.fields["ClientUserId"].Value != "enose"]  # it is noted that it chatters
+    states = [fields["ActiveState/Id"].Value for fields in told if fields["BranchId"].Value.is_null()]
     assert states == [True, False] * 750
 
 
@@ -124,3 +126,16 @@ async def test_what_the_plant_suppresses_is_shown_and_not_recorded_unless_it_is_
     assert shown[f"{node}.SuppressedState.Id"] is True
     assert shown.events == []
     assert await made.submit(store.load) == {}
+
+
+async def test_an_alarm_that_chatters_is_noted_once(site):
+    # ISA-18.2 16.5.5.
+    made, shown = site
+    for _ in range(6):
+        for level in ("High", ""):
+            made.annunciator.find(found(level))
+    while made.annunciator._waiting:
+        await made.annunciator.turn()
+    notes = [e for e in shown.events if e.fields["ClientUserId"].Value == "enose"]
+    assert [n.fields["Comment"].Value.Text for n in notes] == [CHATTERS]
+    assert made.annunciator.figures.metrics(made.annunciator.shown(), 10**18).count == 6
