@@ -41,5 +41,5 @@ COMPILE = $(VENV)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url 
 
 lock: setup
 	$(PY) -m pip install --quiet pip-tools
-	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --constraint requirements.lock --extra test --output-file requirements-test.lock
+	$(COMPILE) --extra postgres --output-file requirements.lock
+	$(COMPILE) --constraint requirements.lock --extra postgres --extra parquet --extra test --output-file requirements-test.lock

@@ -37,12 +37,12 @@ from historian.seal import Sealer
 from historian.writer import Writer
 from nodesets.model import Row
 from nodesets.ports import SystemClock
+from tests.recordings import SMELLNET
 
 SECOND = 10**9
 NOW = 1_790_000_000 * SECOND // HOUR * HOUR
 DEVICES, CHANNELS, PERIOD = 100, 32, 0.1
 PEER = "asyncua HistorySQLite"
-SMELLNET = Path("/work/shared/data/smellnet/smellnet_data.tar.xz")
 REPLAYING = 10
 """E-noses the recordings are replayed by, at a time."""
 YEAR_HOURS = 8760
@@ -152,6 +152,11 @@ def ingest(folder: Path, seconds: float) -> Iterator[Answer]:
     yield Answer(question="from row to disk, p99", value=1000 * np.quantile(waits, 0.99), unit="ms")
 
 
+def peer_time(second: int) -> dt.datetime:
+    """The peer reads back what it stored only without a time zone."""
+    return dt.datetime.fromtimestamp(NOW // SECOND + second, dt.UTC).replace(tzinfo=None)
+
+
 async def peer_ingest(path: Path, values: int) -> float:
     """Values a CPU second of the peer."""
     history = HistorySQLite(str(path))
@@ -160,7 +165,7 @@ async def peer_ingest(path: Path, values: int) -> float:
     await history.new_historized_node(node, period=None, count=0)
     cpu = time.process_time()
     for n in range(values):
-        at = dt.datetime.fromtimestamp(NOW // SECOND + n, dt.UTC)
+        at = peer_time(n)
         await history.save_node_value(node, ua.DataValue(ua.Variant(float(n)), SourceTimestamp=at, ServerTimestamp=at))
     cpu = time.process_time() - cpu
     await history.stop()
@@ -241,7 +246,7 @@ async def peer_bytes(path: Path, values: np.ndarray) -> float:
     node = ua.NodeId(1, 2)
     await history.new_historized_node(node, period=None, count=0)
     for n, value in enumerate(values):
-        at = dt.datetime.fromtimestamp(NOW // SECOND + n, dt.UTC)
+        at = peer_time(n)
         await history.save_node_value(
             node, ua.DataValue(ua.Variant(float(value)), SourceTimestamp=at, ServerTimestamp=at)
         )
@@ -338,7 +343,7 @@ async def year(path: Path) -> Iterator[Answer]:
             peer_value=peer / 1e6,
         )  # fmt: skip
     )
-    edges = np.arange(NOW - YEAR_HOURS * HOUR, NOW + 1, HOUR)
+    edges = NOW - HOUR * np.arange(YEAR_HOURS, -1, -1)
     took = []
     for _ in range(3):
         reader = Reader(reading(f"sqlite:///{path}"))
@@ -373,7 +378,7 @@ async def peer_read(path: Path, values: int) -> float:
     await history.init()
     node = ua.NodeId(1, 2)
     begin = time.monotonic()
-    start = dt.datetime.fromtimestamp(NOW // SECOND, dt.UTC)
+    start = peer_time(0)
     found, _ = await history.read_node_history(node, start, start + dt.timedelta(days=1), values)
     speed = len(found) / (time.monotonic() - begin)
     await history.stop()

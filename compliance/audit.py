@@ -31,6 +31,7 @@ from compliance.verify import (
     row_digest,
 )
 from historian.frames import Head
+from historian.retention import Retirement
 from historian.schema import audit_entry, metadata
 from historian.seal import Sealing
 from historian.spool import Gap
@@ -142,6 +143,22 @@ def seal_history(tx: Connection, now: int, sealing: Sealing, made: Sequence[int]
     )
     blocks = [("block", number) for number in (*sealing.replaced, *made)]
     append(tx, entry, [*blocks, ("sealed", sealing.layout)])
+
+
+def retire_history(
+    tx: Connection, now: int, retirement: Retirement, made: Mapping[int, Sequence[tuple[str, int]]]
+) -> None:
+    """Log that blocks of a layout have given way to averages, as its retention says: an entry for each layout."""
+    for layout, records in made.items():
+        entry = Entry(
+            time=now,
+            action="history.retire",
+            actor="enose",
+            object=f"layout/{layout}",
+            reason="retention",
+            old={"layout": retirement.layout, "blocks": list(retirement.blocks)},
+        )
+        append(tx, entry, records)
 
 
 def as_logged(tx: Connection, layout: int, blocks: Sequence[int]) -> bool:

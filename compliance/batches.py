@@ -702,3 +702,14 @@ def _count(tx: Connection, table: Table, batch_id: str) -> int:
 
 def _name(batch_id: str) -> str:
     return f"batch/{batch_id}"
+
+
+def under_way(tx: Connection, lines: Sequence[str], first: int, last: int) -> bool:
+    """Whether a batch was made on one of the lines at some time from `first` to `last` (ns UTC)."""
+    found = select(batch.c.batch_id).where(
+        batch.c.line.in_(lines),
+        batch.c.started > 0,
+        batch.c.started <= last,
+        or_(batch.c.ended == 0, batch.c.ended >= first),
+    )
+    return tx.execute(found.limit(1)).first() is not None

@@ -35,6 +35,24 @@ class Locked:
     """ns UTC."""
 
 
+class Seldom:
+    """What is told once in a while, with the number of times it was not: anybody can cause it as often as he likes."""
+
+    def __init__(self, every: int) -> None:
+        """`every`: ns."""
+        self._every = every
+        self._told: dict[str, tuple[int, int]] = {}
+
+    def untold(self, what: str, now: int) -> int | None:
+        """How many went untold since the last one, None when this one does too."""
+        told, untold = self._told.get(what, (now - self._every, 0))
+        if now - told < self._every:
+            self._told[what] = told, untold + 1
+            return None
+        self._told[what] = now, 0
+        return untold
+
+
 @dataclass(slots=True)
 class _Count:
     failures: int = 0

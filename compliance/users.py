@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, select
 
 from compliance import passwords, texts
 from compliance.audit import Entry, append
-from compliance.lockout import Locked, Sources, locked_until
+from compliance.lockout import Locked, Seldom, Sources, locked_until
 from compliance.rows import add, change, entry, fetch, find
 from compliance.tables import user_account
 from config.schema import Security
@@ -109,6 +109,8 @@ class Accounts:
         self.version = 0
         """Counts the changes of who holds which role."""
         self._sources = Sources(security.login_failures, security.lockout)
+        self._refused = Seldom(_MINUTE)
+        """Attempts at locked accounts."""
         self.on_locked: Callable[[Locked, Attempt], None] = lambda _locked, _attempt: None
         """Told of every lock, in the event loop: someone has to know at once (R29)."""
 
@@ -159,7 +161,8 @@ class Accounts:
         Raises LockedOut while the account is locked, CredentialRejected for everything else that is wrong. Every
         attempt is an audit entry; a wrong password counts, and `login_failures` of them lock the account for
         `lockout` seconds, every further one for twice as long. So do failures for as many accounts, or for names that
-        are none, lock the application and the address they come from; its attempts are then entries once a minute.
+        are none, lock the application and the address they come from. Attempts at what is locked, or from it, are
+        entries once a minute.
         """
         folded = _known(name)
         if self._sources.locked(attempt.sources, self.clock.now()):
@@ -312,7 +315,7 @@ class Accounts:
             locked += [Locked(f"user_account/{folded}", failures, until)] if until else []
         elif row is not None and outcome is Outcome.ACCEPTED and row.failures:
             change(tx, user_account, folded, failures=0, locked_until=0)
-        append(tx, _tried(attempt, now, row, outcome, "password"), [("user_account", folded)] if row else [])
+        self._log(tx, folded, _tried(attempt, now, row, outcome, "password"), outcome)
         if outcome is Outcome.ACCEPTED:
             self._sources.succeeded(attempt.sources)
         elif outcome in (Outcome.WRONG, Outcome.UNKNOWN):
@@ -320,6 +323,14 @@ class Accounts:
         for lock in locked:
             append(tx, _lock_entry(attempt, now, lock))
         return outcome, row, locked
+
+    def _log(self, tx: Connection, folded: str, tried: Entry, outcome: Outcome) -> None:
+        if outcome is Outcome.LOCKED:
+            untold = self._refused.untold(folded, tried.time)
+            if untold is None:
+                return
+            tried = replace(tried, old={"untold": untold})
+        append(tx, tried, [] if outcome is Outcome.UNKNOWN else [("user_account", folded)])
 
 
 _REJECTED = "user name or password is wrong"

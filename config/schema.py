@@ -507,6 +507,12 @@ class Limits(Model):
     """Nodes in one HistoryRead, null: 100."""
     history_page: Count | None = None
     """Values of one node in one HistoryRead response, null: 10,000."""
+    history_points: Count | None = None
+    """Continuation points of one session for HistoryRead, null: 100."""
+    history_updates: Count | None = None
+    """Nodes in one HistoryUpdate, null: 100."""
+    history_changes: Count | None = None
+    """Values of one node in one HistoryUpdate, null: 1,000."""
     subscriptions: Count | None = None
     """Subscriptions of all sessions, null: 1,000."""
     subscriptions_per_session: Count | None = None
@@ -547,6 +553,24 @@ class Server(Model):
         return name
 
 
+Days = Annotated[float, Field(ge=0)]
+
+
+class Retention(Model):
+    """How long samples of some devices are kept, in days; null: for ever. Records and the audit log always are."""
+
+    groups: str = "*"
+    """Which devices, by id; `*` stands for any characters. The first rule that names a device counts."""
+    samples: Days | None = None
+    """The samples themselves, but for those measured while a batch was made on the device's line."""
+    second: Days | None = None
+    """Average, minimum and maximum of each second, made when the samples go; 0: none."""
+    minute: Days | None = None
+    """The same of each minute."""
+    hour: Days | None = None
+    """The same of each hour."""
+
+
 class Storage(Model):
     """The database."""
 
@@ -564,10 +588,12 @@ class Storage(Model):
     """Seconds a commit may take before frames go to the spool instead."""
     spool: str | None = None
     """Folder of the spool, best on another disk than the database; null: in the data folder."""
-    spool_mb: Annotated[int, Field(ge=1)] = 1024
+    spool_mb: Annotated[int, Field(ge=1)] = 2048
     """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
     spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
     """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
+    retention: tuple[Retention, ...] = ()
+    """What is kept how long; without a rule everything for ever."""
 
     @field_validator("url")
     @classmethod

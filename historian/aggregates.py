@@ -78,6 +78,21 @@ class Samples:
     def usable(self, rules: Rules) -> Bools:
         return self.good if rules.uncertain_is_bad else self.severity < 2
 
+    @property
+    def extent(self) -> "Extent":
+        return Extent(int(self.times[0]), int(self.times[-1])) if len(self) else NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """First and last sample there is, as far as the intervals asked for can tell; ns UTC."""
+
+    first: int
+    last: int
+
+
+NOTHING: Final = Extent(2**63 - 1, -(2**63))
+
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
@@ -262,22 +277,18 @@ def _inside(samples: Samples, given: Intervals) -> _Spans:
     return _Spans(np.searchsorted(samples.times, given.low, side), np.searchsorted(samples.times, given.high, side))
 
 
-def _out_of_range(samples: Samples, given: Intervals) -> Bools:
+def _out_of_range(extent: Extent, given: Intervals) -> Bools:
     """Intervals before the first sample or after the last."""
-    if not len(samples):
-        return np.ones(len(given), np.bool_)
-    out: Bools = (given.low > samples.times[-1]) | (given.high < samples.times[0])
+    out: Bools = (given.low > extent.last) | (given.high < extent.first)
     return out
 
 
-def _partial(samples: Samples, given: Intervals) -> NDArray[np.uint32]:
+def _partial(extent: Extent, given: Intervals) -> NDArray[np.uint32]:
     """The Partial bit of intervals in which data begin or end, or that the request cuts short (5.3.3.2)."""
-    if not len(samples):
-        return np.zeros(len(given), np.uint32)
-    first, last = samples.times[0], samples.times[-1]
+    first, last = extent.first, extent.last
     begins = (given.low < first) & ((first <= given.high) if given.backward else (first < given.high))
     ends = (last < given.high) & ((given.low < last) if given.backward else (given.low <= last))
-    short = (given.high - given.low < given.full) & ~_out_of_range(samples, given)
+    short = (given.high - given.low < given.full) & ~_out_of_range(extent, given)
     return np.where(begins | ends | short, PARTIAL, 0).astype(np.uint32)
 
 
@@ -384,7 +395,7 @@ def _processed(times: Times, values: Floats, status: NDArray[Any]) -> Processed:
 
 
 def _result(
-    samples: Samples,
+    extent: Extent,
     given: Intervals,
     values: NDArray[Any],
     status: NDArray[Any],
@@ -392,10 +403,10 @@ def _result(
     times: Times | None = None,
 ) -> Processed:
     """Values with their status where they are `there`, Bad_NoData elsewhere; the Partial bit on both."""
-    there = there & ~_out_of_range(samples, given)
+    there = there & ~_out_of_range(extent, given)
     status = np.where(there, status, BAD_NO_DATA)
     stamps = given.stamps if times is None else np.where(there, times, given.stamps)
-    partial_bit = _partial(samples, given)
+    partial_bit = _partial(extent, given)
     # Part 4 7.39.1: a plain Bad says all there is to say.
     bits = np.where(status == BAD, 0, partial_bit)
     return _processed(stamps, values.astype(np.float64), status | bits)
@@ -409,11 +420,9 @@ def _by_share(good: Floats, bad: Floats, total: Floats, rules: Rules) -> NDArray
     return np.where(total == 0, GOOD, status).astype(np.uint32)
 
 
-def _by_count(samples: Samples, inside: _Spans, rules: Rules) -> NDArray[np.uint32]:
+def _by_count(of: "Totals", rules: Rules) -> NDArray[np.uint32]:
     """Status by counting samples."""
-    good = inside.sum(samples.good.astype(np.float64))
-    bad = inside.sum((samples.severity == 2).astype(np.float64))
-    return _by_share(good, bad, inside.count.astype(np.float64), rules)
+    return _by_share(of.good, of.bad, of.count, rules)
 
 
 def _by_time(regions: _Regions, rules: Rules) -> NDArray[np.uint32]:
@@ -433,6 +442,153 @@ def _share(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     return found
 
 
+# -- totals
+
+
+@dataclass(frozen=True, slots=True)
+class _Extreme:
+    """The least or greatest of some elements of each interval."""
+
+    value: Floats
+    at: Indices
+    """The first element that has it; any where there is none."""
+    number: Floats
+    """How many have it."""
+
+    @property
+    def several(self) -> Bools:
+        return self.number > 1
+
+    @property
+    def there(self) -> Bools:
+        return self.number > 0
+
+
+def _extreme(spans: _Spans, values: Floats, wanted: Bools, *, greatest: bool) -> _Extreme:
+    sign = -1.0 if greatest else 1.0
+    ranked = np.where(wanted, sign * values, np.inf)
+    least = spans.reduce(np.minimum, ranked, np.inf)
+    n = len(values)
+    same = wanted & (ranked == spans.each(least, n))
+    at = spans.reduce(np.minimum, np.where(same, np.arange(n), n), n)
+    return _Extreme(sign * least, np.where(at < n, at, 0), spans.sum(same.astype(np.float64)))
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The least or greatest Good value of each interval."""
+
+    value: Floats
+    """Infinite where there is none."""
+    time: Times
+    """Of the first that has it."""
+    number: Floats
+    """How many have it."""
+
+    def beside(self, other: "Peaks", *, greatest: bool) -> "Peaks":
+        """Of both."""
+        sign = -1.0 if greatest else 1.0
+        here, there = sign * self.value, sign * other.value
+        mine, equal = here < there, (here == there) & (self.number > 0)
+        time, number = np.where(mine, self.time, other.time), np.where(mine, self.number, other.number)
+        return Peaks(
+            np.where(mine, self.value, other.value),
+            np.where(equal, np.minimum(self.time, other.time), time),
+            np.where(equal, self.number + other.number, number),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What of the samples of each interval some aggregates are made of; that of two parts is made of theirs."""
+
+    count: Floats
+    good: Floats
+    bad: Floats
+    sum: Floats
+    off: Floats
+    """Squared distances of Good values from their mean, summed up."""
+    least: Peaks
+    most: Peaks
+
+    @property
+    def mean(self) -> Floats:
+        return _share(self.sum, self.good)
+
+    def skipped(self, rules: Rules) -> Bools:
+        """Whether there are samples that cannot be used."""
+        unusable = self.count - self.good if rules.uncertain_is_bad else self.bad
+        return unusable > 0
+
+    def beside(self, other: "Totals") -> "Totals":
+        good = self.good + other.good
+        between = (self.mean - other.mean) ** 2 * _share(self.good * other.good, good)
+        return Totals(
+            self.count + other.count,
+            good,
+            self.bad + other.bad,
+            self.sum + other.sum,
+            self.off + other.off + between,
+            self.least.beside(other.least, greatest=False),
+            self.most.beside(other.most, greatest=True),
+        )
+
+
+def totals(samples: Samples, given: Intervals) -> Totals:
+    inside = _inside(samples, given)
+    good = inside.sum(samples.good.astype(np.float64))
+    sums = inside.sum(np.where(samples.good, samples.values, 0.0))
+    off = np.where(samples.good, samples.values - inside.each(_share(sums, good), len(samples)), 0.0)
+    return Totals(
+        inside.count.astype(np.float64),
+        good,
+        inside.sum((samples.severity == 2).astype(np.float64)),
+        sums,
+        inside.sum(off * off),
+        _peaks(samples, inside, greatest=False),
+        _peaks(samples, inside, greatest=True),
+    )
+
+
+def _peaks(samples: Samples, inside: _Spans, *, greatest: bool) -> Peaks:
+    found = _extreme(inside, samples.values, samples.good, greatest=greatest)
+    times = samples.times[found.at] if len(samples) else np.zeros(len(found.at), np.int64)
+    return Peaks(found.value, times, found.number)
+
+
+def totals_of_blocks(first: Times, statistics: NDArray[Any], given: Intervals) -> Totals:
+    """Totals of whole blocks (`chunks.STATISTICS`) that begin at `first`, in order, each inside one interval."""
+    order = np.argsort(given.low, kind="stable")
+    edges = given.low[order] + int(given.backward)
+    place = np.searchsorted(edges, first, "right") - 1
+    rank = np.empty(len(order), np.intp)
+    rank[order] = np.arange(len(order))
+    spans = _Spans(np.searchsorted(place, rank, "left"), np.searchsorted(place, rank, "right"))
+    good, sums = (statistics[name].astype(np.float64) for name in ("good", "sum"))
+    mean, bad = _share(sums, good), spans.sum(statistics["bad"].astype(np.float64))
+    within = np.maximum(statistics["squares"] - sums * mean, 0.0)
+    goods, sum_ = spans.sum(good), spans.sum(sums)
+    apart = np.where(good > 0, mean - spans.each(_share(sum_, goods), len(mean)), 0.0)
+    return Totals(
+        goods + bad + spans.sum(statistics["uncertain"].astype(np.float64)),
+        goods,
+        bad,
+        sum_,
+        spans.sum(within + good * apart * apart),
+        _peaks_of_blocks(statistics, spans, "minimum", 1.0),
+        _peaks_of_blocks(statistics, spans, "maximum", -1.0),
+    )
+
+
+def _peaks_of_blocks(statistics: NDArray[Any], spans: _Spans, name: str, sign: float) -> Peaks:
+    there = statistics["good"] > 0
+    ranked = np.where(there, sign * statistics[name], np.inf)
+    value = spans.reduce(np.minimum, ranked, np.inf)
+    same = there & (ranked == spans.each(value, len(ranked)))
+    time = spans.reduce(np.minimum, np.where(same, statistics[f"{name}_time"], 2**63 - 1), 2**63 - 1)
+    return Peaks(sign * value, time, spans.sum(np.where(same, statistics[f"{name}_count"], 0).astype(np.float64)))
+
+
 # -- the aggregates (5.4.3.4 to 5.4.3.40)
 
 
@@ -441,13 +597,10 @@ def interpolative(samples: Samples, given: Intervals, rules: Rules) -> Processed
     return _processed(given.stamps, found.values, found.status)
 
 
-def average(samples: Samples, given: Intervals, rules: Rules) -> Processed:
+def average(of: Totals, _: Extent, given: Intervals, rules: Rules) -> Processed:
     """Mean of the Good samples; never Partial."""
-    inside = _inside(samples, given)
-    n = inside.sum(samples.good.astype(np.float64))
-    mean = _share(inside.sum(np.where(samples.good, samples.values, 0.0)), n)
-    status = np.where(n > 0, _calculated(_by_count(samples, inside, rules)), BAD_NO_DATA)
-    return _processed(given.stamps, mean, status)
+    status = np.where(of.good > 0, _calculated(_by_count(of, rules)), BAD_NO_DATA)
+    return _processed(given.stamps, of.mean, status)
 
 
 def time_average(samples: Samples, given: Intervals, rules: Rules, *, total: bool = False) -> Processed:
@@ -469,7 +622,7 @@ def time_average(samples: Samples, given: Intervals, rules: Rules, *, total: boo
     doubt |= (start.severity > 0) | (end.severity > 0)
     mean = _share(spans.sum(area), time)
     status = np.where(doubt, UNCERTAIN, GOOD) | CALCULATED
-    return _result(samples, given, mean * given.seconds if total else mean, status, time > 0)
+    return _result(samples.extent, given, mean * given.seconds if total else mean, status, time > 0)
 
 
 def time_average2(samples: Samples, given: Intervals, rules: Rules, *, total: bool = False) -> Processed:
@@ -478,57 +631,31 @@ def time_average2(samples: Samples, given: Intervals, rules: Rules, *, total: bo
     time = regions.time(regions.severity < 2)
     mean = _share(regions.integral(), time)
     status = _calculated(_by_time(regions, rules))
-    return _result(samples, given, mean * given.seconds if total else mean, status, time > 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Extreme:
-    """The least or greatest of some elements of each interval."""
-
-    value: Floats
-    at: Indices
-    """The first element that has it; any where there is none."""
-    several: Bools
-    there: Bools
-
-
-def _extreme(spans: _Spans, values: Floats, wanted: Bools, *, greatest: bool) -> _Extreme:
-    sign = -1.0 if greatest else 1.0
-    ranked = np.where(wanted, sign * values, np.inf)
-    least = spans.reduce(np.minimum, ranked, np.inf)
-    n = len(values)
-    same = wanted & (ranked == spans.each(least, n))
-    at = spans.reduce(np.minimum, np.where(same, np.arange(n), n), n)
-    there = at < n
-    return _Extreme(sign * least, np.where(there, at, 0), spans.sum(same.astype(np.int64)) > 1, there)
+    return _result(samples.extent, given, mean * given.seconds if total else mean, status, time > 0)
 
 
 def extreme(
-    samples: Samples, given: Intervals, rules: Rules, *, greatest: bool, actual_time: bool = False
+    of: Totals, extent: Extent, given: Intervals, rules: Rules, *, greatest: bool, actual_time: bool = False
 ) -> Processed:
     """Minimum or Maximum of the Good samples; Uncertain when samples that cannot be used were passed over."""
-    inside = _inside(samples, given)
-    found = _extreme(inside, samples.values, samples.good, greatest=greatest)
-    skipped = inside.sum((~samples.usable(rules)).astype(np.int64)) > 0
-    status = np.where(skipped, UNCERTAIN, GOOD) | np.where(found.several, MULTIPLE_VALUES, 0)
-    times = samples.times[found.at] if len(samples) else given.stamps
+    found = of.most if greatest else of.least
+    status = np.where(of.skipped(rules), UNCERTAIN, GOOD) | np.where(found.number > 1, MULTIPLE_VALUES, 0)
     if not actual_time:
-        status = status | np.where(times != given.stamps, CALCULATED, 0)
-    return _result(samples, given, found.value, status, found.there, times if actual_time else None)
+        status = status | np.where(found.time != given.stamps, CALCULATED, 0)
+    there = found.number > 0
+    values = np.where(there, found.value, 0.0)
+    return _result(extent, given, values, status, there, found.time if actual_time else None)
 
 
-def spread(samples: Samples, given: Intervals, rules: Rules) -> Processed:
+def spread(of: Totals, extent: Extent, given: Intervals, rules: Rules) -> Processed:
     """Range: the greatest Good sample less the least."""
-    inside = _inside(samples, given)
-    least = _extreme(inside, samples.values, samples.good, greatest=False)
-    most = _extreme(inside, samples.values, samples.good, greatest=True)
-    skipped = inside.sum((~samples.usable(rules)).astype(np.int64)) > 0
-    status = np.where(skipped, UNCERTAIN, GOOD) | CALCULATED
-    return _result(samples, given, _difference(most, least), status, least.there)
+    status = np.where(of.skipped(rules), UNCERTAIN, GOOD) | CALCULATED
+    return _result(extent, given, _difference(of.most, of.least), status, of.good > 0)
 
 
-def _difference(most: _Extreme, least: _Extreme) -> Floats:
-    return np.where(least.there, most.value, 0.0) - np.where(least.there, least.value, 0.0)
+def _difference(most: "Peaks | _Extreme", least: "Peaks | _Extreme") -> Floats:
+    there = least.number > 0
+    return np.where(there, most.value, 0.0) - np.where(there, least.value, 0.0)
 
 
 def extreme2(
@@ -550,7 +677,7 @@ def extreme2(
         times = np.where(ends, last + (MILLISECOND if given.backward else -MILLISECOND), times)
     else:
         status = status | np.where((times != given.stamps) & ~estimated, CALCULATED, 0)
-    return _result(samples, given, found.value, status, found.there, times if actual_time else None)
+    return _result(samples.extent, given, found.value, status, found.there, times if actual_time else None)
 
 
 def _ranked(points: _Points, rules: Rules) -> Bools:
@@ -567,15 +694,13 @@ def spread2(samples: Samples, given: Intervals, rules: Rules) -> Processed:
     least = _extreme(points.spans, points.values, wanted, greatest=False)
     most = _extreme(points.spans, points.values, wanted, greatest=True)
     status = _calculated(_by_time(_regions(samples, given, rules, points, stepped=rules.stepped), rules))
-    return _result(samples, given, _difference(most, least), status, least.there)
+    return _result(samples.extent, given, _difference(most, least), status, least.there)
 
 
-def count(samples: Samples, given: Intervals, rules: Rules) -> Processed:
+def count(of: Totals, extent: Extent, given: Intervals, rules: Rules) -> Processed:
     """Number of Good samples."""
-    inside = _inside(samples, given)
-    status = _calculated(_by_count(samples, inside, rules))
-    there = np.ones(len(given), np.bool_)
-    return _result(samples, given, inside.sum(samples.good.astype(np.int64)), status, there)
+    status = _calculated(_by_count(of, rules))
+    return _result(extent, given, of.good, status, np.ones(len(given), np.bool_))
 
 
 def annotation_count(samples: Samples, given: Intervals, _: Rules) -> Processed:
@@ -592,8 +717,8 @@ def number_of_transitions(samples: Samples, given: Intervals, rules: Rules) -> P
     changes = np.zeros(len(samples), np.int64)
     changes[index[1:]] = np.diff(values) != 0
     inside = _inside(samples, given)
-    status = _calculated(_by_count(samples, inside, rules))
-    return _result(samples, given, inside.sum(changes), status, np.ones(len(given), np.bool_))
+    status = _calculated(_by_count(totals(samples, given), rules))
+    return _result(samples.extent, given, inside.sum(changes), status, np.ones(len(given), np.bool_))
 
 
 def end_sample(samples: Samples, given: Intervals, _: Rules, *, last: bool) -> Processed:
@@ -602,7 +727,7 @@ def end_sample(samples: Samples, given: Intervals, _: Rules, *, last: bool) -> P
     there = inside.count > 0
     at = np.where(there, inside.stop - 1 if last != given.backward else inside.first, len(samples))
     values, status = np.append(samples.values, np.nan), np.append(samples.status, np.uint32(BAD_NO_DATA))
-    return _result(samples, given, values[at], status[at], there, np.append(samples.times, 0)[at])
+    return _result(samples.extent, given, values[at], status[at], there, np.append(samples.times, 0)[at])
 
 
 def delta(samples: Samples, given: Intervals, _: Rules) -> Processed:
@@ -616,14 +741,16 @@ def delta(samples: Samples, given: Intervals, _: Rules) -> Processed:
     skipped = (first > inside.first) | (last < inside.stop - 1)
     status = np.where(skipped, UNCERTAIN, GOOD) | CALCULATED
     values = np.append(samples.values, np.nan)
-    return _result(samples, given, values[np.where(there, last, n)] - values[np.minimum(first, n)], status, there)
+    return _result(
+        samples.extent, given, values[np.where(there, last, n)] - values[np.minimum(first, n)], status, there
+    )
 
 
 def bound(samples: Samples, given: Intervals, rules: Rules, *, end: bool) -> Processed:
     """StartBound or EndBound: the simple bound, where the interval begins or ends in reading order."""
     found = simple(samples, given.low if end == given.backward else given.high, rules)
     status = found.status | CALCULATED if end else found.status
-    return _result(samples, given, found.values, status, found.severity < 2)
+    return _result(samples.extent, given, found.values, status, found.severity < 2)
 
 
 def delta_bounds(samples: Samples, given: Intervals, rules: Rules) -> Processed:
@@ -631,7 +758,7 @@ def delta_bounds(samples: Samples, given: Intervals, rules: Rules) -> Processed:
     start, end = simple(samples, given.low, rules), simple(samples, given.high, rules)
     worst = np.maximum(start.severity, end.severity)
     status = np.where(worst > 0, UNCERTAIN, GOOD) | CALCULATED
-    return _result(samples, given, end.values - start.values, status, worst < 2)
+    return _result(samples.extent, given, end.values - start.values, status, worst < 2)
 
 
 def duration(samples: Samples, given: Intervals, rules: Rules, *, bad: bool, percent: bool = False) -> Processed:
@@ -640,7 +767,7 @@ def duration(samples: Samples, given: Intervals, rules: Rules, *, bad: bool, per
     time = regions.time(regions.severity == 2 if bad else regions.severity == 0)
     values = 100 * time / (given.high - given.low) if percent else time / MILLISECOND
     there = np.ones(len(given), np.bool_)
-    return _result(samples, given, values, np.full(len(given), GOOD | CALCULATED), there)
+    return _result(samples.extent, given, values, np.full(len(given), GOOD | CALCULATED), there)
 
 
 def duration_in_state(samples: Samples, given: Intervals, rules: Rules, *, zero: bool) -> Processed:
@@ -648,7 +775,7 @@ def duration_in_state(samples: Samples, given: Intervals, rules: Rules, *, zero:
     regions = _simple_regions(samples, given, rules, stepped=True)
     time = regions.time((regions.severity == 0) & ((regions.start == 0) == zero))
     status = _calculated(_by_time(regions, rules))
-    return _result(samples, given, time / MILLISECOND, status, np.ones(len(given), np.bool_))
+    return _result(samples.extent, given, time / MILLISECOND, status, np.ones(len(given), np.bool_))
 
 
 def worst_quality(samples: Samples, given: Intervals, rules: Rules, *, bounds: bool) -> Processed:
@@ -661,21 +788,20 @@ def worst_quality(samples: Samples, given: Intervals, rules: Rules, *, bounds: b
     found = _extreme(spans, severity.astype(np.float64), np.ones(len(severity), np.bool_), greatest=True)
     worst = (status[found.at] if len(status) else np.zeros(len(given), np.uint32)) & 0xFFFF0000
     several = np.where(found.several & (found.value > 0), MULTIPLE_VALUES, 0)
-    return _result(samples, given, worst, GOOD | CALCULATED | several, found.there)
+    return _result(samples.extent, given, worst, GOOD | CALCULATED | several, found.there)
 
 
-def variance(samples: Samples, given: Intervals, _: Rules, *, sample: bool, root: bool = False) -> Processed:
+def variance(of: Totals, extent: Extent, given: Intervals, _: Rules, *, sample: bool, root: bool = False) -> Processed:
     """Variance of the Good samples, of a sample (n - 1) or a population (n); `root`: their standard deviation."""
-    inside = _inside(samples, given)
-    n = inside.sum(samples.good.astype(np.float64))
-    mean = _share(inside.sum(np.where(samples.good, samples.values, 0.0)), n)
-    off = np.where(samples.good, samples.values - inside.each(mean, len(samples)), 0.0)
-    found = _share(inside.sum(off * off), np.maximum(n - 1, 1) if sample else n)
-    status = np.where(n < inside.count, UNCERTAIN, GOOD) | CALCULATED
-    return _result(samples, given, np.sqrt(found) if root else found, status, n > 0)
+    found = _share(of.off, np.maximum(of.good - 1, 1) if sample else of.good)
+    status = np.where(of.good < of.count, UNCERTAIN, GOOD) | CALCULATED
+    return _result(extent, given, np.sqrt(found) if root else found, status, of.good > 0)
 
 
 Function = Callable[[Samples, Intervals, Rules], Processed]
+
+
+OfTotals = Callable[[Totals, Extent, Intervals, Rules], Processed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -685,29 +811,35 @@ class Aggregate:
     function: Function
     data_type: str = "Double"
     """Built-in type of the result; empty: that of the variable."""
+    of_totals: OfTotals | None = None
+    """The same of totals, where these are enough: then no sample of a whole block is read."""
+
+
+def _of_totals(made: OfTotals, data_type: str = "Double") -> Aggregate:
+    return Aggregate(lambda s, i, r: made(totals(s, i), s.extent, i, r), data_type, made)
 
 
 SOURCE, INTEGER, STATUS_CODE = "", "Int32", "StatusCode"
 
 AGGREGATES: Mapping[str, Aggregate] = {
     "Interpolative": Aggregate(interpolative, SOURCE),
-    "Average": Aggregate(average),
+    "Average": _of_totals(average),
     "TimeAverage": Aggregate(time_average),
     "TimeAverage2": Aggregate(time_average2),
     "Total": Aggregate(partial(time_average, total=True)),
     "Total2": Aggregate(partial(time_average2, total=True)),
-    "Minimum": Aggregate(partial(extreme, greatest=False), SOURCE),
-    "Maximum": Aggregate(partial(extreme, greatest=True), SOURCE),
-    "MinimumActualTime": Aggregate(partial(extreme, greatest=False, actual_time=True), SOURCE),
-    "MaximumActualTime": Aggregate(partial(extreme, greatest=True, actual_time=True), SOURCE),
-    "Range": Aggregate(spread, SOURCE),
+    "Minimum": _of_totals(partial(extreme, greatest=False), SOURCE),
+    "Maximum": _of_totals(partial(extreme, greatest=True), SOURCE),
+    "MinimumActualTime": _of_totals(partial(extreme, greatest=False, actual_time=True), SOURCE),
+    "MaximumActualTime": _of_totals(partial(extreme, greatest=True, actual_time=True), SOURCE),
+    "Range": _of_totals(spread, SOURCE),
     "Minimum2": Aggregate(partial(extreme2, greatest=False), SOURCE),
     "Maximum2": Aggregate(partial(extreme2, greatest=True), SOURCE),
     "MinimumActualTime2": Aggregate(partial(extreme2, greatest=False, actual_time=True), SOURCE),
     "MaximumActualTime2": Aggregate(partial(extreme2, greatest=True, actual_time=True), SOURCE),
     "Range2": Aggregate(spread2, SOURCE),
     "AnnotationCount": Aggregate(annotation_count, INTEGER),
-    "Count": Aggregate(count, INTEGER),
+    "Count": _of_totals(count, INTEGER),
     "DurationInStateZero": Aggregate(partial(duration_in_state, zero=True)),
     "DurationInStateNonZero": Aggregate(partial(duration_in_state, zero=False)),
     "NumberOfTransitions": Aggregate(number_of_transitions, INTEGER),
@@ -723,9 +855,9 @@ AGGREGATES: Mapping[str, Aggregate] = {
     "PercentBad": Aggregate(partial(duration, bad=True, percent=True)),
     "WorstQuality": Aggregate(partial(worst_quality, bounds=False), STATUS_CODE),
     "WorstQuality2": Aggregate(partial(worst_quality, bounds=True), STATUS_CODE),
-    "StandardDeviationSample": Aggregate(partial(variance, sample=True, root=True)),
-    "VarianceSample": Aggregate(partial(variance, sample=True)),
-    "StandardDeviationPopulation": Aggregate(partial(variance, sample=False, root=True)),
-    "VariancePopulation": Aggregate(partial(variance, sample=False)),
+    "StandardDeviationSample": _of_totals(partial(variance, sample=True, root=True)),
+    "VarianceSample": _of_totals(partial(variance, sample=True)),
+    "StandardDeviationPopulation": _of_totals(partial(variance, sample=False, root=True)),
+    "VariancePopulation": _of_totals(partial(variance, sample=False)),
 }
 """Browse name of the AggregateFunction object (Part 13 table 5) -> how it is calculated."""

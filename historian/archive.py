@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 
 from historian import aggregates, corrections
 from historian.aggregates import AGGREGATES, Intervals, Processed, Samples
+from historian.chunks import HOUR
 from historian.query import Reader
-from nodesets.errors import NotFound
+from nodesets.errors import NotFound, OutOfRange
 from nodesets.model import AggregateRules
 from nodesets.ports import Annotation, Modified, Position, Series
 
@@ -24,6 +25,12 @@ LAST: Final = 2**63 - 1
 
 AT_ONCE: Final = 1_000_000
 """Values held while aggregates are calculated, beside those of a single interval."""
+
+MOST: Final = 20_000_000
+"""Values of a single interval: an aggregate that needs each of them holds no more (H34)."""
+
+TOGETHER: Final = 512
+"""Intervals calculated from whole blocks at once: of each, two blocks at most are no whole ones."""
 
 NEAR: Final = 256
 """Values read in one go around an instant."""
@@ -72,6 +79,8 @@ class Archive:
         def query(connection: Connection) -> Series:
             if row.function is aggregates.annotation_count:
                 found = row.function(self._noted(connection, tag, wanted), wanted, rules)
+            elif row.of_totals is not None and wanted.full >= HOUR and not corrections.corrected(connection, tag):
+                found = _joined(list(self._summed(connection, tag, row, wanted, rules)), wanted)
             else:
                 found = _joined(list(self._processed(connection, tag, row.function, wanted, rules)), wanted)
             return Series(found.times, found.times, found.values, found.status, None)
@@ -140,13 +149,15 @@ class Archive:
         return _samples([before, *self._all(connection, tag, low, high), behind])
 
     def _all(self, connection: Connection, tag: str, low: int, high: int) -> Iterator[Series]:
-        after = None
+        after, count = None, 0
         while True:
             page = self.page(connection, tag, low, high + 1, AT_ONCE, after)
             yield page
-            after = page.more
+            after, count = page.more, count + len(page.times)
             if after is None:
                 return
+            if count > MOST:
+                raise OutOfRange(f"more than {MOST} values of {tag} in one interval")
 
     def _before(self, connection: Connection, tag: str, time: int, rules: AggregateRules) -> Series:
         """The last values before `time` to and with two usable ones of two instants."""
@@ -197,6 +208,39 @@ class Archive:
             yield places, function(given, some, rules)
             done = here
 
+    def _summed(
+        self, connection: Connection, tag: str, row: aggregates.Aggregate, wanted: Intervals, rules: AggregateRules
+    ) -> Iterator[tuple[NDArray[np.intp], Processed]]:
+        """`_processed` of an aggregate for which the statistics of whole blocks are enough."""
+        order = np.argsort(wanted.low, kind="stable")
+        for done in range(0, len(order), TOGETHER):
+            places = order[done : done + TOGETHER]
+            some = Intervals(wanted.low[places], wanted.high[places], wanted.backward, wanted.full)
+            found = self._of_blocks(connection, tag, row, some, rules)
+            if found is None:
+                yield from _placed(places, self._processed(connection, tag, row.function, some, rules))
+            else:
+                yield places, found
+
+    def _of_blocks(
+        self, connection: Connection, tag: str, row: aggregates.Aggregate, some: Intervals, rules: AggregateRules
+    ) -> Processed | None:
+        """None when a block has infinite values, which aggregates leave out and its statistics do not."""
+        low, high, shift = int(some.low[0]), int(some.high[-1]), int(some.backward)
+        edges = np.append(some.low, high) + shift
+        summary = self._reader.summary(connection, tag, low + shift, high + shift, edges)
+        statistics = summary.statistics
+        if row.of_totals is None or not np.isfinite(statistics["squares"]).all():
+            return None
+        loose = _samples([summary.loose])
+        of = aggregates.totals(loose, some)
+        if len(statistics):
+            of = of.beside(aggregates.totals_of_blocks(summary.first_time, statistics, some))
+        beside = [self._reader.page(connection, tag, None, low, 1), self._reader.page(connection, tag, high, None, 1)]
+        times = np.concatenate([loose.times, summary.first_time, summary.last_time, *(p.times for p in beside)])
+        extent = aggregates.Extent(int(times.min()), int(times.max())) if len(times) else aggregates.NOTHING
+        return row.of_totals(of, extent, some, rules)
+
     def _noted(self, connection: Connection, tag: str, wanted: Intervals) -> Samples:
         """Annotations as samples."""
         low, high = int(wanted.low.min()), int(wanted.high.max())
@@ -241,6 +285,14 @@ def _samples(parts: Sequence[Series]) -> Samples:
     return Samples(
         np.concatenate([p.times for p in parts]), np.concatenate(values), np.concatenate([p.status for p in parts])
     )
+
+
+def _placed(
+    places: NDArray[np.intp], parts: Iterator[tuple[NDArray[np.intp], Processed]]
+) -> Iterator[tuple[NDArray[np.intp], Processed]]:
+    """Parts of some intervals at their places among all."""
+    for within, part in parts:
+        yield places[within], part
 
 
 def _joined(parts: Sequence[tuple[NDArray[np.intp], Processed]], wanted: Intervals) -> Processed:

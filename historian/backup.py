@@ -76,7 +76,7 @@ def back_up(database: Engine, folder: Path, *, created: str, software: str, prog
             else:
                 _copy_rows_to_file(source, file, progress)
         entries, leaf = _end_of_log(file)
-        manifest = Manifest(created, software, NEWEST, _sha256(file), entries, leaf)
+        manifest = Manifest(created, software, NEWEST, sha256(file), entries, leaf)
         (part / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         for path in (file, part / MANIFEST, part):
             _sync(path)
@@ -93,7 +93,7 @@ def examine(folder: Path) -> Manifest:
     """Compare a backup with its manifest and have SQLite check the file. Raises BackupInvalid."""
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
-        if _sha256(folder / FILE) != manifest.sha256:
+        if sha256(folder / FILE) != manifest.sha256:
             raise BackupInvalid(f"{folder / FILE} is not what was backed up: its digest differs")
         with closing(_read_only(folder / FILE)) as connection:
             problems = [message for (message,) in connection.execute("PRAGMA integrity_check") if message != "ok"]
@@ -238,7 +238,8 @@ def _read_only(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Hex digest of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

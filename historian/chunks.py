@@ -73,6 +73,8 @@ STATISTICS: Final = np.dtype(
         ("minimum_time", "<i8"),
         ("maximum", "<f8"),
         ("maximum_time", "<i8"),  # from here on of good values alone; the first of equal ones; NaN where there is none
+        ("minimum_count", "<u4"),
+        ("maximum_count", "<u4"),  # how many are equal to it
         ("first_good", "<f8"),
         ("first_good_time", "<i8"),
         ("last_good", "<f8"),
@@ -154,7 +156,7 @@ def encode(block: Block, kinds: Sequence[Kind]) -> Encoded:
     columns = (
         stream
         for kind, cells, status in zip(kinds, block.cells, block.status, strict=True)
-        for stream in (_stream(np.ascontiguousarray(cells).view(kind.dtype)), _stream(status))
+        for stream in (_stream(np.ascontiguousarray(cells).view(kind.dtype)), _stream(np.ascontiguousarray(status)))
     )
     return Encoded(_pack(clock), _pack(columns), statistics(block, kinds).tobytes())
 
@@ -215,6 +217,8 @@ def _summarise(
     low, high = chosen.argmin(), chosen.argmax()
     row["minimum"], row["minimum_time"] = chosen[low], at[low]
     row["maximum"], row["maximum_time"] = chosen[high], at[high]
+    row["minimum_count"] = np.count_nonzero(chosen == chosen[low])
+    row["maximum_count"] = np.count_nonzero(chosen == chosen[high])
     row["first_good"], row["first_good_time"] = chosen[0], at[0]
     row["last_good"], row["last_good_time"] = chosen[-1], at[-1]
     row["sum"], row["squares"] = chosen.sum(), np.dot(chosen, chosen)

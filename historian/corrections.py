@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, insert, or_, select
 
 from historian.schema import annotation, correction
 from nodesets.model import UpdateType
@@ -122,7 +122,10 @@ def marks(connection: Connection, tag: str, first: int, last: int, forward: bool
 
 def corrected(connection: Connection, tag: str) -> bool:
     """Whether anything of a tag was ever corrected."""
-    return connection.execute(select(correction.c.id).where(correction.c.tag == tag).limit(1)).first() is not None
+    return connection.execute(_CORRECTED, {"tag": tag}).first() is not None
+
+
+_CORRECTED = select(correction.c.id).where(correction.c.tag == bindparam("tag")).limit(1)
 
 
 def merged(base: Series, above: Series, forward: bool) -> tuple[Series, NDArray[np.intp]]:

@@ -8,7 +8,7 @@ link      SHA-256 of the link of the frame recorded before it in the layout (at 
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -43,6 +43,11 @@ def columns(layout: str) -> list[Column]:
 def as_text(columns: Iterable[Column]) -> str:
     """The columns of a layout as its table has them."""
     return json.dumps([c.tag if c.kind is Kind.DOUBLE else {"tag": c.tag, "kind": c.kind} for c in columns])
+
+
+def typed(groups: Mapping[str, Sequence[str | Column]]) -> dict[str, tuple[Column, ...]]:
+    """The columns of each group; a tag alone is one of doubles."""
+    return {name: tuple(Column(c) if isinstance(c, str) else c for c in group) for name, group in groups.items()}
 
 
 class Record(NamedTuple):

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.types.numeric import FloatDumper
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from nodesets.errors import StorageError
@@ -22,6 +22,12 @@ from nodesets.errors import StorageError
 CONNECT_SECONDS: Final = 5
 LOCK_SECONDS: Final = 5
 """Longest a statement of the writer waits for a lock, e.g. a new month's for a long read."""
+
+TAKEOVER_SECONDS: Final = 5.0
+"""Longest a server waits for the one before it to be gone."""
+
+READ_ONLY: Final = "25006"
+"""SQLSTATE of a database one cannot write: a primary that became a standby. Only a new connection finds another."""
 
 SESSION_LOCK: Final = 7310000
 """Key of the advisory lock the connection of the writer holds; keys are of one database each."""
@@ -83,15 +89,18 @@ def engine(url: URL, password: str) -> Engine:
         _prepare(connection)
         with connection.cursor() as cursor:
             _require_durability(cursor)
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (SESSION_LOCK,))
-            if cursor.fetchone() != (True,):
-                cursor.execute(_REFUSE)
         connection.commit()
+        _lock(connection)
 
     @event.listens_for(made, "begin")
     def _begin(connection: Connection) -> None:
         if writing.epoch is not None:
             connection.exec_driver_sql("SELECT enose_write(%s)", (writing.epoch,))
+
+    @event.listens_for(made, "handle_error")
+    def _error(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True
 
     @event.listens_for(made, "rollback")
     def _rollback(_connection: Connection) -> None:
@@ -117,6 +126,18 @@ def reading(url: URL, password: str) -> Engine:
 def _prepare(connection: psycopg.Connection[Any]) -> None:
     connection.adapters.register_dumper(float, _NullForNan)
     connection.adapters.register_dumper("numpy.float64", _NullForNan)
+
+
+def _lock(connection: psycopg.Connection[Any]) -> None:
+    """Hold the session lock. The database may take a moment to notice that a server that had it is gone."""
+    milliseconds = str(round(TAKEOVER_SECONDS * 1000))
+    try:
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (milliseconds,))
+        connection.execute("SELECT pg_advisory_lock(%s)", (SESSION_LOCK,))
+        connection.commit()
+    except psycopg.errors.LockNotAvailable:
+        connection.rollback()
+        connection.execute(_REFUSE)
 
 
 def _require_durability(cursor: psycopg.Cursor[Any]) -> None:
@@ -153,7 +174,7 @@ def insert(tx: Connection, table: Table, records: Sequence[tuple[Any, ...]], tim
             for record in records:
                 copy.write_row(record)
     except psycopg.Error as error:
-        lost = raw.closed
+        lost = bool(raw.closed) or error.sqlstate == READ_ONLY
         if lost:
             tx.invalidate(error)
         raise DBAPIError(f"COPY {table.name}", None, error, connection_invalidated=lost) from error
@@ -165,6 +186,8 @@ def make_months(tx: Connection, times: Iterable[int]) -> None:
     wanted = {number for time in times for number in (_month(time), _month(time) + 1)} - known
     for number in sorted(wanted):
         first, last = _bound(number), _bound(number + 1)
+        if first == "MAXVALUE":
+            continue
         for table in PARTITIONED:
             tx.exec_driver_sql(
                 f"CREATE TABLE IF NOT EXISTS {table}_y{number // 12}m{number % 12 + 1:02} "

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -258,8 +259,8 @@ class Reader:
         """The first values of one place in frames."""
         if window.first > window.last:
             return _NONE
-        query = _frames(place, window.forward, window.after is not None, most)
-        asked = {"layout": place.layout, "first": window.first, "last": window.last}
+        query = _frames(place.column, window.forward, window.after is not None)
+        asked = {"layout": place.layout, "first": window.first, "last": window.last, "most": most or LAST}
         if window.after is not None:
             asked |= {"time": window.after[0], "number": window.after[1]}
         rows = connection.execute(query, asked).all()
@@ -334,7 +335,8 @@ def _statistics(connection: Connection, place: _Place, window: _Window) -> Itera
             yield tuple(row)
 
 
-def _frames(place: _Place, forward: bool, positioned: bool, most: int | None) -> Select[Any]:
+@lru_cache(1024)
+def _frames(column: int, forward: bool, positioned: bool) -> Select[Any]:
     """The first values of a layout: times, and the bytes of one column cut out by the database."""
     time, number = frame.c.source_time, frame.c.id
     single = func.length(frame.c.status) == STATUS_SIZE
@@ -342,15 +344,14 @@ def _frames(place: _Place, forward: bool, positioned: bool, most: int | None) ->
         time,
         number,
         frame.c.received_time,
-        func.substr(frame.c.samples, 1 + CELL_SIZE * place.column, CELL_SIZE),
-        func.substr(frame.c.status, case((single, 1), else_=1 + STATUS_SIZE * place.column), STATUS_SIZE),
+        func.substr(frame.c.samples, 1 + CELL_SIZE * column, CELL_SIZE),
+        func.substr(frame.c.status, case((single, 1), else_=1 + STATUS_SIZE * column), STATUS_SIZE),
     ).where(frame.c.layout == bindparam("layout"), time.between(bindparam("first"), bindparam("last")))
     if positioned:
         position, after = tuple_(time, number), tuple_(bindparam("time"), bindparam("number"))
         query = query.where(position > after if forward else position < after)
-    return (
-        query.order_by(time, number).limit(most) if forward else query.order_by(time.desc(), number.desc()).limit(most)
-    )
+    in_order = query.order_by(time, number) if forward else query.order_by(time.desc(), number.desc())
+    return in_order.limit(bindparam("most"))
 
 
 def _ordered(parts: Iterable[_Values], forward: bool) -> _Values:

@@ -48,7 +48,7 @@ from sqlalchemy import (
     inspect,
     make_url,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.types import TypeEngine
 
 from nodesets.errors import ConfigurationError, Mistake, StorageError
@@ -314,6 +314,7 @@ def engine(address: str, password: str = "") -> Engine:
     except OSError as error:
         raise StorageError(str(error)) from error
     made = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    opened = _identity(path)
 
     @event.listens_for(made, "connect")
     def _connect(connection: sqlite3.Connection, _record: Any) -> None:
@@ -321,9 +322,27 @@ def engine(address: str, password: str = "") -> Engine:
 
     @event.listens_for(made, "begin")
     def _begin(connection: Connection) -> None:
+        if _identity(path) != opened:
+            raise _gone(path)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return made
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that bears a name; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _gone(path: Path) -> OperationalError:
+    """With a write-ahead log SQLite goes on writing into a file that was moved, replaced or deleted, unseen."""
+    error = sqlite3.OperationalError(f"{path} was moved away or replaced")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DBMOVED
+    return OperationalError("BEGIN", None, error)
 
 
 def reading(address: str, password: str = "") -> Engine:

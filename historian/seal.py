@@ -32,6 +32,9 @@ SETTLE: Final = 300 * 10**9
 ROUND_SECONDS: Final = 60.0
 """Between two looks for what is due."""
 
+ROUNDS: Final = 60
+"""After so many rounds `then` is called."""
+
 log = logging.getLogger(__name__)
 
 
@@ -97,22 +100,7 @@ def carry_out(tx: Connection, now: int, sealing: Sealing, logged: Logged) -> Non
     else:
         tx.execute(insert(sealed).values(layout=sealing.layout, **values))
     tx.execute(delete(block).where(block.c.id.in_(sealing.replaced)))
-    made = [
-        tx.execute(
-            insert(block)
-            .values(
-                layout=sealing.layout,
-                first_time=int(piece.times[0]),
-                last_time=int(piece.times[-1]),
-                size=len(piece),
-                statistics=encoded.statistics,
-                clock=encoded.clock,
-                columns=encoded.columns,
-            )
-            .returning(block.c.id)
-        ).scalar_one()
-        for piece, encoded in sealing.blocks
-    ]
+    made = [place(tx, sealing.layout, piece, encoded) for piece, encoded in sealing.blocks]
     tx.execute(
         delete(frame).where(
             frame.c.layout == sealing.layout,
@@ -121,6 +109,24 @@ def carry_out(tx: Connection, now: int, sealing: Sealing, logged: Logged) -> Non
         )
     )
     logged(tx, now, sealing, made)
+
+
+def place(tx: Connection, of: int, piece: Block, encoded: Encoded) -> int:
+    """Store a block; returns its number."""
+    made: int = tx.execute(
+        insert(block)
+        .values(
+            layout=of,
+            first_time=int(piece.times[0]),
+            last_time=int(piece.times[-1]),
+            size=len(piece),
+            statistics=encoded.statistics,
+            clock=encoded.clock,
+            columns=encoded.columns,
+        )
+        .returning(block.c.id)
+    ).scalar_one()
+    return made
 
 
 def decoded(row: Any, kinds: Sequence[Kind]) -> Block:
@@ -187,14 +193,27 @@ def _neighbours(tx: Connection, of: int, times: Times) -> list[Row[Any]]:
 
 
 class Sealer:
-    """A thread that seals what is due, a step at a time. `database` is an engine of `historian.schema.reading`."""
+    """A thread that seals what is due, a step at a time, and once an hour does what comes after (`then`).
 
-    def __init__(self, database: Engine, writer: Writer, *, clock: Clock, logged: Logged, unaltered: Unaltered) -> None:
+    `database` is an engine of `historian.schema.reading`.
+    """
+
+    def __init__(
+        self,
+        database: Engine,
+        writer: Writer,
+        *,
+        clock: Clock,
+        logged: Logged,
+        unaltered: Unaltered,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock
         self._logged = logged
         self._unaltered = unaltered
+        self._then = then
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="historian-sealer")
         self.trouble: dict[int, str] = {}
@@ -216,8 +235,18 @@ class Sealer:
         return sum(self._seal(number) for number in layouts)
 
     def _run(self) -> None:
+        rounds = 0
         while not self._closing.wait(ROUND_SECONDS):
             self.seal()
+            rounds += 1
+            if rounds % ROUNDS == 0:
+                self._afterwards()
+
+    def _afterwards(self) -> None:
+        try:
+            self._then()
+        except (StorageError, DBAPIError) as error:
+            log.error("samples not retired: %s", error)
 
     def _seal(self, number: int) -> int:
         """The steps of one layout."""

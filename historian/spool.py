@@ -26,14 +26,15 @@ from typing import Final
 
 import numpy as np
 
-from historian.frames import Column, as_text, columns
+from historian.frames import Column, as_text, columns, typed
 from nodesets.errors import StorageError
 from nodesets.model import Row
 
 MAGIC: Final = b"SPL1"
 _HEAD = struct.Struct("<4sIB3xqI")
 _SUM = struct.Struct("<I")
-_ROW = struct.Struct("<HqqII")
+_ROW = struct.Struct("<HqqIII")
+"""Group, source time, received time, values, bytes of status (4 when all are equal) and of texts."""
 _COUNT = struct.Struct("<I")
 _HEAD_SIZE: Final = _HEAD.size + _SUM.size
 
@@ -88,11 +89,11 @@ def _decoded(content: bytes, groups: Sequence[str]) -> Iterator[Row]:
     (count,) = _COUNT.unpack_from(content)
     at = _COUNT.size
     for _ in range(count):
-        group, source_time, received_time, size, length = _ROW.unpack_from(content, at)
+        group, source_time, received_time, size, of_status, length = _ROW.unpack_from(content, at)
         at += _ROW.size
-        status = np.frombuffer(content, "<u4", size, at)
-        values = np.frombuffer(content, "<f8", size, at + status.nbytes)
-        at += status.nbytes + values.nbytes
+        status = np.frombuffer(content, "<u4", of_status // 4, at)
+        values = np.frombuffer(content, "<f8", size, at + of_status)
+        at += of_status + values.nbytes
         texts = content[at : at + length]
         at += length
         yield Row(
@@ -100,14 +101,9 @@ def _decoded(content: bytes, groups: Sequence[str]) -> Iterator[Row]:
             source_time=source_time,
             received_time=received_time,
             values=values,
-            status=status,
+            status=np.broadcast_to(status, size) if size else status,
             texts=dict(json.loads(texts)) if texts else {},
         )
-
-
-def typed(groups: Mapping[str, Sequence[str | Column]]) -> dict[str, tuple[Column, ...]]:
-    """The columns of each group; a tag alone is one of doubles."""
-    return {name: tuple(Column(c) if isinstance(c, str) else c for c in group) for name, group in groups.items()}
 
 
 class Spool:
@@ -195,10 +191,20 @@ class Spool:
         """Rows as the content of a record."""
         parts = [_COUNT.pack(len(rows))]
         for row in rows:
+            status = row.status.astype("<u4", copy=False).tobytes()
+            if status == status[:4] * row.values.size:
+                status = status[:4]
             texts = json.dumps(list(row.texts.items())).encode() if row.texts else b""
             parts += [
-                _ROW.pack(self._numbers[row.group], row.source_time, row.received_time, row.values.size, len(texts)),
-                row.status.astype("<u4", copy=False).tobytes(),
+                _ROW.pack(
+                    self._numbers[row.group],
+                    row.source_time,
+                    row.received_time,
+                    row.values.size,
+                    len(status),
+                    len(texts),
+                ),
+                status,
                 row.values.astype("<f8", copy=False).tobytes(),
                 texts,
             ]

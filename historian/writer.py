@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from historian import frames
 from historian.chunks import HOUR, Kind
 from historian.faults import Fault, fault
-from historian.frames import Column, Head
+from historian.frames import Column, Head, typed
 from historian.schema import forwarded, frame, insert_rows, layout, sealed, text
 from nodesets.errors import StorageError, Unrecordable
 from nodesets.model import Row
@@ -130,9 +130,7 @@ class Writer:
         """`stream`: the name of the numbering that places count in."""
         self._engine = engine
         self._stream = stream
-        self._groups = {
-            group: tuple(Column(c) if isinstance(c, str) else c for c in columns) for group, columns in groups.items()
-        }
+        self._groups = typed(groups)
         self._clock = clock
         self._commit_seconds = commit_seconds
         self._queue = queue
@@ -213,6 +211,11 @@ class Writer:
         future: Future[None] = Future()
         self._enter(_Rows(future, rows, place, then))
         return future
+
+    def add(self, groups: Mapping[str, Sequence[str | Column]]) -> Future[None]:
+        """Record rows of these groups as well; done when their layouts are on the disk."""
+        self._groups = self._groups | typed(groups)
+        return self.submit(lambda tx: self._cover(tx, self._clock.now(), self._heads, self._register(tx)))
 
     def check(self, rows: Sequence[Row]) -> None:
         """Raises ValueError for a row of an unknown group, of another width or of a time beyond 64 bits."""

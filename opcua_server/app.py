@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -33,14 +34,16 @@ from compliance.models import ProductModel
 from compliance.users import Account, Accounts, Attempt
 from config.load import digest
 from config.schema import Plant
-from historian import archive, backup, events, schema
+from historian import archive, backup, events, exchange, schema
 from historian.alarms import Transition
 from historian.alarms import load as saved_alarms
 from historian.alarms import told as told_alarms
 from historian.forward import StoreAndForward, recover
+from historian.frames import typed
 from historian.query import Reader
+from historian.retention import Retirer
 from historian.seal import Sealer
-from historian.spool import Spool, typed
+from historian.spool import Spool
 from historian.writer import Writer
 from nodesets.errors import (
     AccessDenied,
@@ -245,12 +248,18 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
     )
     recorder.start()
     reader = Reader(schema.reading(database.url, database.password))
-    sealer = Sealer(
-        schema.reading(database.url, database.password),
+    history = schema.reading(database.url, database.password)
+    retirer = Retirer(
+        history,
         writer,
+        plant.storage.retention,
         clock=clock,
-        logged=audit.seal_history,
+        held=partial(_in_batch, plant),
+        logged=audit.retire_history,
         unaltered=audit.as_logged,
+    )
+    sealer = Sealer(
+        history, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged, then=retirer.retire
     )
     sealer.start()
     accounts = Accounts(writer, plant.security, clock)
@@ -264,7 +273,8 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
         await asyncio.to_thread(sealer.close)
         await asyncio.to_thread(recorder.close)
         try:
-            await asyncio.to_thread(known.keep_end, engine, data_dir)
+            if not older:
+                await asyncio.to_thread(known.keep_end, engine, data_dir)
         except StorageError as error:
             log.error("the end of the audit log is not noted: %s", error)
         engine.dispose()
@@ -314,6 +324,7 @@ async def accept_restored(
             new={"entries": length, "leaf": leaf, **{f"by_{role}": name for role, name in accepted.items()}},
         )
         await records.submit(lambda tx: audit.append(tx, entry), alone=True)
+        known.keep(data_dir, known.Known(*await records.submit(audit.head)))
     return before.entries, length
 
 
@@ -328,6 +339,12 @@ async def _proved(records: Records, role: Role, name: str, password: str) -> str
 def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
     folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
     return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
+
+
+def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool:
+    """Whether a batch was made, while the device watched it, at some time from `first` to `last` (ns UTC)."""
+    lines = {line.id for line in plant.lines for stream in line.streams if stream.partition(".")[0] == device}
+    return batches.under_way(tx, sorted(lines), first, last)
 
 
 def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
@@ -710,6 +727,46 @@ async def _backup(records: Records, caller: Caller, arguments: Arguments) -> obj
     return asdict(made)
 
 
+async def _import(records: Records, caller: Caller, arguments: Arguments) -> object:
+    """Record a file's values under tags of their own; one audit entry says what came from where."""
+    file, source, reason = Path(_text(arguments, "file")), _text(arguments, "source"), _text(arguments, "reason")
+    start, period = arguments.get("start"), arguments.get("period", 1.0)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,31}", source):
+        raise InvalidArgument(f"source {source!r}: a name of letters, digits, - and _ is required")
+    if not reason.strip():
+        raise InvalidArgument("a reason is required")
+    now, count, tags = records.clock.now(), 0, dict[str, None]()
+    parts = exchange.parts(file, source, now, start=start, period=period)  # type: ignore[arg-type]
+    while part := await asyncio.to_thread(next, parts, None):
+        await asyncio.wrap_future(records.writer.add({part.group: part.tags}))
+        await asyncio.wrap_future(records.writer.append(part.rows))
+        count += len(part.rows)
+        tags |= dict.fromkeys(part.tags)
+    digest = await asyncio.to_thread(backup.sha256, file)
+    new = {"file": file.name, "sha256": digest, "lines": count, "tags": list(tags), "reason": reason}
+    await records.log(caller, "history.import", f"import/{source}", new)
+    return {"lines": count, "tags": list(tags)}
+
+
+def export(
+    plant: Plant,
+    data_dir: Path,
+    patterns: Sequence[str],
+    window: tuple[int, int],
+    file: Path,
+    progress: Callable[[float], None],
+) -> int:
+    """Export beside a running server, or without one. Raises EnoseError."""
+    database = database_of(plant, data_dir)
+    reader = Reader(schema.reading(database.url, database.password))
+    try:
+        return asyncio.run(exchange.export(reader, patterns, *window, file, progress))
+    except OSError as error:
+        raise StorageError(f"{file}: {error.strerror}") from error
+    finally:
+        reader.close()
+
+
 COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]] = {
     "users.add": _users_add,
     "users.disable": _users_disable,
@@ -719,6 +776,7 @@ COMMANDS: Mapping[str, Callable[[Records, Caller, Arguments], Awaitable[object]]
     "trust.accept": _trust_accept,
     "learn": _learn,
     "backup": _backup,
+    "import": _import,
 }
 
 

@@ -408,6 +408,57 @@ def alarms_report(
         picture.write_text(alarm_report.as_svg(made, zone), "utf-8")
 
 
+def _instant(text: str) -> int:
+    from historian.exchange import as_time
+
+    try:
+        return as_time(text)
+    except EnoseError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="A new file, .csv or .parquet.")],
+    tag: Annotated[list[str], typer.Option("--tags", "-t", help="Tag, or pattern as `EN01.*`; several times.")],
+    start: Annotated[str, typer.Option("--from", help="First instant, ISO 8601; without an offset UTC.")],
+    end: Annotated[str, typer.Option("--to", help="Instant after the last.")],
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Write recorded values of any range to a file, beside a running server or without one."""
+    from opcua_server import app as service
+
+    window = _instant(start), _instant(end)
+    patterns = [pattern.rpartition("ns=3;s=")[2] for pattern in tag]
+    try:
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("exporting", total=1.0)
+            count = service.export(
+                plant_of(config), data_dir, patterns, window, file, lambda share: bar.update(task, completed=share)
+            )
+    except EnoseError as error:
+        fail(error)
+    out.print(f"{count} values")
+
+
+@app.command("import")
+def import_recording(
+    file: Annotated[Path, typer.Argument(help="Recording, .csv or .parquet; see docs/storage.md for its forms.")],
+    source: Annotated[str, typer.Option(help="Its values are recorded as `Import.SOURCE.…`.")],
+    reason: Annotated[str, typer.Option(help="Goes into the audit log.")],
+    start: Annotated[str | None, typer.Option(help="Instant of the first line, of a recording without times.")] = None,
+    period: Annotated[float, typer.Option(min=1e-6, help="Seconds between two of its lines.")] = 1.0,
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+) -> None:
+    """Record the values of a file under tags of their own, marked as imported."""
+    begin = None if start is None else _instant(start)
+    what = {"file": str(file.resolve()), "source": source, "reason": reason, "start": begin, "period": period}
+    made = command(config, data_dir, "import", **what)
+    out.print(f"{made['lines']} lines, tags {', '.join(made['tags'][:5])}{' …' * (len(made['tags']) > 5)}")
+
+
 @app.command()
 def device(
     port: Annotated[int, typer.Option(help="Modbus TCP port.")] = 5020,

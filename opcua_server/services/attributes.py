@@ -359,13 +359,13 @@ def check_timestamps(stamps: Any) -> None:
 
 
 def stamped(value: Any, stamps: Any, *, source: bool = True) -> Any:
-    """A DataValue with only the timestamps asked for; the server's is now where none was stored."""
+    """A DataValue with only the timestamps asked for; now where none was stored."""
     source = source and stamps in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
     server = stamps in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both)
     return ua.DataValue(
         value.Value,
         value.StatusCode,
-        value.SourceTimestamp if source else None,
+        (value.SourceTimestamp or datetime.now(UTC)) if source else None,
         (value.ServerTimestamp or datetime.now(UTC)) if server else None,
         value.SourcePicoseconds if source else None,
         value.ServerPicoseconds if server else None,

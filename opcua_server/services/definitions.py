@@ -25,7 +25,7 @@ def definition(space: Space, data_type: Any) -> Any:
     """Variant of a DataType's definition, None for one without: simple, abstract or not of the standard."""
     if data_type.NamespaceIndex != 0:
         return None
-    made = getattr(ua, space.attribute(data_type, ua.AttributeIds.BrowseName).Name, None)
+    made = getattr(ua, ua.ObjectIdNames.get(data_type.Identifier, ""), None)  # `ThreeDVector` for 3DVector
     if not isinstance(made, type):
         return None
     if space.is_subtype(data_type, ENUMERATION) and issubclass(made, Enum):

@@ -116,12 +116,22 @@ class Service:
     """Where in an operation NodeIds are that may be registered ones (5.9.5)."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
-    read_as: Any = None
-    """What the parameters are decoded as, when not as `parameters`: of the same layout (requests.py)."""
+    lenient: Any = None
+    """What parameters are decoded as that asyncua refuses as a whole: of the same layout (requests.py)."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
     acts: Acts | None = None
     """What auditors are told of a request and its answer."""
+
+
+def _decoded(service: Service, body: bytes, start: int) -> Any:
+    """Parameters of a request. Raises one of UNREADABLE."""
+    try:
+        return struct_from_binary(service.parameters, Buffer(body, start))
+    except UNREADABLE:
+        if service.lenient is None:
+            raise
+    return struct_from_binary(service.lenient, Buffer(body, start))
 
 
 class Dispatcher:
@@ -187,7 +197,7 @@ class Dispatcher:
             **self._node_management(),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",),
-                read_as=requests.BrowseParameters),
+                lenient=requests.BrowseParameters),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
@@ -213,11 +223,11 @@ class Dispatcher:
             "CreateMonitoredItemsRequest": Service(
                 ua.CreateMonitoredItemsParameters, lambda r: ua.CreateMonitoredItemsResponse(
                 Results=subs.create_items(r.session, r.parameters)), "ItemsToCreate", most,
-                nodes=("ItemToMonitor.NodeId",), read_as=requests.CreateMonitoredItemsParameters),
+                nodes=("ItemToMonitor.NodeId",), lenient=requests.CreateMonitoredItemsParameters),
             "ModifyMonitoredItemsRequest": Service(
                 ua.ModifyMonitoredItemsParameters, lambda r: ua.ModifyMonitoredItemsResponse(
                 Results=subs.modify_items(r.session, r.parameters)), "ItemsToModify", most,
-                read_as=requests.ModifyMonitoredItemsParameters),
+                lenient=requests.ModifyMonitoredItemsParameters),
             "SetMonitoringModeRequest": Service(
                 ua.SetMonitoringModeParameters, lambda r: ua.SetMonitoringModeResponse(
                 Parameters=ua.SetMonitoringModeResult(Results=subs.set_mode(r.session, r.parameters))),
@@ -312,7 +322,7 @@ class Dispatcher:
             start = 0
         self._wire.check(service.parameters, body, start)
         try:
-            parameters = struct_from_binary(service.read_as or service.parameters, Buffer(body, start))
+            parameters = _decoded(service, body, start)
         except UNREADABLE as error:
             raise Fault(_undecodable(error)) from error
         if service.operations:
@@ -441,7 +451,8 @@ class Dispatcher:
     def _publish(self, request: Request) -> None:
         hint = request.header.TimeoutHint
         deadline = self._clock.monotonic() + hint / 1000 if hint else None
-        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline)
+        most = request.session.max_response
+        waiting = Waiting(request.channel, request.header, request.sequence, [], deadline, most)
         self._subscriptions.publish(request.session, waiting, request.parameters.SubscriptionAcknowledgements or [])
 
 

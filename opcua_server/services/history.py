@@ -13,7 +13,7 @@ import numpy as np
 from asyncua import ua
 
 from historian.aggregates import AGGREGATES, INTEGER, SOURCE, STATUS_CODE
-from nodesets.errors import NotFound
+from nodesets.errors import NotFound, OutOfRange
 from nodesets.model import AggregateRules, Caller
 from nodesets.ports import Annotation, Archive, Clock, Position, Series
 from opcua_server.services import history_encoding as encoding
@@ -418,11 +418,13 @@ async def _read(found: Historized, start: int | None, end: int | None, limit: in
 
 
 async def _unless_unknown(reading: Awaitable[Series]) -> Series | None:
-    """None for a tag of which nothing was ever recorded."""
+    """None for a tag of which nothing was ever recorded. Raises Fault for an interval of too many values."""
     try:
         return await reading
     except NotFound:
         return None
+    except OutOfRange as error:
+        raise Fault(error.status) from error
 
 
 async def _at(found: Historized, time: int) -> Series:

@@ -1,7 +1,7 @@
-"""Requests whose operations may each be wrong in what asyncua's own classes refuse the whole request for.
+"""Requests that asyncua's own classes refuse as a whole for what is wrong in one of their operations.
 
-An enumeration is read as its number, a filter stays closed until its item is looked at. The layout is the standard's:
-`Wire` checks the bytes by asyncua's classes.
+Here an enumeration is read as its number, and a filter stays closed until its item is looked at. The layout is the
+standard's: `Wire` has checked the bytes by asyncua's classes, and what those can decode never comes here.
 """
 
 from dataclasses import dataclass

@@ -90,6 +90,8 @@ class Waiting:
     """StatusCodes of its acknowledgements."""
     deadline: float | None
     """`Clock.monotonic` after which it is answered BadTimeout."""
+    most: int = 0
+    """Bytes its session takes in one response; 0: any."""
 
 
 @dataclass(eq=False, slots=True)

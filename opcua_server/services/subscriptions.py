@@ -272,7 +272,7 @@ def respond(waiting: Waiting, subscription: int, message: Any, available: list[i
         NotificationMessage=message,
         Results=waiting.results,
     )
-    waiting.channel.respond(waiting.header, waiting.sequence, response)
+    waiting.channel.respond(waiting.header, waiting.sequence, response, waiting.most)
 
 
 def next_waiting(session: Session, clock: Clock) -> Waiting | None:

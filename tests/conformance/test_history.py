@@ -1,5 +1,6 @@
 """Historical access over the wire (Parts 11 and 13), over None and SignAndEncrypt: histories of the playground."""
 
+import asyncio
 import itertools
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -275,6 +276,26 @@ async def test_pages_hold_while_values_arrive(talk: Conversation) -> None:
             break
     assert len(seen) == 60
     assert all(b - a == timedelta(seconds=1) for a, b in itertools.pairwise(seen))
+
+
+async def test_ten_clients_reading_fifty_years_leave_room_for_others(plant: Plant, talk: Conversation) -> None:
+    # H34: each gets a page and a point to go on from; who reads something else meanwhile is answered.
+    begin, end = datetime(1976, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+
+    async def greedy() -> int:
+        async with plant.session("None", "") as own:
+            ten = (await own.call(reading(raw_details(begin, end), *[RAMP] * 10))).Results
+            assert {r.StatusCode.value for r in ten} == {0}
+            return max(len(r.HistoryData.DataValues) for r in ten)
+
+    readers = [asyncio.create_task(greedy()) for _ in range(10)]
+    answered = 0
+    while not all(r.done() for r in readers):
+        await talk.read(nid("Scalar.Int32"))
+        answered += 1
+        await asyncio.sleep(0.01)
+    assert all(600 <= count <= 10_000 for count in await asyncio.gather(*readers))
+    assert answered
 
 
 # -- correcting

@@ -39,6 +39,10 @@ def events() -> Any:
     return ua.EventFilter(SelectClauses=[message])
 
 
+def average(function: int = ua.ObjectIds.AggregateFunction_Average) -> Any:
+    return ua.AggregateFilter(AggregateType=ua.NodeId(function), ProcessingInterval=1000.0)
+
+
 def item(path: str, attribute: int = A.Value, mode: Any = ua.MonitoringMode.Reporting, **further: Any) -> Any:
     """MonitoredItemCreateRequest; IndexRange and DataEncoding go to the node, all else to the parameters."""
     target = {name: further.pop(name) for name in ("IndexRange", "DataEncoding") if name in further}
@@ -85,8 +89,11 @@ ITEMS = [
     ("Part 8 7.2", item("Scalar.Int32", Filter=percent(10.0)), CODES.BadDeadbandFilterInvalid),
     ("7.22.1", item("Scalar.Int32", A.DisplayName, Filter=filter_()), CODES.BadFilterNotAllowed),
     ("7.22.1", item("Scalar.Int32", Filter=events()), CODES.BadFilterNotAllowed),
-    ("7.22.1", item("Scalar.Int32", Filter=ua.AggregateFilter(AggregateType=ua.NodeId(2342))),
-     CODES.BadMonitoredItemFilterUnsupported),
+    ("7.22.4", item("Scalar.Int32", Filter=average()), CODES.Good),
+    ("7.22.4", item("Scalar.Int32", Filter=average(ua.ObjectIds.BaseObjectType)), CODES.BadAggregateNotSupported),
+    ("7.22.4", item("Scalar.String", Filter=average()), CODES.BadFilterNotAllowed),
+    ("7.22.4", item("Scalar.Int32", A.DisplayName, Filter=average()), CODES.BadFilterNotAllowed),
+    ("7.22.1", item(NOTIFIER, A.EventNotifier, Filter=average()), CODES.BadFilterNotAllowed),
     ("7.22.1", item("Scalar.Int32", Filter=ua.ExtensionObject(ua.NodeId(9, 9), b"1")),
      CODES.BadMonitoredItemFilterUnsupported),
     ("7.22.3", item(NOTIFIER, A.EventNotifier, Filter=events()), CODES.Good),

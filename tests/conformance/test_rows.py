@@ -305,5 +305,7 @@ async def test_structures_and_enumerations_are_defined(talk: Conversation) -> No
     ]  # fmt: skip
     assert made.DefaultEncodingId == ua.NodeId(864)
     assert made.Fields[3].DataType == ua.NodeId(338)
+    made = (await talk.read(nid("i=18808"), A.DataTypeDefinition)).Value.Value
+    assert [(f.Name, f.DataType) for f in made.Fields] == [(n, ua.NodeId(ua.ObjectIds.Double)) for n in "XYZ"]
     made = (await talk.read(nid("i=852"), A.DataTypeDefinition)).Value.Value
     assert [(f.Name, f.Value) for f in made.Fields][:2] == [("Running", 0), ("Failed", 1)]

@@ -451,7 +451,7 @@ async def test_conditions_of_anothers_subscription_are_not_refreshed(bench: Benc
     [
         "RegisterServerRequest", "RegisterServer2Request", "AddNodesRequest", "AddReferencesRequest",
         "DeleteNodesRequest", "DeleteReferencesRequest", "QueryFirstRequest", "QueryNextRequest",
-        "HistoryUpdateRequest", "FindServersOnNetworkRequest",
+        "FindServersOnNetworkRequest",
     ],
 )  # fmt: skip
 async def test_services_not_offered_are_unsupported(bench: Bench, name: str) -> None:

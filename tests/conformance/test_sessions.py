@@ -155,6 +155,11 @@ async def test_a_response_larger_than_the_client_takes_is_refused(plant: Plant, 
         assert await talk.outcome(read("Scalar.Int32")) == [0]
         item = ua.ReadValueId(NodeId=nid("Scalar.Int32"), AttributeId=A.Value)
         assert await talk.outcome(reads(*[item] * 1000)) == CODES.BadResponseTooLarge
+        number = (await talk.subscribe()).SubscriptionId
+        await talk.monitor(number, nid("Large.ByteString"))
+        assert await fault(talk.publish()) == CODES.BadResponseTooLarge
+        await talk.monitor(number, nid("Scalar.Boolean"))
+        assert len(await talk.next_data()) == 1
 
 
 async def test_header_fields_are_taken_as_they_come(plant: Plant, channel: str) -> None:

@@ -98,6 +98,8 @@ def test_merging_keeps_every_row_in_order_of_time_then_of_recording(made: list[t
     assert sorted(_rows(merged)) == sorted(rows)
     order = list(zip(merged.times.tolist(), merged.numbers.tolist(), strict=True))
     assert order == sorted(order)
+    kinds = [Kind.UINT64] * 2
+    assert same(chunks.decode(chunks.encode(merged, kinds), kinds, len(merged)), merged)
 
 
 def _rows(block: Block) -> list[tuple[object, ...]]:

@@ -182,7 +182,7 @@ class Channel:
     def __init__(self) -> None:
         self.responses: list[Any] = []
 
-    def respond(self, _header: Any, _sequence: Any, response: Any) -> None:
+    def respond(self, _header: Any, _sequence: Any, response: Any, _most: int) -> None:
         self.responses.append(struct_from_binary(ua.PublishResponse, Buffer(struct_to_binary(response))))
 
 

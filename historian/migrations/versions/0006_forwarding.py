@@ -6,6 +6,7 @@ there is empty.
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 
 revision = "0006"
 down_revision = "0005"
@@ -47,7 +48,16 @@ def upgrade() -> None:
 
 
 def partition(table: str, time: str) -> None:
-    """Replace an empty table by one of the same columns, keys and indexes that is partitioned by `time`."""
+    """Replace an empty table by one of the same columns, keys and indexes that is partitioned by `time`.
+
+    Raises CommandError for one that is not empty.
+    """
+    if (
+        op.get_bind()
+        .execute(sa.select(sa.exists(sa.select(sa.literal_column("1")).select_from(sa.table(table)))))
+        .scalar()
+    ):
+        raise CommandError(f"{table} is not empty: a database of PostgreSQL no released version has made")
     made = sa.inspect(op.get_bind())
     keys = [*made.get_pk_constraint(table)["constrained_columns"]]
     references = made.get_foreign_keys(table)

@@ -1,6 +1,6 @@
 """Counts of failed logins by source."""
 
-from compliance.lockout import LONGEST, SOURCES, Sources, locked_until
+from compliance.lockout import LONGEST, SOURCES, Seldom, Sources, locked_until
 
 SECOND = 10**9
 
@@ -26,3 +26,11 @@ def test_refusals_are_told_once_in_a_while_with_their_number() -> None:
     assert sources.refused(["address/a"], minute + 1, minute) == 0
     assert [sources.refused(["address/a"], minute + 2, minute) for _ in range(7)] == [None] * 7
     assert sources.refused(["address/a"], 2 * minute + 2, minute) == 7
+
+
+def test_what_is_told_seldom_is_told_with_its_number() -> None:
+    seldom = Seldom(60 * SECOND)
+    assert seldom.untold("anna", 1) == 0
+    assert [seldom.untold("anna", 2 + i) for i in range(3)] == [None] * 3
+    assert seldom.untold("bert", 5) == 0
+    assert seldom.untold("anna", 60 * SECOND + 1) == 3

@@ -59,10 +59,17 @@ def writing(
     *,
     clock: SteppedClock | None = None,
     queue: int = 10_000,
+    stream: str = "",
 ) -> Iterator[Writer]:
     """A started writer that commits without waiting for company."""
     writer = Writer(
-        made, groups, clock=clock or SteppedClock(), commit_seconds=0, queue=queue, covered=audit.cover_history
+        made,
+        groups,
+        clock=clock or SteppedClock(),
+        commit_seconds=0,
+        queue=queue,
+        covered=audit.cover_history,
+        stream=stream,
     )
     writer.start()
     try:

@@ -1,16 +1,14 @@
 """A backup is whole, says what it is, and comes back in either database."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 
 from compliance import verify
 from historian import backup
-from historian.schema import audit_entry, engine, metadata, migrate, reading, writer_epoch
+from historian.schema import engine, metadata, reading, writer_epoch
 from nodesets.errors import StorageError
 from tests.postgres import migrated_database, new_database
 from tests.unit.historian.sealing import BEGIN, sealing, settled
@@ -137,19 +135,3 @@ def test_a_disk_that_fills_leaves_no_half_backup(filled: Engine, place: Place, t
     with pytest.raises(StorageError):
         taken(place, target)
     assert not target.exists()
-
-
-def test_a_backup_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    # R03: an archive of years ago opens.
-    folder = tmp_path / "backup"
-    with database(tmp_path / "enose.db") as made, writing(made) as writer:
-        writer.append([row("EN02", 1, [1.0])]).result()
-    taken(tmp_path / "enose.db", folder)
-    backup.restore_file(folder, tmp_path / "new.db", lambda _: None)
-    made = engine(url(tmp_path / "new.db"))
-    migrate(made)
-    with made.connect() as connection:
-        assert connection.execute(select(func.count()).select_from(audit_entry)).scalar_one() > 0
-    made.dispose()
-    with closing(sqlite3.connect(tmp_path / "new.db")) as raw:
-        assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -59,9 +59,11 @@ class Plant:
 
 
 @contextmanager
-def opened(path: Path, *, slow: float = 60.0, limit: int = LIMIT, queue: int = 10_000) -> Iterator[Plant]:
+def opened(
+    path: Path, *, slow: float = 60.0, limit: int = LIMIT, queue: int = 10_000, spool: Path | None = None
+) -> Iterator[Plant]:
     with database(path) as made:
-        spool = Spool(path.parent / "spool", GROUPS, limit=limit, reserve=1 << 16)
+        made_spool = Spool(spool or path.parent / "spool", GROUPS, limit=limit, reserve=1 << 16)
         clock = SystemClock()
         writer = Writer(
             made,
@@ -70,13 +72,15 @@ def opened(path: Path, *, slow: float = 60.0, limit: int = LIMIT, queue: int = 1
             commit_seconds=0,
             queue=queue,
             covered=audit.cover_history,
-            stream=spool.stream,
+            stream=made_spool.stream,
         )
         writer.start()
-        recorder = StoreAndForward(writer, spool, clock=clock, slow_seconds=slow, queue=queue, noted=audit.note_gap)
+        recorder = StoreAndForward(
+            writer, made_spool, clock=clock, slow_seconds=slow, queue=queue, noted=audit.note_gap
+        )
         recorder.start()
         try:
-            yield Plant(path, made, writer, spool, recorder)
+            yield Plant(path, made, writer, made_spool, recorder)
         finally:
             recorder.close()
 
@@ -290,6 +294,48 @@ def test_what_the_writer_cannot_carry_out_at_its_end_is_kept(path: Path) -> None
     with opened(path) as plant:
         plant.settled()
         assert plant.recorded() == list(range(5))
+
+
+def test_a_database_that_is_gone_and_comes_back_is_filled_up(path: Path) -> None:
+    # Its file is moved away under the server, as by a disk that is unmounted.
+    with opened(path) as plant:
+        done(plant.append(range(10)))
+        path.rename(path.with_name("moved"))
+        done(plant.append(range(10, 20)))
+        assert plant.recorder.forwarding
+        path.with_name("moved").rename(path)
+        plant.settled()
+        assert plant.recorded() == list(range(20))
+
+
+def test_after_a_failed_fsync_of_the_database_rows_are_kept_in_the_spool_until_a_restart(path: Path) -> None:
+    # F05: nothing is acknowledged by a database whose disk has failed once.
+    with opened(path) as plant:
+        done(plant.append([1]))
+
+        @event.listens_for(plant.engine, "commit")
+        def _commit(connection: Connection) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise OperationalError("COMMIT", None, error)
+
+        done(plant.append([2, 3]))
+        assert "disk I/O error" in plant.writer.stopped
+        done(plant.append([4]))
+        assert plant.recorded() == [1]
+    with opened(path) as plant:
+        plant.settled()
+        assert plant.recorded() == [1, 2, 3, 4]
+    assert verify.check(path).clean
+
+
+def test_a_full_disk_sends_rows_to_the_spool_until_there_is_room(tmp_path: Path) -> None:
+    # F04, with a disk of 2 MiB that is really full.
+    command = ["unshare", "--mount", "--map-root-user", *child("outgrown", str(tmp_path))]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    if "unshare" in ran.stderr or "mount:" in ran.stderr:
+        pytest.skip(f"needs leave to mount: {ran.stderr.strip()}")
+    assert ran.stdout.split() == ["direct", "spool", "direct", "3000", "clean"], ran.stderr
 
 
 def test_after_the_end_rows_are_refused(path: Path) -> None:

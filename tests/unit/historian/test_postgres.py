@@ -59,7 +59,10 @@ def _partition_key(difference: object) -> bool:
     return "first_time" in str(difference) and "primary" in str(difference)
 
 
-def test_a_second_server_is_refused_while_the_first_is_connected(address: str, made: Engine) -> None:
+def test_a_second_server_is_refused_while_the_first_is_connected(
+    address: str, made: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("historian.postgres.TAKEOVER_SECONDS", 0.1)
     second = engine(address)
     with pytest.raises(StorageError, match="another server writes"):
         migrate(second)
@@ -94,6 +97,21 @@ def test_a_broken_connection_is_made_anew(address: str, made: Engine) -> None:
         assert writer.trouble == ""
     report = verify.check(address)
     assert (report.clean, report.frames) == (True, 2)
+
+
+def test_a_server_that_became_a_standby_is_left_for_the_one_that_can_be_written(address: str, made: Engine) -> None:
+    # F21: the session of a demoted primary stays read-only for ever; a new connection finds the new primary.
+    name = make_url(address).database
+    with writing(made) as writer:
+        administration().execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        terminate(address)
+        for _ in range(2):
+            with pytest.raises(StorageError):
+                writer.append([row("EN02", 1, [1.0])]).result()
+        assert "read-only" in writer.trouble
+        administration().execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+        writer.append([row("EN02", 2, [2.0])]).result()
+    assert verify.check(address).frames == 1
 
 
 def test_what_is_committed_is_on_the_disk_whatever_the_site_s_default_is(address: str) -> None:
@@ -134,7 +152,7 @@ def test_rows_lie_in_the_partition_of_their_month(address: str, made: Engine) ->
 
     november, december = 1_795_000_000 * 10**9, 1_797_000_000 * 10**9
     with writing(made) as writer:
-        writer.append([row("EN02", time, [0.0]) for time in (december, november, 0, -(2**63), 2**63 - 1)]).result()
+        writer.append([row("EN02", time, [0.0]) for time in (december, november, 0, -(2**63), 2**63 - 9)]).result()
     assert partitions() == {"frame_y2026m11", "frame_y2026m12", "frame_y1970m01", "frame_y1677m09", "frame_y2262m04"}
     assert verify.check(address).clean
 

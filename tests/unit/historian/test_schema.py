@@ -1,24 +1,29 @@
 """The tables as a user's disk has them."""
 
+import asyncio
+import hashlib
 import os
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, Double, LargeBinary, Text, text
+from sqlalchemy import BigInteger, Double, Engine, LargeBinary, Text, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateTable
 
-from compliance import audit
+from compliance import audit, verify
+from historian.query import Reader
 from historian.schema import MIGRATIONS, NEWEST, engine, metadata, migrate, reading
 from nodesets.errors import ConfigurationError, StorageError
-from tests.unit.historian.support import database, logged, url
+from tests.unit.historian.support import behind_the_log, database, logged, url, writing
 
 
 def test_migrations_make_the_tables_the_program_works_with(tmp_path: Path) -> None:
@@ -64,6 +69,58 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         migrate(made)
     with made.begin() as connection:
         assert connection.execute(text("SELECT name FROM sqlite_master")).scalars().all() == ["layout"]
+    made.dispose()
+
+
+def first_release(path: Path, samples: bytes) -> Engine:
+    """A database as 0.1 wrote it: two layouts, five frames of which one came late, in two commits."""
+    made = engine(url(path))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with made.begin() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0001")
+        for number in (1, 2):
+            tx.exec_driver_sql("INSERT INTO layout VALUES (?, ?, ?)", (number, f"EN{number}", f'["EN{number}.S01"]'))
+        frames = [(1, 1, 10), (2, 2, 10), (3, 1, 30), (4, 1, 20), (5, 2, 20)]
+        for sequence, (first, last) in enumerate(((1, 3), (4, 5)), 1):
+            digest = hashlib.sha256()
+            for number, of, time in frames[first - 1 : last]:
+                row = (number, of, time, time + 1, bytes(4), struct.pack("<d", number))
+                digest.update(struct.pack("<4q2I", *row[:4], 4, 8) + row[4] + row[5])
+                tx.exec_driver_sql("INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?)", (*row[:5], samples or row[5]))
+            group = (sequence, first, last, digest.digest())
+            tx.exec_driver_sql("INSERT INTO commit_group VALUES (?, ?, ?, ?)", group)
+    return made
+
+
+def test_the_frames_of_the_first_release_come_back(tmp_path: Path) -> None:
+    # Each where and as it was; linked, so that from now on a change of one is found.
+    path = tmp_path / "enose.db"
+    made = first_release(path, b"")
+    migrate(made)
+    with writing(made, {"EN1": ["EN1.S01"]}):
+        pass
+    made.dispose()
+    reader = Reader(reading(url(path)))
+    page = asyncio.run(reader.read_raw("EN1.S01", 0, None, 10))
+    reader.close()
+    assert (page.times.tolist(), page.values.tolist()) == ([10, 20, 30], [1.0, 4.0, 3.0])
+    report = verify.check(path)
+    assert [p for p in report.problems if p.table == "frame"] == []
+    assert (report.frames, report.uncovered_frames) == (5, 0)
+    with behind_the_log(path) as db:
+        db.execute("UPDATE frame SET received_time = 0 WHERE id = 4")
+    assert any(str(problem).startswith("frame/4: not as recorded") for problem in verify.check(path).problems)
+
+
+def test_altered_frames_of_the_first_release_are_not_migrated(tmp_path: Path) -> None:
+    # They would get a link that bears them out.
+    made = first_release(tmp_path / "enose.db", bytes(8))
+    with pytest.raises(ConfigurationError, match="frames 1 to 3 are not as they were recorded"):
+        migrate(made)
+    with made.begin() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM commit_group").scalar() == 2
     made.dispose()
 
 

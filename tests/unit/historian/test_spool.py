@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from historian.spool import Gap, Spool, typed
+from historian.frames import typed
+from historian.spool import Gap, Spool
 from nodesets.errors import StorageError
 from nodesets.model import Row
 from tests.unit.historian.support import GROUPS, child, row

@@ -19,7 +19,7 @@ from compliance import verify
 from historian import schema
 from historian.frames import ZERO, record
 from historian.schema import audit_entry, frame, layout
-from historian.writer import COVER_SECONDS, Writer
+from historian.writer import COVER_SECONDS, Place, Writer
 from nodesets.errors import InvalidArgument, StorageError
 from nodesets.model import Row
 from tests.unit.historian.support import GROUPS, SteppedClock, child, database, make_layout, row, writing
@@ -205,6 +205,43 @@ def test_a_row_that_cannot_be_recorded_is_refused_before_it_is_queued(made: Engi
             writer.append([row("EN02", 2, [2.0]), poisoned])
         release.set()
         neighbour.result()
+
+
+def test_rows_of_a_stream_are_recorded_in_order_and_once(path: Path, made: Engine) -> None:
+    # What is handed over again after a failure nobody can explain: the position in the database tells what is there.
+    def place(*times: int) -> tuple[list[Row], Place]:
+        return [row("EN02", time, [0.0]) for time in times], Place(times[0] - 1, times[-1])
+
+    with writing(made, stream="s") as writer:
+        writer.append(*place(1, 2, 3)).result()
+        writer.append(*place(2, 3, 4, 5)).result()
+        with pytest.raises(StorageError, match="not recorded: 6"):
+            writer.append(*place(7, 8)).result()
+        writer.append(*place(6)).result()
+        assert writer.position == 6
+    with writing(made, stream="s") as writer:
+        assert writer.position == 6
+        writer.append(*place(5, 6, 7)).result()
+    with writing(made, stream="another") as writer:
+        assert writer.position == 0
+    assert stored(path, "SELECT source_time FROM frame ORDER BY id") == [(time,) for time in range(1, 8)]
+    assert verify.check(path).clean
+
+
+def test_what_follows_rows_is_done_with_them_or_not_at_all(path: Path, made: Engine) -> None:
+    with writing(made, stream="s") as writer:
+        for _ in range(2):
+            writer.append([row("EN02", 1, [0.0])], Place(0, 1), lambda tx: make_layout(tx, "once")).result()
+        assert stored(path, "SELECT count(*) FROM layout WHERE tag_group = 'once'") == [(1,)]
+
+
+def test_groups_can_be_added(path: Path, made: Engine) -> None:
+    with writing(made) as writer:
+        writer.add({"New": ("New.a", "New.b")}).result()
+        writer.append([row("New", 1, [1.0, 2.0])]).result()
+        writer.add({"New": ("New.a", "New.b")}).result()
+    assert stored(path, "SELECT count(*) FROM layout WHERE tag_group = 'New'") == [(1,)]
+    assert verify.check(path).clean
 
 
 def test_numbers_of_numpy_are_recorded_as_numbers(path: Path, made: Engine) -> None:

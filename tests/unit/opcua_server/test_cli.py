@@ -152,3 +152,57 @@ def test_verifying_nothing_is_not_a_pass(data):
 
 def test_the_version_is_told():
     assert enose("--version").startswith("enose 0.")
+
+
+def test_a_recording_is_imported_under_its_own_name_and_exported_again(data, tmp_path):
+    recording, out = tmp_path / "smell.csv", tmp_path / "out.csv"
+    recording.write_text("NO2,CO\n1.5,2.5\n3.5,\n")
+    given = ["--source", "Smell", "--start", "2026-01-01T00:00:00Z", "--data-dir", data]
+    told = enose("import", str(recording), "--reason", "reference", *given)
+    assert "2 lines, tags Import.Smell.NO2, Import.Smell.CO" in told
+    assert "a reason is required" in enose("import", str(recording), "--reason", " ", *given, code=1)
+    window = ["--from", "2026-01-01", "--to", "2026-01-02"]
+    assert "4 values" in enose("export", str(out), "--tags", "Import.*", *window, "--data-dir", data)
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert [(row["tag"], row["source_time"][17:19], row["status"], row["value"]) for row in rows] == [
+        ("Import.Smell.CO", "00", "0x00000000", "2.5"),
+        ("Import.Smell.CO", "01", "0x809B0000", "nan"),
+        ("Import.Smell.NO2", "00", "0x00000000", "1.5"),
+        ("Import.Smell.NO2", "01", "0x00000000", "3.5"),
+    ]
+    assert "File exists" in enose("export", str(out), "--tags", "Import.*", *window, "--data-dir", data, code=1)
+    assert "no recorded tag" in enose("export", f"{out}.csv", "--tags", "X*", *window, "--data-dir", data, code=1)
+    assert "'soon'" in enose("export", f"{out}.csv", "--tags", "*", "--from", "soon", "--to", "2027", code=2)
+    assert "clean" in enose("audit", "verify", "--data-dir", data)
+
+
+@pytest.mark.parametrize(
+    ("storage", "told"),
+    [
+        ("{url: 'postgresql+psycopg://a:secret@h/d'}", "no password here"),
+        ("{url: 'mysql://h/d'}", "is expected"),
+        ("{password_file: a, password_env: B}", "either"),
+    ],
+)
+def test_a_plant_file_names_its_database_without_the_password(tmp_path, storage, told):
+    plant = tmp_path / "plant.yaml"
+    plant.write_text(f"storage: {storage}\n{DEMO.read_text()}")
+    answer = enose("tags", "--config", str(plant), code=1)
+    assert told in answer
+    assert "secret" not in answer
+
+
+def test_a_password_others_can_read_is_not_used(tmp_path, data, monkeypatch):
+    secret, plant = tmp_path / "secret", tmp_path / "plant.yaml"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o644)
+    storage = f"{{url: 'postgresql+psycopg://e@127.0.0.1:1/e', password_file: '{secret}'}}"
+    plant.write_text(f"storage: {storage}\n{DEMO.read_text()}")
+    answer = enose("users", "list", "--config", str(plant), "--data-dir", data, code=1)
+    assert "chmod 600" in answer
+    plant.write_text(plant.read_text().replace(f"password_file: '{secret}'", "password_env: NOT_SET"))
+    assert "NOT_SET is not set" in enose("users", "list", "--config", str(plant), "--data-dir", data, code=1)
+    monkeypatch.setenv("NOT_SET", "hunter2")
+    answer = enose("users", "list", "--config", str(plant), "--data-dir", data, code=1)
+    assert "onnection refused" in answer
+    assert "hunter2" not in answer

@@ -4,19 +4,22 @@ from historian.query import Reader
 from historian.schema import reading
 from nodesets.errors import StorageError
 from nodesets.model import Counters
-from opcua_server.plant.diagnostics import HEALTHY, NO_DATA, Diagnostics
+from opcua_server.plant.diagnostics import DEGRADED, HEALTHY, NO_DATA, Diagnostics
 
 
 class Level:
     service_level = staticmethod(lambda level: levels.append(level))
+    publish_event = staticmethod(lambda event: told.append((event.severity, event.message)))
 
 
 levels: list[int] = []
+told: list[tuple[int, str]] = []
 
 
 @pytest.fixture
 def level():
     levels.clear()
+    told.clear()
     return Level()
 
 
@@ -43,3 +46,25 @@ async def test_a_counter_begins_anew_where_its_node_ends(site, level):
     made, shown = site
     await Diagnostics(made, level, Counters(received=2**32 + 5), []).publish()
     assert shown["ENose.Diagnostics.FramesReceived"] == 5
+
+
+async def test_whoever_watches_is_told_of_the_spool_of_losses_and_of_their_end(site, level):
+    # F04, F06, F08: ServiceLevel for a client that chooses its server, events for people.
+    made, _ = site
+    diagnostics = Diagnostics(made, level, Counters(), [])
+    recorder = made.recorder
+    await diagnostics.publish()
+    recorder.forwarding, recorder.trouble = True, "database is locked"
+    await diagnostics.publish()
+    await diagnostics.publish()
+    recorder._gaps["EN01"], recorder.lost = "lasts", 7
+    await diagnostics.publish()
+    recorder._gaps.clear()
+    recorder.forwarding, recorder.trouble = False, ""
+    await diagnostics.publish()
+    assert levels == [HEALTHY, DEGRADED, DEGRADED, NO_DATA, HEALTHY]
+    assert told == [
+        (700, "recordings go to the spool: database is locked"),
+        (900, "7 recordings lost and 0 set aside so far"),
+        (100, "recordings go to the database again, all of the spool is recorded"),
+    ]

@@ -392,3 +392,12 @@ async def test_an_event_of_a_result_without_a_score_carries_null(site):
     undecided = result(verdict=Verdict.NOT_DECIDABLE, score=float("nan"))
     made.publisher.result(undecided, Judgement(verdict=Verdict.NOT_DECIDABLE, reason="r"))
     assert shown.events[0].fields["Score"].Value is None
+
+
+async def test_nothing_is_released_while_recordings_wait_in_the_spool(site, monkeypatch):
+    # F06: whoever releases would decide on a history with a hole in it.
+    made, _ = site
+    monkeypatch.setattr(type(made.recorder), "backlog", 5)
+    with pytest.raises(StorageError, match="5 recordings"):
+        await made.submit(lambda tx: None, alone=True)
+    await made.submit(lambda tx: None)

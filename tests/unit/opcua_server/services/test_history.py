@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodesets.ports import Series
+from opcua_server.services.history_encoding import fitting
 from opcua_server.services.history_encoding import history_data as encode
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import Access
+from opcua_server.services.status import Fault
 from tests.conformance.opcua import Bench, Raw, nid
 
 CODES = ua.StatusCodes
@@ -340,3 +342,67 @@ def test_other_numbers_keep_their_type(kind: Any) -> None:
     series = Series(at, at, np.array([7.0, np.nan]), np.zeros(2, np.uint32), None)
     decoded = struct_from_binary(ua.HistoryData, Buffer(encode([series], kind.value, BOTH).Body)).DataValues
     assert decoded[0].Value == ua.Variant(7.0 if kind == ua.VariantType.Float else 7, kind)
+
+
+def encoded(values: Any, kind: Any, codes: Sequence[int], **further: Any) -> list[Any]:
+    at = np.arange(len(codes), dtype=np.int64) * SECOND + NS
+    series = Series(at, at, values, np.array(codes, np.uint32), None)
+    return struct_from_binary(ua.HistoryData, Buffer(encode([series], kind.value, BOTH, **further).Body)).DataValues
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (ua.VariantType.Boolean, np.array([True, False, True]), [True, False, None]),
+        (ua.VariantType.Boolean, np.array([1.0, 0.0, 1.0]), [True, False, None]),
+        (ua.VariantType.Int64, np.array([2**62 + 1, -5, 0]), [2**62 + 1, -5, None]),
+        (ua.VariantType.UInt64, np.array([2**64 - 1, 5, 0], np.uint64), [2**64 - 1, 5, None]),
+        (ua.VariantType.String, np.array(["", "Ähre", "x"], object), ["", "Ähre", None]),
+        (ua.VariantType.DateTime, np.array([NS, NS + SECOND, 0]), [START, START + timedelta(seconds=1), None]),
+    ],
+)
+def test_every_kind_of_value_comes_back_exactly(kind: Any, values: Any, expected: list[Any]) -> None:
+    # 64-bit integers are exact beyond what a double holds; a Bad value is null whatever stands there.
+    found = encoded(values, kind, [0, 0x40000000, 0x80310000])
+    shown = [v.Value.Value.replace(tzinfo=UTC) if isinstance(v.Value.Value, datetime) else v.Value.Value for v in found]
+    assert shown == expected
+    assert [v.StatusCode.value for v in found] == [0, 0x40000000, 0x80310000]
+    assert {v.Value.VariantType for v in found[:2]} == {kind}
+
+
+def test_an_index_range_cuts_texts_and_nothing_else() -> None:
+    texts = np.array(["abcdef", "xyz"], object)
+    found = encoded(texts, ua.VariantType.String, [0, 0], index_range="1:2")
+    assert [v.Value.Value for v in found] == ["bc", "yz"]
+    for values, kind, part in ((texts, "String", "9"), (np.zeros(1), "Double", "0")):
+        with pytest.raises(Fault):
+            encoded(values, ua.VariantType[kind], [0] * len(values), index_range=part)
+
+
+def test_a_bound_that_was_not_found_stands_beside_values_of_any_type() -> None:
+    at = np.array([NS], np.int64)
+    none = Series(at, at, np.array([np.nan]), np.array([CODES.BadBoundNotFound], np.uint32), None)
+    whole = Series(at, at, np.array([2**62 + 1]), np.zeros(1, np.uint32), None)
+    data = encode([none, whole], ua.VariantType.Int64.value, BOTH).Body
+    found = struct_from_binary(ua.HistoryData, Buffer(data)).DataValues
+    assert [v.Value.Value for v in found] == [None, 2**62 + 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [([1.0, -1.0], "UInt32", "Double"), ([1.0, 2.0], "UInt32", "UInt32"), ([0.0, 1.0], "Boolean", "Boolean"),
+     ([0.0, 2.0], "Boolean", "Double"), ([1.5], "Float", "Float"), ([1e300], "Int32", "Double")],
+)  # fmt: skip
+def test_a_result_that_would_not_go_into_the_variables_type_is_a_double(
+    values: list[float], kind: str, expected: str
+) -> None:
+    # Part 13 5.4.3.27: a Delta of an unsigned counter can be negative.
+    assert fitting(np.array(values), ua.VariantType[kind].value) == ua.VariantType[expected].value
+
+
+@anyio
+async def test_who_may_not_read_a_history_is_told_so(bench: Bench, raw: Raw, reader: Recorded) -> None:
+    bench.server.grant(nid("Part.Value"), lambda _: int(Access.READ))
+    assert (await history(raw, 0.0, 1.0)).StatusCode.value == CODES.BadUserAccessDenied
+    bench.server.grant(nid("Part.Value"), lambda _: int(Access.READ | Access.HISTORY_READ))
+    assert (await history(raw, 0.0, 1.0)).StatusCode.value == 0

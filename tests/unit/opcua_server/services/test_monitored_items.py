@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from opcua_server.services.limits import Limits
 from opcua_server.services.monitored_items import REPORTING, DataFilter, DataItem
 from opcua_server.services.status import OVERFLOW
-from tests.conformance.opcua import Bench, Raw, nid
+from tests.conformance.opcua import Bench, Raw, nid, serve
 
 CODES = ua.StatusCodes
 anyio = pytest.mark.asyncio(loop_scope="session")
@@ -277,25 +278,26 @@ def test_what_is_reported_is_more_than_a_deadband_from_what_was_reported_before(
 
 
 @anyio
-async def test_a_column_is_marked_as_any_other_when_it_means_something_else(bench: Bench, raw: Raw) -> None:
+async def test_a_column_is_marked_as_any_other_when_it_means_something_else(tmp_path: Path) -> None:
     # Part 8 5.2: the value last reported once more, with the bit; a percent deadband is of the new range from now on.
-    def show_row(value: float) -> None:
-        bench.server.write_row(rows, np.array([value]), np.array([0], np.uint32), 10**18, 10**18)
+    async with serve(tmp_path) as bench, Raw(bench) as raw:
+        await raw.login()
 
-    rows = bench.server.columns(["Part.Value"])
-    show_row(7.0)
-    number = (await raw.subscribe()).SubscriptionId
-    wanted = ua.DataChangeFilter(Trigger=TRIGGER.StatusValue, DeadbandType=PERCENT, DeadbandValue=10.0)
-    assert (await raw.monitor(number, nid("Part.Value"), Filter=wanted)).StatusCode.is_good()
-    assert (await raw.monitor(number, nid("Part.Text"))).StatusCode.is_good()
-    assert len(await raw.next_data()) == 2
-    span = nid("Part.Value.EURange")
-    old = bench.server.space.read(span, ua.AttributeIds.Value)
-    bench.server.space.write(span, ua.DataValue(ua.Variant(ua.Range(Low=0.0, High=5.0))))
-    bench.server.redefine("Part.Value")
-    [marked] = await raw.next_data()
-    assert (marked.Value.Value, marked.StatusCode.value) == (7.0, 0x4000)
-    show_row(8.0)
-    [plain] = await raw.next_data()
-    assert (plain.Value.Value, plain.StatusCode.value) == (8.0, 0)
-    bench.server.space.write(span, old)
+        def show_row(value: float) -> None:
+            bench.server.write_row(rows, np.array([value]), np.array([0], np.uint32), 10**18, 10**18)
+
+        rows = bench.server.columns(["Part.Value"])
+        show_row(7.0)
+        number = (await raw.subscribe()).SubscriptionId
+        wanted = ua.DataChangeFilter(Trigger=TRIGGER.StatusValue, DeadbandType=PERCENT, DeadbandValue=10.0)
+        assert (await raw.monitor(number, nid("Part.Value"), Filter=wanted)).StatusCode.is_good()
+        assert (await raw.monitor(number, nid("Part.Text"))).StatusCode.is_good()
+        assert len(await raw.next_data()) == 2
+        span = nid("Part.Value.EURange")
+        bench.server.space.write(span, ua.DataValue(ua.Variant(ua.Range(Low=0.0, High=5.0))))
+        bench.server.redefine("Part.Value")
+        [marked] = await raw.next_data()
+        assert (marked.Value.Value, marked.StatusCode.value) == (7.0, 0x4000)
+        show_row(8.0)
+        [plain] = await raw.next_data()
+        assert (plain.Value.Value, plain.StatusCode.value) == (8.0, 0)
