@@ -36,6 +36,8 @@ def load(alarms: Alarms, bodies: Mapping[str, str]) -> Iterator[Condition]:
             continue
         body = json.loads(text)
         switches: dict[str, Any] = {name: Switch(*body[name]) for name in _SWITCHES}
+        if not switches["enabled"].time:  # nobody switched it: the plant file says
+            switches["enabled"] = alarms[node].enabled
         yield replace(
             alarms[node],
             **switches,

@@ -66,6 +66,9 @@ class Annunciator:
     def __init__(self, alarms: Alarms, submit: Submit, panel: Panel, clock: Clock) -> None:
         self._alarms, self._submit, self._panel, self._clock = alarms, submit, panel, clock
         self._waiting: list[_Waiting] = []
+        self._taken: list[_Waiting] = []
+        """What the present turn carries out."""
+        self._closed: StorageError | None = None
         self._news = asyncio.Event()
         self._shown: dict[str, Condition] = {c.node: c for c in alarms.moved()}
         self.figures = Figures(clock.now())
@@ -114,16 +117,22 @@ class Annunciator:
                     yield Notification(condition, branch)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await self._something()
-            if not await self.turn():
-                await asyncio.sleep(RETRY_SECONDS)
+        """Until cancelled; from then on who acts is refused."""
+        try:
+            while True:
+                await self._something()
+                if not await self.turn():
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self._closed = StorageError("the service stops")
+            for waiting in (*self._taken, *self._waiting):
+                _answer(waiting, self._closed)
 
     async def turn(self) -> bool:
         """Carry out what waits and what is due; False when it could not be recorded."""
         self._news.clear()
-        taken, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        self._taken, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        taken = self._taken
         if self._waiting:
             self._news.set()
         told = list(self._alarms.due(self._clock.now()))
@@ -145,9 +154,13 @@ class Annunciator:
         self._show((*changed, *self._alarms.quiet()), told, events)
         for i, waiting in enumerate(taken):
             _answer(waiting, refused.get(i))
+        self._taken = []
         return True
 
     def _enter(self, waiting: _Waiting) -> None:
+        if self._closed is not None:
+            _answer(waiting, self._closed)
+            return
         self._waiting.append(waiting)
         self._news.set()
 
@@ -182,6 +195,7 @@ class Annunciator:
             if waiting.answer is not None:
                 _answer(waiting, error)
         self._waiting[:0] = [w for w in taken if w.answer is None]
+        self._taken = []
         self._news.set()
 
     def _show(self, changed: tuple[Condition, ...], told: list[Notification], events: list[Event]) -> None:

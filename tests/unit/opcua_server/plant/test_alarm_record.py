@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 from config.load import DEMO, load
+from config.schema import Alarm
 from nodesets.model import Finding
 from opcua_server.plant import alarm_record
 from opcua_server.plant.alarms import Act, Alarms
@@ -44,3 +45,16 @@ def test_a_condition_comes_back_as_it_was():
 def test_an_alarm_the_plant_has_no_more_is_left_alone():
     alarms = Alarms(load(DEMO))
     assert list(alarm_record.load(alarms, {"EN99.Alarms.SensorFailure": json.dumps({})})) == []
+
+
+def test_the_plant_file_says_whether_an_alarm_is_enabled_until_somebody_switches_it():
+    plant = load(DEMO)
+    off = plant.model_copy(update={"alarms": {"AnomalyDetected": Alarm(enabled=False, gmp=False)}})
+    alarms = lived()
+    again = Alarms(off)
+    again.restore(alarm_record.load(again, {c.node: alarm_record.dump(c) for c in alarms.moved()}))
+    assert not again[ANOMALY].enabled.on
+    again.perform(ANOMALY, Act(name="Enable", user="eva"), 9)
+    third = Alarms(off)
+    third.restore(alarm_record.load(third, {ANOMALY: alarm_record.dump(again[ANOMALY])}))
+    assert third[ANOMALY].enabled.on

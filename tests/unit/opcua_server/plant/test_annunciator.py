@@ -139,3 +139,26 @@ async def test_an_alarm_that_chatters_is_noted_once(site):
     notes = [e for e in shown.events if e.fields["ClientUserId"].Value == "enose"]
     assert [n.fields["Comment"].Value.Text for n in notes] == [CHATTERS]
     assert made.annunciator.figures.metrics(made.annunciator.shown(), 10**18).count == 6
+
+
+async def test_who_acts_while_the_service_stops_is_refused_and_does_not_wait_for_ever(site):
+    made, _ = site
+    entered = asyncio.Event()
+
+    async def never(_work):
+        entered.set()
+        await asyncio.Event().wait()
+
+    made.annunciator._submit = never
+    running = asyncio.create_task(made.annunciator.run())
+    made.annunciator.find(found("High"))
+    acts = [asyncio.create_task(made.annunciator.act(ANOMALY, Act(name="Silence", user="olga"), nothing))]
+    await entered.wait()
+    acts.append(asyncio.create_task(made.annunciator.act(ANOMALY, Act(name="Silence", user="olga"), nothing)))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    acts.append(asyncio.create_task(made.annunciator.act(ANOMALY, Act(name="Silence", user="olga"), nothing)))
+    for act in acts:
+        with pytest.raises(StorageError):
+            await act
