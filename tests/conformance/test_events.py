@@ -377,3 +377,23 @@ async def test_index_ranges_are_taken_from_what_is_stored(talk: Conversation) ->
     clauses = [operand("SourceName", IndexRange="0:3"), operand("SourceName", IndexRange="90:91")]
     _, found, _ = await history(talk, "", event_filter(clauses, message_is(word)), LONG_AGO, FAR_AHEAD)
     assert found == [["Play", ua.StatusCode(CODES.BadIndexRangeNoData)]]
+
+
+@pytest.mark.parametrize(("kind", "severity"), [(IDS.BaseEventType, 1), (IDS.SystemEventType, 500), (2133, 1000)])
+async def test_a_tool_has_events_of_any_type_and_severity_raised(talk: Conversation, kind: int, severity: int) -> None:
+    wanted = event_filter(["EventType", "Severity"], of_type(kind))
+    number, made = await listen(talk, SERVER, wanted)
+    assert made.StatusCode.value == 0
+    word = secrets.token_hex(8)
+    arguments = ua.Variant(ua.NodeId(kind), T.NodeId), ua.Variant(word, T.String), ua.Variant(severity, T.UInt16)
+    assert await talk.outcome(call("Methods.RaiseTypedEvent", *arguments)) == [0]
+    stored = event_filter(["EventType", "Severity"], message_is(word))
+    status, found, _ = await history(talk, SERVER, stored, LONG_AGO, FAR_AHEAD)
+    assert (status, found) == (0, [[ua.NodeId(kind), severity]])
+    await stop(talk, number)
+
+
+async def test_only_a_type_of_events_is_raised(talk: Conversation) -> None:
+    arguments = ua.Variant(ua.NodeId(IDS.BaseObjectType), T.NodeId), ua.Variant("", T.String), ua.Variant(1, T.UInt16)
+    (status,) = await talk.outcome(call("Methods.RaiseTypedEvent", *arguments))
+    assert status == CODES.BadInvalidArgument
