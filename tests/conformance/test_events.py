@@ -381,15 +381,15 @@ async def test_index_ranges_are_taken_from_what_is_stored(talk: Conversation) ->
 
 @pytest.mark.parametrize(("kind", "severity"), [(IDS.BaseEventType, 1), (IDS.SystemEventType, 500), (2133, 1000)])
 async def test_a_tool_has_events_of_any_type_and_severity_raised(talk: Conversation, kind: int, severity: int) -> None:
-    wanted = event_filter(["EventType", "Severity"], of_type(kind))
-    number, made = await listen(talk, SERVER, wanted)
-    assert made.StatusCode.value == 0
     word = secrets.token_hex(8)
+    clause = element(OP.And, at(1), at(2)), of_type(kind), message_is(word)
+    wanted = event_filter(["EventType", "Severity"], *clause)
+    number, _ = await listen(talk, SERVER, wanted)
     arguments = ua.Variant(ua.NodeId(kind), T.NodeId), ua.Variant(word, T.String), ua.Variant(severity, T.UInt16)
     assert await talk.outcome(call("Methods.RaiseTypedEvent", *arguments)) == [0]
-    stored = event_filter(["EventType", "Severity"], message_is(word))
-    status, found, _ = await history(talk, SERVER, stored, LONG_AGO, FAR_AHEAD)
-    assert (status, found) == (0, [[ua.NodeId(kind), severity]])
+    told = [[field.Value for field in fields] for fields in await talk.next_data()]
+    status, stored, _ = await history(talk, SERVER, wanted, LONG_AGO, FAR_AHEAD)
+    assert (status, told, stored) == (0, [[ua.NodeId(kind), severity]], [[ua.NodeId(kind), severity]])
     await stop(talk, number)
 
 
