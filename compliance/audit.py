@@ -18,7 +18,18 @@ from typing import Any, Final
 import rfc8785
 from sqlalchemy import Connection, insert, select
 
-from compliance.verify import COVER, SEAL, ZERO, brief, leaf, record_name, row_digest
+from compliance.verify import (
+    COVER,
+    COVER_EVENTS,
+    EVENTS,
+    SEAL,
+    ZERO,
+    brief,
+    event_bytes,
+    leaf,
+    record_name,
+    row_digest,
+)
 from historian.frames import Head
 from historian.retention import Retirement
 from historian.schema import audit_entry, metadata
@@ -108,7 +119,8 @@ def cover_history(tx: Connection, now: int, heads: Mapping[int, Head], made: Seq
 
     A frame's link stands for all frames of its layout before it.
     """
-    covered = _covered(tx)
+    _cover_events(tx, now)
+    covered = _last_covered(tx, COVER, "frame")
     new = sorted((layout, head) for layout, head in heads.items() if head.frame > covered)
     for first in range(0, max(len(new), len(made)), MOST_NAMED):
         named = slice(first, first + MOST_NAMED)
@@ -164,16 +176,28 @@ def as_logged(tx: Connection, layout: int, blocks: Sequence[int]) -> bool:
     return all(said.get(record_name("block", number)) == _digest(tx, "block", number) for number in blocks)
 
 
-def _covered(tx: Connection) -> int:
-    """The newest frame an entry covers; 0 when there is none."""
+def _cover_events(tx: Connection, now: int) -> None:
+    """Log the events no entry covers yet."""
+    first = _last_covered(tx, COVER_EVENTS, "last") + 1
+    digest, last = hashlib.sha256(), 0
+    for row in tx.exec_driver_sql(f"{EVENTS} WHERE number >= {first:d} ORDER BY number"):
+        digest.update(event_bytes(*row))
+        last = row.number
+    if last:
+        new = {"first": first, "last": last, "digest": digest.hexdigest()}
+        append(tx, Entry(time=now, action=COVER_EVENTS, actor="enose", object="events", new=new))
+
+
+def _last_covered(tx: Connection, action: str, member: str) -> int:
+    """The newest frame, or event, an entry of this action covers; 0 when there is none."""
     newest = (
         select(audit_entry.c.body)
-        .where(audit_entry.c.action == COVER)
+        .where(audit_entry.c.action == action)
         .order_by(audit_entry.c.action.desc(), audit_entry.c.seq.desc())
         .limit(1)
     )
     body = tx.execute(newest).scalar()
-    return 0 if body is None else int(json.loads(body)["new"].get("frame", 0))
+    return 0 if body is None else int(json.loads(body)["new"].get(member, 0))
 
 
 def _digest(tx: Connection, table: str, key: int | str) -> str | None:

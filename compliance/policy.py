@@ -13,6 +13,7 @@ _ANY = frozenset(Role) - {Role.ANONYMOUS}
 _OPERATOR = frozenset({Role.OPERATOR})
 _EXECUTION = frozenset({Role.OPERATOR, Role.MES})
 _ENGINEER = frozenset({Role.ENGINEER})
+_SERVICING = frozenset({Role.OPERATOR, Role.ENGINEER})
 _QA = frozenset({Role.QA})
 _QA_OR_MES = frozenset({Role.QA, Role.MES})
 _AUDITOR = frozenset({Role.AUDITOR})
@@ -26,6 +27,17 @@ ACTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "Alarms.Acknowledge": _OPERATOR,
         "Alarms.Confirm": _OPERATOR,
         "Alarms.AddComment": _OPERATOR,
+        "Alarms.Silence": _OPERATOR,
+        "Alarms.Reset": _OPERATOR,
+        "Alarms.TimedShelve": _OPERATOR,
+        "Alarms.OneShotShelve": _OPERATOR,
+        "Alarms.Unshelve": _OPERATOR,
+        "Alarms.Suppress": _OPERATOR,
+        "Alarms.Unsuppress": _OPERATOR,
+        "Alarms.RemoveFromService": _SERVICING,
+        "Alarms.PlaceInService": _SERVICING,
+        "Alarms.GetGroupMemberships": _ANY,
+        "Alarms.ResetMetrics": _ENGINEER,
         "Alarms.Enable": _ENGINEER,
         "Alarms.Disable": _ENGINEER,
         "MethodSet.StartSingleAcquisition": _OPERATOR,

@@ -47,9 +47,17 @@ COVER: Final = "history.cover"
 SEAL: Final = "history.seal"
 """Action of an entry that turns frames of a layout into blocks."""
 
+COVER_EVENTS: Final = "events.cover"
+"""Action of an entry that covers events: new = {"first", "last", "digest"}, the digest over their canonical bytes."""
+
 EXEMPT: Final = {
     "audit_entry": "the log itself",
     "frame": "covered by coverage entries",
+    "event_log": "covered by coverage entries",
+    "event_source": "covered with the events from there",
+    "event_layout": "covered with the events laid out so",
+    "alarm_state": "made anew from what is measured; what people do to alarms are entries of the log",
+    "alarm_transition": "likewise",
     "alembic_version": "version of the tables, no record",
     "forwarded": "a bookmark in the spool, no record",
     "writer_epoch": "who may write, no record",
@@ -82,6 +90,16 @@ DEFINITIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("layout", "INTEGER"),
         ("frame", "INTEGER"),
         ("link", "BLOB"),
+    ),
+    "event_source": (("id", "INTEGER"), ("node", "TEXT")),
+    "event_layout": (("id", "INTEGER"), ("event_type", "TEXT"), ("paths", "TEXT")),
+    "event_log": (
+        ("number", "INTEGER"),
+        ("time", "INTEGER"),
+        ("severity", "INTEGER"),
+        ("source", "INTEGER"),
+        ("layout", "INTEGER"),
+        ("fields", "BLOB"),
     ),
 }
 """Columns of the tables checked here by name: STRICT, NOT NULL, the first one the primary key but for KEYS."""
@@ -166,6 +184,18 @@ def brief(link: bytes) -> str:
     return base64.b64encode(link).decode()
 
 
+def event_bytes(*columns: int | str | bytes) -> bytes:
+    """Canonical bytes of an event: its columns as in EVENTS, each behind its length."""
+    return b"".join(_part(_encoded(column)) for column in columns)
+
+
+EVENTS: Final = (
+    "SELECT number, time, severity, node, event_type, paths, fields FROM event_log"
+    " LEFT JOIN event_source ON event_source.id = source LEFT JOIN event_layout ON event_layout.id = layout"
+)
+"""What `event_bytes` is made of."""
+
+
 class Problem(NamedTuple):
     """One thing that is not as the log says."""
 
@@ -189,6 +219,9 @@ class Report:
     frames: int = 0
     uncovered_frames: int = 0
     """Newer than the last coverage entry, at most a minute's; held by their own links alone."""
+    events: int = 0
+    uncovered_events: int = 0
+    """Events newer than the last entry that covers some."""
     found: int = 0
     problems: list[Problem] = field(default_factory=list)
     """The first LISTED of those found."""
@@ -207,9 +240,11 @@ class Report:
         yield from map(str, self.problems)
         if self.found > len(self.problems):
             yield f"and {self.found - len(self.problems)} more"
-        yield f"checked: {self.entries} entries, {self.records} records, {self.frames} frames"
+        yield f"checked: {self.entries} entries, {self.records} records, {self.frames} frames, {self.events} events"
         if self.uncovered_frames:
             yield f"not yet covered by the log: {self.uncovered_frames} frames"
+        if self.uncovered_events:
+            yield f"not yet covered by the log: {self.uncovered_events} events"
         yield "clean" if self.clean else f"ALTERED: {self.found} problems"
 
 
@@ -362,6 +397,7 @@ def _problems(database: Database, scratch: sqlite3.Connection, report: Report) -
         yield from _records(scratch)
     if not misshapen:
         yield from _readable("frame", _history(database, scratch, report))
+        yield from _readable("event_log", _events(database, scratch, report))
 
 
 def _readable(table: str, problems: Iterator[Problem]) -> Iterator[Problem]:
@@ -379,6 +415,7 @@ def _prepare(scratch: sqlite3.Connection) -> None:
         CREATE TABLE logged (name TEXT PRIMARY KEY, digest TEXT, seq INTEGER) WITHOUT ROWID;
         CREATE TABLE present (name TEXT PRIMARY KEY, tbl TEXT, digest TEXT) WITHOUT ROWID;
         CREATE TABLE coverage (layout INTEGER PRIMARY KEY, frame INTEGER, link TEXT, seq INTEGER);
+        CREATE TABLE event_coverage (seq INTEGER PRIMARY KEY, first INTEGER, last INTEGER, digest TEXT);
         BEGIN;
     """)
 
@@ -433,6 +470,12 @@ def _misread(scratch: sqlite3.Connection, seq: int, body: bytes, projection: Seq
             heads = said["new"].get("heads", {})  # before 0.2 an entry covered groups of frames
             covered = [(int(layout), int(frame), link, seq) for layout, (frame, link) in heads.items()]
             scratch.executemany("INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?)", covered)
+        elif said["action"] == COVER_EVENTS:
+            new = said["new"]
+            scratch.execute(
+                "INSERT INTO event_coverage VALUES (?, ?, ?, ?)",
+                (seq, int(new["first"]), int(new["last"]), new["digest"]),
+            )
         if logged:
             scratch.executemany("INSERT OR REPLACE INTO logged VALUES (?, ?, ?)", logged)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, sqlite3.Error):
@@ -509,6 +552,23 @@ def _history(database: Database, scratch: sqlite3.Connection, report: Report) ->
             yield Problem(
                 "frame", str(head), f"altered or missing; entry {entry} covers the frames of layout {layout} to it"
             )
+
+
+def _events(database: Database, scratch: sqlite3.Connection, report: Report) -> Iterator[Problem]:
+    """Compare the entries that cover events with the events, and count those after the last one."""
+    expected = 1
+    for seq, first, last, digest in scratch.execute("SELECT * FROM event_coverage ORDER BY seq"):
+        if first != expected:
+            yield Problem("event_log", _range(expected, first - 1), f"coverage of entry {seq} begins at {first}")
+        total = hashlib.sha256()
+        for row in database.rows(f"{EVENTS} WHERE number BETWEEN ? AND ? ORDER BY number", (first, last)):
+            report.events += 1
+            total.update(event_bytes(*("" if column is None else column for column in row)))
+        if total.hexdigest() != digest:
+            yield Problem("event_log", _range(first, last), f"not as entry {seq} covers them")
+        expected = last + 1
+    ((report.uncovered_events,),) = database.rows("SELECT count(*) FROM event_log WHERE number >= ?", (expected,))
+    report.events += report.uncovered_events
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 import ipaddress
 from enum import IntFlag
 from functools import cache
+from string import Formatter
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -372,11 +373,42 @@ class Product(Model):
     """Measuring cycles a batch needs before it can be evaluated."""
 
 
+class ChannelLimits(Model):
+    """Limits of one channel's SensorValue, in its unit; null: none."""
+
+    low_low: float | None = None
+    """Below it: LowLow, severity 600."""
+    low: float | None = None
+    """Below it: Low, severity 300."""
+    high: float | None = None
+    """Above it: High, severity 300."""
+    high_high: float | None = None
+    """Above it: HighHigh, severity 600."""
+    deadband: Annotated[float, Field(ge=0)] = 0.0
+    """How far a value has to come back behind a limit it was beyond, in its unit."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        given = [v for v in (self.low_low, self.low, self.high, self.high_high) if v is not None]
+        if not given or given != sorted(given):
+            raise ValueError("at least one of low_low, low, high and high_high, and each at least the one before it")
+        return self
+
+
+PhaseName = Literal["idle", "baseline", "exposure", "purge"]
+
+
 class Alarm(Model):
     """What is different from the alarm's own settings (alarms.md); null: as there."""
 
-    enabled: bool = True
+    enabled: bool | None = None
     """Whether it can be raised at the start; an Engineer may enable and disable it while the server runs."""
+    limits: dict[str, ChannelLimits] = {}
+    """Only of LevelAlarm: by channel, e.g. `EN01.Array.S01`; without limits its alarm is disabled."""
+    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1)] = ("baseline",)
+    """Only of LevelAlarm: phases of the measuring cycle in which the limits are watched."""
+    message: dict[Literal["en", "de", "fr", "es", "ja", "zh"], str] = {}
+    """Its own text while active, by language, with {source}, {value}, {limit}, {level}, {unit}, {batch} and {text}."""
     severity: Annotated[int, Field(ge=1, le=1000)] | None = None
     """1 to 249 information, to 499 warning, to 749 high, from 750 critical; of every level of the alarm."""
     on_delay: Annotated[float, Field(ge=0)] | None = None
@@ -384,7 +416,25 @@ class Alarm(Model):
     off_delay: Annotated[float, Field(ge=0)] | None = None
     """Seconds it must be over before the alarm is inactive."""
     gmp: bool | None = None
-    """Whether a comment is required to acknowledge."""
+    """Whether answering for it and taking it out of sight need a comment; the latter is an exception of the batch."""
+    confirm: bool | None = None
+    """Whether somebody has to confirm, after the acknowledgement, that something was done."""
+    branches: bool | None = None
+    """Whether an alarm that comes again before it was acknowledged is answered for each time by itself."""
+    latched: bool | None = None
+    """Whether it stays, also when it is over and acknowledged, until it is reset."""
+    max_shelved: Annotated[float, Field(gt=0)] | None = None
+    """Seconds it can be shelved, or a GMP alarm be out of sight, at once."""
+
+    @field_validator("message")
+    @classmethod
+    def _known_placeholders(cls, message: dict[str, str]) -> dict[str, str]:
+        known = {"source", "value", "limit", "level", "unit", "batch", "text"}
+        for language, template in message.items():
+            names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+            if unknown := sorted(names - known):
+                raise ValueError(f"{language}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        return message
 
 
 Policy = Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
@@ -573,6 +623,8 @@ class Site(Model):
     """As shown to people; empty: the id."""
     demo: bool = False
     """Whether results of simulated or replayed devices may be released; stands on every record as DemoMode."""
+    alarm_comments: bool = True
+    """Whether acknowledging a GMP alarm needs a comment; false for a SCADA system that cannot send one."""
     time_zone: str = "UTC"
     """IANA name of the local time in events and reports, e.g. Europe/Berlin; records keep UTC."""
 

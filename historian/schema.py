@@ -10,6 +10,9 @@ Types are few and strict: what a column holds is what it was given, in SQLite ST
     correction    what people changed of the history, above the frames, which never change (process rule 13)
     annotation    what people noted of it
     audit_entry   the append-only log (compliance.md 2.4)
+    event_log     every event with all its fields; event_source and event_layout say where from and which fields
+    alarm_state   how an alarm stands that ever moved
+    alarm_transition  what was told of alarms, in order
     forwarded     how far the rows of a spool are recorded
     writer_epoch  which server may write, where several can reach the database
 
@@ -183,6 +186,67 @@ audit_entry = Table(
     Index("audit_entry_ts", "ts"),
     Index("audit_entry_object", "object", "seq"),
     Index("audit_entry_action", "action", "seq"),
+    sqlite_strict=True,
+)
+
+event_source = Table(
+    "event_source",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("node", String, nullable=False, unique=True),  # NodeId as text
+    sqlite_strict=True,
+)
+
+event_layout = Table(
+    "event_layout",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("event_type", String, nullable=False),  # NodeId as text
+    Column("paths", String, nullable=False),  # JSON array of the fields' browse paths, in the order of the values
+    UniqueConstraint("event_type", "paths"),
+    sqlite_strict=True,
+)
+
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("number", Int, primary_key=True, autoincrement=True),  # in order of recording
+    Column("time", Int, nullable=False),
+    Column("severity", Int, nullable=False),
+    Column("source", Int, ForeignKey(event_source.c.id), nullable=False),
+    Column("layout", Int, ForeignKey(event_layout.c.id), nullable=False),
+    Column("fields", Bytes, nullable=False),
+    Index("event_log_time", "time", "number", "severity", "source", "layout"),
+    sqlite_strict=True,
+)
+
+alarm_state = Table(
+    "alarm_state",
+    metadata,
+    Column("node", String, primary_key=True, nullable=False),
+    Column("body", String, nullable=False),  # JSON of the condition, branches and EventIds too
+    sqlite_strict=True,
+)
+
+alarm_transition = Table(
+    "alarm_transition",
+    metadata,
+    Column("id", Int, primary_key=True, autoincrement=True),  # in order of telling
+    Column("time", Int, nullable=False),
+    Column("event_id", Bytes, nullable=False, unique=True),
+    Column("node", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("branch", Int, nullable=False),  # 0: the present state
+    Column("state", String, nullable=False),
+    Column("level", String, nullable=False),
+    Column("severity", Int, nullable=False),
+    Column("retain", Int, nullable=False),  # 0 or 1, as the next one
+    Column("hidden", Int, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("comment", String, nullable=False),
+    Column("message", String, nullable=False),
+    Index("alarm_transition_time", "time"),
     sqlite_strict=True,
 )
 

@@ -14,11 +14,12 @@ Rule = Literal["Mandatory", "Optional", "OptionalPlaceholder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """Argument of a method (Part 3 8.6). Scalar: SCADA clients can send nothing else."""
+    """Argument of a method (Part 3 8.6). Inputs are scalar: SCADA clients can send nothing else."""
 
     name: str
     data_type: str
     description: str
+    array: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

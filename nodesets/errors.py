@@ -18,6 +18,8 @@ EnoseError
 │   ├── ChannelInsecure     BadSecurityModeInsufficient
 │   ├── MethodInvalid       BadMethodInvalid
 │   ├── NotExecutable       BadNotExecutable
+│   ├── NodeIdInvalid       BadNodeIdInvalid: a condition's method called on a type
+│   ├── EventIdUnknown ...  a condition's own codes (Part 9 5.11, table 137)
 │   └── NotConfigured       BadConfigurationError: e.g. no Approved model for the product
 ├── StorageError            BadResourceUnavailable: nothing was acknowledged
 │   └── Unrecordable        the row itself cannot be recorded, whenever it is tried
@@ -138,24 +140,44 @@ class NotExecutable(RequestError):
     status = 0x81110000
 
 
+class NodeIdInvalid(RequestError):
+    status = 0x80330000
+
+
 class EventIdUnknown(RequestError):
     status = 0x809A0000
 
 
 class AlreadyAcknowledged(RequestError):
-    status = 0x80CF0000
+    status = 0x80CF0000  # BadConditionBranchAlreadyAcked
+
+
+class AlreadyConfirmed(RequestError):
+    status = 0x80D00000  # BadConditionBranchAlreadyConfirmed
 
 
 class AlreadyEnabled(RequestError):
-    status = 0x80CC0000
+    status = 0x80CC0000  # BadConditionAlreadyEnabled
 
 
 class AlreadyDisabled(RequestError):
-    status = 0x80980000
+    status = 0x80980000  # BadConditionAlreadyDisabled
 
 
 class ConditionDisabled(RequestError):
     status = 0x80990000
+
+
+class AlreadyShelved(RequestError):
+    status = 0x80D10000  # BadConditionAlreadyShelved
+
+
+class NotShelved(RequestError):
+    status = 0x80D20000  # BadConditionNotShelved
+
+
+class ShelvingTimeOutOfRange(RequestError):
+    status = 0x80D30000
 
 
 class NotConfigured(RequestError):
@@ -175,9 +197,23 @@ class DeviceError(EnoseError):
 
 
 class CertificateRefused(EnoseError):
-    """A peer's certificate did not pass; `str()` is the private reason (Part 4 6.1.3)."""
+    """A peer's certificate did not pass; `str()` is the private reason (Part 4 6.1.3).
+
+    `failure`: the StatusCode of the step that failed (Part 4 Table 100), for auditors, never for the peer.
+    """
 
     status = 0x80130000
+    INVALID = 0x80120000
+    TIME_INVALID = 0x80140000
+    URI_INVALID = 0x80170000
+    USE_NOT_ALLOWED = 0x80180000
+    UNTRUSTED = 0x801A0000
+    REVOCATION_UNKNOWN = 0x801B0000
+    REVOKED = 0x801D0000
+
+    def __init__(self, reason: str, failure: int = INVALID) -> None:
+        super().__init__(reason)
+        self.failure = failure
 
 
 class IntegrityError(EnoseError):

@@ -26,6 +26,7 @@ SignatureServiceType = 1042
 ModelServiceType = 1043
 SecurityServiceType = 1044
 ComplianceType = 1045
+EnoseAlarmMetricsType = 1047
 DiagnosticsType = 1046
 EnoseSystemType = 1000
 ResultReadyEventType = 2001

@@ -64,6 +64,10 @@ _ARGUMENTS: Mapping[str, tuple[str, str]] = {
     "Verdict": ("Int32", "0 undefined, 1 OK, 2 not OK, 3 not decidable"),
 }
 
+SECRETS = frozenset({"Secret", "NewPassword", "OldPassword", "TemporaryPassword"})
+"""Arguments that are written nowhere (R25, R26)."""
+MASK = "***"
+
 ANYONE = frozenset(Role) - {Role.ANONYMOUS}
 """Every authenticated user."""
 _OPERATOR = frozenset({Role.OPERATOR})

@@ -152,6 +152,39 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a client did, or tried, for the audit log."""
+
+    caller: Caller
+    action: str
+    record: str
+    """What it was done to: a node or a record."""
+    time: int
+    """ns UTC, of the server's clock."""
+    outcome: str
+    """Name of the StatusCode."""
+    reason: str = ""
+    old: object = None
+    new: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """An event as it is kept: what it is found by, and all its fields as they go to a client."""
+
+    time: int
+    """ns UTC."""
+    event_type: str
+    """NodeId as text, `i=2041`."""
+    source: str
+    severity: int
+    paths: tuple[str, ...]
+    """Browse path of each field."""
+    fields: bytes
+    """One encoded Variant a path, behind a table of where each ends (`services.event_history`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """One poll of one device: the row a driver hands on. Column i is `config.schema.Device.columns[i]`."""
 

@@ -10,7 +10,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nodesets.model import AggregateRules, Caller, Codes, Finding, Floats, Frame, Row, UpdateType
+from nodesets.model import (
+    AggregateRules,
+    Caller,
+    Codes,
+    EventRow,
+    Finding,
+    Floats,
+    Frame,
+    Note,
+    Row,
+    UpdateType,
+)
 
 
 class Clock(Protocol):
@@ -125,6 +136,16 @@ class Recorder(Protocol):
         """Record rows of any groups in order; done when durable (fsynced). Never blocks the caller.
 
         The future carries StorageError when they could not be recorded.
+        """
+
+
+class Journal(Protocol):
+    """Where events and what clients did become durable: shown means recorded."""
+
+    def note(self, events: Sequence[EventRow], notes: Sequence[Note]) -> Future[None]:
+        """Record both in one transaction, in order; done when durable. Never blocks the caller.
+
+        The future carries StorageError when neither could be recorded.
         """
 
 

@@ -22,8 +22,8 @@ REFERENCE_TYPES: Mapping[str, int] = {
 MODELLING_RULES: Mapping[str, int] = {"Mandatory": 78, "Optional": 80, "OptionalPlaceholder": 11508}
 
 
-def _method(name: str, *inputs: Argument) -> Declaration:
-    return Declaration(name=name, node_class="Method", method=Method(inputs=inputs))
+def _method(name: str, *inputs: Argument, outputs: tuple[Argument, ...] = (), rule: Rule = "Mandatory") -> Declaration:
+    return Declaration(name=name, node_class="Method", rule=rule, method=Method(inputs=inputs, outputs=outputs))
 
 
 def _two_state(name: str, rule: Rule = "Mandatory") -> Declaration:
@@ -38,10 +38,23 @@ def _optional(name: str, data_type: str) -> Declaration:
     return prop(name, data_type, rule="Optional")
 
 
+_WORDS = Argument(name="Comment", data_type="LocalizedText", description="The comment to add to the condition.")
 _COMMENT = (
     Argument(name="EventId", data_type="ByteString", description="The identifier for the event to comment."),
-    Argument(name="Comment", data_type="LocalizedText", description="The comment to add to the condition."),
+    _WORDS,
 )
+_SHELVING = Argument(
+    name="ShelvingTime", data_type="Duration", description="Milliseconds until the alarm is unshelved by itself."
+)
+_GROUPS = Argument(name="Groups", data_type="NodeId", description="Groups the alarm belongs to.", array=True)
+
+
+def _with_comment(name: str) -> tuple[Declaration, Declaration]:
+    """A method of an alarm and its variant that takes a comment (Part 9 5.8.7 to 5.8.16)."""
+    return _method(name, rule="Optional"), _method(f"{name}2", _WORDS, rule="Optional")
+
+
+_LEVELS = ("HighHigh", "High", "Low", "LowLow")
 
 STANDARD: Mapping[str, Type] = {
     t.name: t
@@ -95,21 +108,44 @@ STANDARD: Mapping[str, Type] = {
                 prop("Id", "BaseDataType"),
                 _optional("Name", "QualifiedName"),
                 _optional("Number", "UInt32"),
+                _optional("EffectiveDisplayName", "LocalizedText"),
             ),
         ),
         Type(name="FiniteStateVariableType", number=2760, base="StateVariableType", members=(prop("Id", "NodeId"),)),
         Type(
+            name="TransitionVariableType",
+            number=2762,
+            base="BaseDataVariableType",
+            members=(
+                prop("Id", "BaseDataType"),
+                _optional("Name", "QualifiedName"),
+                _optional("TransitionTime", "UtcTime"),
+            ),
+        ),
+        Type(
+            name="FiniteTransitionVariableType",
+            number=2767,
+            base="TransitionVariableType",
+            members=(prop("Id", "NodeId"),),
+        ),
+        Type(
             name="StateMachineType",
             number=2299,
             base="BaseObjectType",
-            members=(variable("CurrentState", "LocalizedText", type="StateVariableType"),),
+            members=(
+                variable("CurrentState", "LocalizedText", type="StateVariableType"),
+                variable("LastTransition", "LocalizedText", type="TransitionVariableType", rule="Optional"),
+            ),
         ),
         Type(
             name="FiniteStateMachineType",
             number=2771,
             base="StateMachineType",
             abstract=True,
-            members=(variable("CurrentState", "LocalizedText", type="FiniteStateVariableType"),),
+            members=(
+                variable("CurrentState", "LocalizedText", type="FiniteStateVariableType"),
+                variable("LastTransition", "LocalizedText", type="FiniteTransitionVariableType", rule="Optional"),
+            ),
         ),
         Type(name="StateType", number=2307, base="BaseObjectType", members=(prop("StateNumber", "UInt32"),)),
         Type(name="InitialStateType", number=2309, base="StateType"),
@@ -156,7 +192,11 @@ STANDARD: Mapping[str, Type] = {
             name="TwoStateVariableType",
             number=8995,
             base="StateVariableType",
-            members=(prop("Id", "Boolean"), _optional("TransitionTime", "UtcTime")),
+            members=(
+                prop("Id", "Boolean"),
+                _optional("TransitionTime", "UtcTime"),
+                _optional("EffectiveTransitionTime", "UtcTime"),
+            ),
         ),
         Type(
             name="ConditionVariableType",
@@ -189,7 +229,26 @@ STANDARD: Mapping[str, Type] = {
             name="AcknowledgeableConditionType",
             number=2881,
             base="ConditionType",
-            members=(_two_state("AckedState"), _method("Acknowledge", *_COMMENT)),
+            members=(
+                _two_state("AckedState"),
+                _two_state("ConfirmedState", rule="Optional"),
+                _method("Acknowledge", *_COMMENT),
+                _method("Confirm", *_COMMENT, rule="Optional"),
+            ),
+        ),
+        Type(
+            name="ShelvedStateMachineType",
+            number=2929,
+            base="FiniteStateMachineType",
+            members=(
+                prop("UnshelveTime", "Duration"),
+                _method("TimedShelve", _SHELVING),
+                _method("TimedShelve2", _SHELVING, _WORDS, rule="Optional"),
+                _method("OneShotShelve"),
+                _method("OneShotShelve2", _WORDS, rule="Optional"),
+                _method("Unshelve"),
+                _method("Unshelve2", _WORDS, rule="Optional"),
+            ),
         ),
         Type(
             name="AlarmConditionType",
@@ -198,7 +257,23 @@ STANDARD: Mapping[str, Type] = {
             members=(
                 _two_state("ActiveState"),
                 prop("InputNode", "NodeId"),
+                _two_state("SuppressedState", rule="Optional"),
+                _two_state("OutOfServiceState", rule="Optional"),
+                item("ShelvingState", "ShelvedStateMachineType", rule="Optional"),
                 prop("SuppressedOrShelved", "Boolean"),
+                _optional("MaxTimeShelved", "Duration"),
+                _two_state("SilenceState", rule="Optional"),
+                _optional("OnDelay", "Duration"),
+                _optional("OffDelay", "Duration"),
+                variable("FirstInGroupFlag", "Boolean", rule="Optional"),
+                _two_state("LatchedState", rule="Optional"),
+                _method("Silence", rule="Optional"),
+                *_with_comment("Suppress"),
+                *_with_comment("Unsuppress"),
+                *_with_comment("RemoveFromService"),
+                *_with_comment("PlaceInService"),
+                *_with_comment("Reset"),
+                _method("GetGroupMemberships", outputs=(_GROUPS,), rule="Optional"),
             ),
         ),
         Type(
@@ -210,6 +285,8 @@ STANDARD: Mapping[str, Type] = {
                 _optional("HighLimit", "Double"),
                 _optional("LowLimit", "Double"),
                 _optional("LowLowLimit", "Double"),
+                *(_optional(f"Severity{level}", "UInt16") for level in _LEVELS),
+                *(_optional(f"{level}Deadband", "Double") for level in _LEVELS),
             ),
         ),
         Type(name="ExclusiveLimitStateMachineType", number=9318, base="FiniteStateMachineType"),
@@ -220,6 +297,12 @@ STANDARD: Mapping[str, Type] = {
             members=(item("LimitState", "ExclusiveLimitStateMachineType"),),
         ),
         Type(name="ExclusiveLevelAlarmType", number=9482, base="ExclusiveLimitAlarmType"),
+        Type(
+            name="ExclusiveDeviationAlarmType",
+            number=9764,
+            base="ExclusiveLimitAlarmType",
+            members=(prop("SetpointNode", "NodeId"),),
+        ),
         Type(
             name="NonExclusiveLimitAlarmType",
             number=9906,
@@ -232,6 +315,28 @@ STANDARD: Mapping[str, Type] = {
             ),
         ),
         Type(name="NonExclusiveLevelAlarmType", number=10060, base="NonExclusiveLimitAlarmType"),
+        Type(
+            name="AlarmRateVariableType",
+            number=17277,
+            base="BaseDataVariableType",
+            members=(prop("Rate", "UInt16"),),
+        ),
+        Type(
+            name="AlarmMetricsType",
+            number=17279,
+            base="BaseObjectType",
+            members=(
+                variable("AlarmCount", "UInt32"),
+                variable("StartTime", "UtcTime"),
+                variable("MaximumActiveState", "Duration"),
+                variable("MaximumUnAck", "Duration"),
+                variable("CurrentAlarmRate", "Double", type="AlarmRateVariableType"),
+                variable("MaximumAlarmRate", "Double", type="AlarmRateVariableType"),
+                variable("MaximumReAlarmCount", "UInt32"),
+                variable("AverageAlarmRate", "Double", type="AlarmRateVariableType"),
+                _method("Reset"),
+            ),
+        ),
         Type(name="DiscreteAlarmType", number=10523, base="AlarmConditionType"),
         Type(
             name="OffNormalAlarmType",
@@ -240,5 +345,18 @@ STANDARD: Mapping[str, Type] = {
             members=(prop("NormalState", "NodeId"),),
         ),
         Type(name="SystemOffNormalAlarmType", number=11753, base="OffNormalAlarmType"),
+        Type(name="TripAlarmType", number=10751, base="OffNormalAlarmType"),
+        Type(name="InstrumentDiagnosticAlarmType", number=18347, base="OffNormalAlarmType"),
+        Type(
+            name="CertificateExpirationAlarmType",
+            number=13225,
+            base="SystemOffNormalAlarmType",
+            members=(
+                prop("ExpirationDate", "DateTime"),
+                _optional("ExpirationLimit", "Duration"),
+                prop("CertificateType", "NodeId"),
+                prop("Certificate", "ByteString"),
+            ),
+        ),
     )
 }

@@ -34,7 +34,10 @@ from compliance.models import ProductModel
 from compliance.users import Account, Accounts, Attempt
 from config.load import digest
 from config.schema import Plant
-from historian import archive, backup, exchange, schema
+from historian import archive, backup, events, exchange, schema
+from historian.alarms import Transition
+from historian.alarms import load as saved_alarms
+from historian.alarms import told as told_alarms
 from historian.forward import StoreAndForward, recover
 from historian.frames import typed
 from historian.query import Reader
@@ -54,13 +57,14 @@ from nodesets.errors import (
     NotFound,
     StorageError,
 )
-from nodesets.model import Caller, Frame, Role
+from nodesets.model import Caller, EventRow, Frame, Note, Role
 from nodesets.ports import Clock, Source, SystemClock
 from opcua_server import admin, learning, logs, security
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline
-from opcua_server.plant import conformance, methods
+from opcua_server.plant import alarm_record, condition_methods, conformance, methods
 from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
@@ -79,7 +83,6 @@ log = logging.getLogger(__name__)
 DATABASE = "enose.db"
 SHUTDOWN_SECONDS = 2
 """How long a shutdown is announced before connections close (acceptance point 33)."""
-HOUSEKEEPING_SECONDS = 0.5
 APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
@@ -91,8 +94,6 @@ ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
 MEMBERS_SECONDS = 1.0
 KNOWN_SECONDS = 60.0
 IDENTIFY_SECONDS = 5.0
-LOGGED_BY_ACCOUNTS = frozenset({"CredentialRejected", "LockedOut", "AccessDenied"})
-"""Outcomes of a login whose attempt `compliance.users` has logged itself."""
 Arguments = admin.Arguments
 T = TypeVar("T")
 
@@ -124,28 +125,18 @@ class Records:
 
     async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
         """One audit entry of its own."""
-        await self.submit(self._entry(caller, action, record, "Good", new))
+        note = Note(caller=caller, action=action, record=record, time=self.clock.now(), outcome="Good", new=new)
+        await self.submit(lambda tx: audit.append(tx, _entry(note)))
 
-    def log_security(self, kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
-        """Sessions, refused certificates and channels. What `Accounts` has logged with the attempt is left out."""
-        if kind == "login" and outcome in LOGGED_BY_ACCOUNTS:
-            return
-        work = self._entry(caller, f"security.{kind}", f"session/{caller.session}", outcome, dict(details))
-        self.writer.submit(work).add_done_callback(_not_logged)
+    def note(self, rows: Sequence[EventRow], notes: Sequence[Note]) -> Future[None]:
+        """Events and what clients did, in one transaction (ports.Journal)."""
 
-    def _entry(self, caller: Caller, action: str, record: str, outcome: str, new: object) -> Callable[[Any], int]:
-        entry = audit.Entry(
-            time=self.clock.now(),
-            action=action,
-            actor=caller.user or "unknown",
-            object=record,
-            outcome=outcome,
-            new=new,
-            session=caller.session,
-            application_uri=caller.application_uri,
-            address=caller.address,
-        )
-        return lambda tx: audit.append(tx, entry)
+        def work(tx: Any) -> None:
+            for note in notes:
+                audit.append(tx, _entry(note))
+            events.record(tx, rows)
+
+        return self.writer.submit(work)
 
     async def verify(self) -> Verified:
         """`compliance.verify` in a process of its own: a large database must not cost the service a tick.
@@ -289,6 +280,22 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
         engine.dispose()
 
 
+def _entry(note: Note) -> audit.Entry:
+    return audit.Entry(
+        time=note.time,
+        action=note.action,
+        actor=note.caller.user or "unknown",
+        object=note.record,
+        outcome=note.outcome,
+        reason=note.reason,
+        old=note.old,
+        new=note.new,
+        session=note.caller.session,
+        application_uri=note.caller.application_uri,
+        address=note.caller.address,
+    )
+
+
 async def accept_restored(
     plant: Plant, data_dir: Path, persons: Mapping[Role, tuple[str, str]], reason: str
 ) -> tuple[int, int]:
@@ -332,12 +339,6 @@ async def _proved(records: Records, role: Role, name: str, password: str) -> str
 def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
     folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
     return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
-
-
-def _not_logged(done: "Future[int]") -> None:
-    """A security event that cannot be recorded is at least in the service's log."""
-    if error := done.exception():
-        log.error("security event not recorded: %s", error)
 
 
 def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool:
@@ -406,14 +407,22 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         historize(server, plant, records.archive)
 
         alarms = Alarms(plant)
-        publisher = Publisher(plant, server, alarms, records.clock)
+        alarms.restore(alarm_record.load(alarms, await records.submit(saved_alarms)))
+        publisher = Publisher(plant, server, records.clock)
+        annunciator = Annunciator(alarms, records.submit, publisher, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
-        pipeline = Pipeline(plant, records.recorder, publisher, records.clock)
-        site = _site(records, server, alarms, publisher, sources, agents, pipeline)
+        pipeline = Pipeline(plant, records.recorder, publisher, records.clock, alarms.held())
+        site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
-        server.retained(publisher.retained)
+        publisher.annunciate = annunciator.find
+        publisher.inhibit = annunciator.inhibit
+        server.retained(lambda: map(publisher.event, annunciator.retained()))
+        server.remember_events(records.reader)
         methods.link(server, site, tree)
-        playground = Playground(server, publisher.find, records.writer, records.archive, records.clock)
+        condition_methods.link(server, site)
+        playground = Playground(
+            server, publisher.find, annunciator.settled, records.writer, records.archive, records.clock
+        )
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
         records.close_sessions = server.close_sessions
@@ -421,7 +430,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
         own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
-        watch = Watch(server, records.trust, own, partial(_log_renewal, records), records.clock)
+        watch = Watch(server, records.trust, own, partial(_log_renewal, records), annunciator.find, records.clock)
         records.accounts.on_locked = watch.locked
 
         name = f"site/{plant.site.id}"
@@ -441,7 +450,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             start(_run(source, pipeline.take, i * APART_SECONDS), f"driver {device}")
             start(_identify(publisher, device, source), f"identity {device}")
         start(pipeline.store_results(site.record_result), "results")
-        start(diagnostics.run(HOUSEKEEPING_SECONDS), "housekeeping")
+        start(annunciator.run(), "alarms")
+        start(diagnostics.run(), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
         start(_show_members(records, server), "roles")
         start(_show_archive(records, server), "archive")
@@ -543,7 +553,7 @@ def _server(records: Records) -> UaServer:
         name=f"enose {plant.site.title or plant.site.id}",
         clock=records.clock,
         limits=Limits(**plant.server.limits.model_dump(exclude_none=True)),
-        on_security=records.log_security,
+        journal=records,
         none=plant.security.none,
         anonymous=plant.security.anonymous,
         discovery=plant.server.discovery,
@@ -571,6 +581,7 @@ def _site(
     records: Records,
     server: UaServer,
     alarms: Alarms,
+    annunciator: Annunciator,
     publisher: Publisher,
     sources: Mapping[str, Source],
     agents: Worker,
@@ -585,6 +596,7 @@ def _site(
         reader=records.reader,
         accounts=records.accounts,
         alarms=alarms,
+        annunciator=annunciator,
         publisher=publisher,
         sources=sources,
         agents=agents,
@@ -838,6 +850,18 @@ async def examine(plant: Plant, data_dir: Path) -> list[tuple[str, str]]:
             told = " ".join(answer[key] for key in ("Vendor", "Model", "SerialNumber") if key in answer)
             found.append((f"{what} {told}".rstrip(), ""))
     return found
+
+
+def recorded_alarms(data_dir: Path, before: int) -> list[Transition]:
+    """What was told of alarms before a time (ns UTC), in order. Raises NotFound, StorageError."""
+    path = data_dir / DATABASE
+    if not path.exists():
+        raise NotFound(f"no database {path}")
+    reader = Reader(schema.reading(f"sqlite:///{path.resolve()}"))
+    try:
+        return asyncio.run(reader.read(lambda tx: list(told_alarms(tx, 0, before))))
+    finally:
+        reader.close()
 
 
 def _look(plant: Plant, data_dir: Path) -> None:

@@ -6,10 +6,12 @@ import getpass
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Never
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -34,7 +36,9 @@ trust = typer.Typer(no_args_is_help=True, help="Certificates of client applicati
 audit = typer.Typer(no_args_is_help=True, help="The audit log.")
 app.add_typer(users, name="users")
 app.add_typer(trust, name="trust")
+alarms = typer.Typer(no_args_is_help=True, help="What was told of alarms.")
 app.add_typer(audit, name="audit")
+app.add_typer(alarms, name="alarms")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Plant file (YAML); default: the demo plant.")]
 DataDir = Annotated[
@@ -374,6 +378,34 @@ def accept_restored(
     except EnoseError as error:
         fail(error)
     out.print(f"accepted: {before} entries were known, the audit log goes on from {now}")
+
+
+@alarms.command("report")
+def alarms_report(
+    config: Config = CONFIG,
+    data_dir: DataDir = DATA,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", help="Begin of the shift, local time; default: so long ago."),
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0.1, max=24 * 31, help="How long the shift is.")] = 8.0,
+    picture: Annotated[Path | None, typer.Option(help="Write a picture (SVG) as well.")] = None,
+) -> None:
+    """The alarms of a shift against the figures of ISA-18.2, as CSV: worst, chattering, standing, rates."""
+    from opcua_server import alarm_report
+    from opcua_server.app import recorded_alarms
+
+    zone = ZoneInfo(plant_of(config).site.time_zone)
+    length = timedelta(hours=hours)
+    begin = start.replace(tzinfo=zone) if start is not None else datetime.now(zone) - length
+    first, last = (round(moment.timestamp() * 1e9) for moment in (begin, begin + length))
+    try:
+        made = alarm_report.report(recorded_alarms(data_dir, last), first, last)
+    except EnoseError as error:
+        fail(error)
+    print(alarm_report.as_csv(made, zone), end="")
+    if picture is not None:
+        picture.write_text(alarm_report.as_svg(made, zone), "utf-8")
 
 
 def _instant(text: str) -> int:

@@ -6,8 +6,9 @@ One direction only: sources call `take`, the recorder confirms, the sink shows. 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +17,11 @@ from analytics import features, fingerprint, validation
 from analytics.cycles import Cycle, CycleAssembler
 from analytics.features import Features
 from analytics.fingerprint import Fingerprint
-from config.schema import Column, Device, Plant, StatusBit
+from config.schema import Device, Plant, StatusBit
 from nodesets.errors import EnoseError, StorageError
 from nodesets.model import Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
+from opcua_server.findings import DeviceWatch, channel_limits, watched_phases
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class _Watch:
     """State of one device and its stream."""
 
     device: Device
-    columns: tuple[Column, ...]
+    findings: DeviceWatch
     validator: validation.Validator
     assembler: CycleAssembler
     channels: tuple[features.ChannelKind, ...]
@@ -116,12 +118,14 @@ class Pipeline:
         recorder: Recorder,
         sink: Sink,
         clock: Clock,
+        held: Mapping[tuple[str, str], str] = MappingProxyType({}),
     ) -> None:
+        """`held`: by kind and source, levels of the alarms an earlier run left active."""
         self._recorder, self._sink, self._clock = recorder, sink, clock
         self.counters = Counters()
         self._models: dict[str, _Model] = {}
         self._results: asyncio.Queue[_Judged] = asyncio.Queue(RESULTS)
-        self._watches = {d.id: _watch(plant, d) for d in plant.devices}
+        self._watches = {d.id: _watch(plant, d, held) for d in plant.devices}
 
     def take(self, frame: Frame) -> None:
         """Validate a frame and have it recorded; it is shown once committed. Called on the event loop by sources."""
@@ -129,7 +133,7 @@ class Pipeline:
         self.counters.received += 1
         before = watch.last
         validated = watch.last = watch.validator.validate(frame)
-        for finding in validation.findings(watch.device.id, watch.columns, before, validated, frame.received_time):
+        for finding in watch.findings.look(frame, before, validated):
             self._sink.find(finding)
         if not validated.fresh:
             self.counters.repeated += 1
@@ -267,27 +271,34 @@ def result_findings(
             "PredictedClass": result.predicted_class,
             "ModelVersion": result.model,
             "FingerprintDigest": result.model_digest,
+            "Batch": result.batch_id,
         },
     )
     low = result.score < product.score_limit
     lowest = result.score <= product.score_floor
-    return anomaly, Finding(
-        kind="QualityScoreLow",
-        source=result.stream,
-        time=result.stopped,
-        level=("LowLow" if lowest else "Low") if low else "",
-        value=result.score,
-        limit=product.score_limit,
-        text=f"{result.stream}: quality score {result.score:.1f} (limit {product.score_limit:.1f}){batch}",
+    deviation = replace(anomaly, kind="FingerprintDeviation", level="High" if beyond else "")
+    return (
+        anomaly,
+        deviation,
+        Finding(
+            kind="QualityScoreLow",
+            source=result.stream,
+            time=result.stopped,
+            level=("LowLow" if lowest else "Low") if low else "",
+            value=result.score,
+            limit=product.score_limit,
+            text=f"{result.stream}: quality score {result.score:.1f} (limit {product.score_limit:.1f}){batch}",
+            details={"Batch": result.batch_id},
+        ),
     )
 
 
-def _watch(plant: Plant, device: Device) -> _Watch:
+def _watch(plant: Plant, device: Device, held: Mapping[tuple[str, str], str]) -> _Watch:
     columns = device.columns(plant.registers(device))
     stream = device.streams[0]
     return _Watch(
         device=device,
-        columns=columns,
+        findings=DeviceWatch(device, columns, channel_limits(plant, device), watched_phases(plant), held),
         validator=validation.Validator(columns),
         assembler=CycleAssembler(period=device.period, baseline=stream.baseline, exposure=stream.exposure),
         channels=tuple(features.kind(c.id, c.technology) for c in device.channels),

@@ -8,11 +8,17 @@ import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
+from analytics.features import Features
+from analytics.fingerprint import Judgement
 from config.schema import Plant
-from nodesets.model import Counters, Result, Row
+from nodesets.errors import EnoseError
+from nodesets.model import Counters, Finding, Frame, Phase, Result, Row
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline, Sink
+from opcua_server.plant.alarm_states import Notification
+from opcua_server.plant.alarms import Act, Alarms
 
 SECOND = 1_000_000_000
 
@@ -97,3 +103,94 @@ async def run(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return pipeline.counters
+
+
+# Alarms
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something of a scripted run that no device does: a person's act on an alarm, or a finding."""
+
+    at: float
+    """Seconds from the start."""
+    what: Act | Finding
+    """An act without EventId names the alarm's newest notification."""
+    node: str = ""
+    """Of the alarm acted on."""
+
+
+class Bell:
+    """A sink that follows the alarms of a plant, and writes down what is told of them."""
+
+    def __init__(self, plant: Plant, clock: SteppedClock, script: Sequence[Step]) -> None:
+        ids = itertools.count(1)
+        self._alarms = Alarms(plant, lambda: next(ids).to_bytes(16))
+        self._clock = clock
+        self._begin = clock.now()
+        self._script = sorted(script, key=lambda step: step.at, reverse=True)
+        self.trace: list[str] = []
+        """One line a notification or refusal, in order."""
+
+    def show(self, frame: Frame, row: Row, data_quality: float) -> None:  # noqa: ARG002 - part of pipeline.Sink
+        now = self._clock.now()
+        self._tell(self._alarms.inhibit("FlowLow", frame.device, frame.phase is Phase.PURGE, now))
+        self._tell(self._alarms.due(now))
+        while self._script and self._script[-1].at * SECOND <= now - self._begin:
+            self._take(self._script.pop(), now)
+
+    def lost(self, row: Row) -> None:
+        """Nothing is refused here."""
+
+    def cycle(self, stream: str, cycle: Features) -> None:
+        """Alarms follow from findings."""
+
+    def result(self, result: Result, judgement: Judgement) -> None:
+        """Alarms follow from findings."""
+
+    def find(self, finding: Finding) -> None:
+        self._tell(self._alarms.update(finding, self._clock.now()))
+
+    def _take(self, step: Step, now: int) -> None:
+        if isinstance(step.what, Finding):
+            self.find(replace(step.what, time=now))
+            return
+        act = step.what
+        if not act.event_id:
+            act = replace(act, event_id=self._alarms[step.node].trunk.event_id)
+        try:
+            self._tell(self._alarms.perform(step.node, act, now))
+        except EnoseError as error:
+            self.trace.append(f"{self._seconds(now)} {act.user} {act.name} {step.node}: {type(error).__name__}")
+
+    def _tell(self, told: Sequence[Notification]) -> None:
+        self.trace += map(self._line, told)
+
+    def _line(self, told: Notification) -> str:
+        condition, branch = told.condition, told.branch
+        marks = [f"branch {branch.number}"] if branch.number else []
+        marks += [branch.level] if branch.level else []
+        marks += [word for word, on in (("retained", told.retain), ("hidden", condition.hidden)) if on]
+        marks += ["disabled"] if not condition.enabled.on else []
+        said = f" {branch.user}: {branch.comment}" if branch.user else ""
+        state = f"{branch.state.value}, severity {branch.severity}"
+        number = int.from_bytes(branch.event_id)
+        return f"{self._seconds(branch.time)} #{number} {condition.node}: {', '.join([state, *marks])}.{said}"
+
+    def _seconds(self, time: int) -> str:
+        return f"{(time - self._begin) / SECOND:8.2f}"
+
+
+async def alarms(
+    plant: Plant,
+    seconds: float,
+    script: Sequence[Step] = (),
+    *,
+    seed: int = 0,
+    prepare: Callable[[Pipeline], None] = lambda _: None,
+) -> list[str]:
+    """What is told of the alarms of a plant of simulated devices, line by line; the same at every run."""
+    clock = SteppedClock()
+    bell = Bell(plant, clock, script)
+    await run(plant, seconds, bell, clock=clock, seed=seed, prepare=prepare)
+    return bell.trace

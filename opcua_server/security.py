@@ -340,7 +340,7 @@ class TrustStore:
             raise
         if not any(c.fingerprint(hashes.SHA256()) in lists.trusted for c in chain):
             self.reject(peer)
-            raise CertificateRefused(f"{common_name(peer)!r} is not trusted")
+            raise CertificateRefused(f"{common_name(peer)!r} is not trusted", CertificateRefused.UNTRUSTED)
         now = self._now()
         for issued, issuer in itertools.pairwise(chain):
             _check_revocation(issued, issuer, lists.revocations, now)
@@ -349,7 +349,9 @@ class TrustStore:
         _check_usage(peer)
         uris = application_uris(peer)
         if application_uri is not None and application_uri not in uris:
-            raise CertificateRefused(f"ApplicationUri {application_uri!r} is not in the certificate ({uris})")
+            raise CertificateRefused(
+                f"ApplicationUri {application_uri!r} is not in the certificate ({uris})", CertificateRefused.URI_INVALID
+            )
 
     def reject(self, peer: x509.Certificate) -> None:
         """Keep an untrusted certificate for a person to look at; the oldest makes room."""
@@ -506,7 +508,9 @@ def _chain(peer: x509.Certificate, authorities: Sequence[x509.Certificate]) -> l
         current = chain[-1]
         issuer = next((a for a in authorities if a not in chain and _is_authority(a) and _signed(current, a)), None)
         if issuer is None:
-            raise CertificateRefused(f"issuer of {common_name(current)!r} is in neither trusted nor issuers")
+            raise CertificateRefused(
+                f"issuer of {common_name(current)!r} is in neither trusted nor issuers", CertificateRefused.UNTRUSTED
+            )
         if len(chain) >= MAX_CHAIN:
             raise CertificateRefused(f"chain of more than {MAX_CHAIN} certificates")
         check_strength(issuer)
@@ -530,16 +534,26 @@ def _check_revocation(
     valid = [r for r in own if r.next_update_utc is None or r.next_update_utc >= now]
     if not valid:
         why = "has expired" if own else "is missing"
-        raise CertificateRefused(f"revocation list of {common_name(issuer)!r} {why}")
+        raise CertificateRefused(
+            f"revocation list of {common_name(issuer)!r} {why}", CertificateRefused.REVOCATION_UNKNOWN
+        )
     if any(r.get_revoked_certificate_by_serial_number(issued.serial_number) is not None for r in own):
-        raise CertificateRefused(f"{common_name(issued)!r} is revoked by {common_name(issuer)!r}")
+        raise CertificateRefused(
+            f"{common_name(issued)!r} is revoked by {common_name(issuer)!r}", CertificateRefused.REVOKED
+        )
 
 
 def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
     if now < certificate.not_valid_before_utc:
-        raise CertificateRefused(f"{common_name(certificate)!r} is not valid before {certificate.not_valid_before_utc}")
+        raise CertificateRefused(
+            f"{common_name(certificate)!r} is not valid before {certificate.not_valid_before_utc}",
+            CertificateRefused.TIME_INVALID,
+        )
     if now > certificate.not_valid_after_utc:
-        raise CertificateRefused(f"{common_name(certificate)!r} expired on {certificate.not_valid_after_utc}")
+        raise CertificateRefused(
+            f"{common_name(certificate)!r} expired on {certificate.not_valid_after_utc}",
+            CertificateRefused.TIME_INVALID,
+        )
 
 
 def _check_usage(peer: x509.Certificate) -> None:
@@ -547,13 +561,15 @@ def _check_usage(peer: x509.Certificate) -> None:
     try:
         usage = peer.extensions.get_extension_for_class(x509.KeyUsage).value
         if not usage.digital_signature or not (usage.data_encipherment or usage.key_encipherment):
-            raise CertificateRefused("key usage allows no signing or no encryption")
+            raise CertificateRefused("key usage allows no signing or no encryption", CertificateRefused.USE_NOT_ALLOWED)
     except x509.ExtensionNotFound:
         pass
     try:
         purposes = peer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
-            raise CertificateRefused("extended key usage does not include client authentication")
+            raise CertificateRefused(
+                "extended key usage does not include client authentication", CertificateRefused.USE_NOT_ALLOWED
+            )
     except x509.ExtensionNotFound:
         pass
 

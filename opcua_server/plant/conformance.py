@@ -7,7 +7,11 @@
       Dynamic                         change ten times a second
       Access, Status                  variables by what may be done with them and by whom; Uncertain and Bad ones
       References                      two objects, and references of many kinds from one to the other
-      Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseAlarm, ClearAlarm
+      Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseTypedEvent,
+                                      RaiseAlarm, ClearAlarm
+      Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
+                                      QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
+                                      non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
       History                         a value a second of each, the last ten minutes are there from the start:
                                       Ramp, Counter, Switch; Writable, which HistoryUpdate changes as well
       Many                            2,000 children
@@ -21,7 +25,7 @@ import math
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -29,9 +33,10 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
+from nodesets.errors import InvalidArgument
 from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
-from opcua_server.plant.templates import engineering_units, historical, reference_id, value_range
+from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -42,6 +47,7 @@ from opcua_server.services.nodes import (
     Instance,
     Member,
     NodeClass,
+    Notifies,
     Reference,
     Template,
     site,
@@ -50,11 +56,11 @@ from opcua_server.services.server import UaServer
 
 ROOT = "Playground"
 GROUP = f"{ROOT}.History"
+SCORE, ANOMALY = "QualityScoreLow", "AnomalyDetected"
 HISTORIES: Mapping[str, str] = {"Ramp": "Double", "Counter": "UInt32", "Switch": "Boolean", "Writable": "Double"}
 """Recorded variable -> its type."""
 RECORDED = tuple(f"{GROUP}.{name}" for name in HISTORIES)
 RAMP, WRITABLE = f"{GROUP}.Ramp", f"{GROUP}.Writable"
-ALARM_SOURCE = "QualityScoreLow"
 VIEW = "PlaygroundView"
 MANY, DEEP, LONG = 2_000, 20, 500
 LARGE = 10_000
@@ -135,7 +141,8 @@ Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
 def instances() -> Iterator[Instance]:
     """The playground, ready to be realised."""
     members = (
-        _object("", notifier=1, reference=ORGANIZES),
+        _object("", notifier=int(Notifies.SUBSCRIBE | Notifies.HISTORY_READ), reference=ORGANIZES),
+        _property("HistoricalEventFilter", recorded_fields(), ua.ObjectIds.EventFilter),
         *_folder("Scalar", (_variable(f"Scalar.{n}", n, v[0]) for n, v in VALUES.items())),
         *(_variable(f"Scalar.{n}", i, 0, kind=kind) for n, (i, kind) in ABSTRACT.items()),
         _variable("Scalar.Structure", ua.ObjectIds.Range, ua.Range(Low=0.0, High=1.0), kind=T.ExtensionObject),
@@ -155,6 +162,7 @@ def instances() -> Iterator[Instance]:
         *_folder("Status", (_variable(f"Status.{n}", "Double", 0.0, access=Access.READ) for n in STATUSES)),
         *_folder("References", (_object(f"References.{n}") for n in ("Source", "Target"))),
         *_folder("Methods", _methods()),
+        *_folder("Alarms", (_variable(f"Alarms.{n}", "Double", d.normal) for n, d in DRIVES.items())),
         *_folder("History", _histories()),
         *_folder("Many", (_variable(f"Many.M{i:04}", "Int32", i) for i in range(MANY))),
         *_deep(),
@@ -196,6 +204,26 @@ def _histories() -> Iterator[Member]:
         yield from historical(path, stepped=kind != "Double")
 
 
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A variable that drives an alarm."""
+
+    kind: str
+    normal: float
+    limits: Mapping[str, float]
+    """By level, the mildest first."""
+
+    def level(self, value: float) -> str:
+        """The worst level reached; empty for none."""
+        falls = "Low" in self.limits
+        reached = [name for name, limit in self.limits.items() if (value < limit if falls else value > limit)]
+        return reached[-1] if reached else ""
+
+
+DRIVES: Mapping[str, Drive] = {
+    "Score": Drive(SCORE, 100.0, {"Low": 50.0, "LowLow": 20.0}),
+    "Anomaly": Drive(ANOMALY, 0.0, {"High": 0.5, "HighHigh": 0.75}),
+}
 DYNAMIC = ("Boolean", *NUMBERS, "String", "DateTime")
 
 
@@ -456,11 +484,16 @@ SIGNATURES: Mapping[str, tuple[tuple[ua.Argument, ...], tuple[ua.Argument, ...]]
     "EveryType": (_inputs(*VALUES), _outputs(*VALUES)),
     "Slow": (_inputs("UInt32"), ()),
     "NotExecutable": ((), ()),
+    "RaiseTypedEvent": (
+        (_argument("EventType", "NodeId"), _argument("Message", "String"), _argument("Severity", "UInt16")),
+        (),
+    ),
     "RaiseEvent": ((_argument("Message", "String"), _argument("Severity", "UInt16")), ()),
     "RaiseAlarm": ((), ()),
     "ClearAlarm": ((), ()),
 }
 """Method -> inputs, outputs. What has equal inputs and outputs gives back what it was given."""
+BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
 SLOWEST = 60_000
 """Milliseconds a call of `Slow` takes at most."""
 
@@ -504,10 +537,19 @@ async def _slow(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Se
 class Playground:
     """The playground's life: answers methods, changes what is dynamic, records the ramp."""
 
-    def __init__(self, server: UaServer, find: Find, recorder: Recorder, history: Archive, clock: Clock) -> None:
-        """`find` is told of the alarm to play with."""
+    def __init__(
+        self,
+        server: UaServer,
+        find: Find,
+        settled: Callable[[], Awaitable[None]],
+        recorder: Recorder,
+        history: Archive,
+        clock: Clock,
+    ) -> None:
+        """`find` is told of the alarm to play with, `settled` returns when that is shown."""
         self._server = server
         self._find = find
+        self._settled = settled
         self._recorder = recorder
         self._history = history
         self._clock = clock
@@ -531,6 +573,9 @@ class Playground:
         for node, kind in zip(RECORDED, HISTORIES.values(), strict=True):
             self._server.historize(node, self._history, stepped=kind != "Double")
             self._server.grant(site(f"{node}.Annotations"), _everybody)
+        for drive in DRIVES:
+            node = site(f"{ROOT}.Alarms.{drive}")
+            self._server.grant(node, _everybody, partial(self._drive, alarm_source, DRIVES[drive]))
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -541,12 +586,23 @@ class Playground:
     def _handlers(self, alarm_source: str) -> Mapping[str, Handler]:
         async def raise_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
             message, severity = arguments
-            self._server.publish_event(self._event(message, min(max(severity, 1), 1000)))
+            self._server.publish_event(self._event(BASE_EVENT, message, min(max(severity, 1), 1000)))
             return ()
 
-        def alarm(level: str) -> Handler:
+        async def raise_typed_event(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+            event_type, message, severity = arguments
+            if not self._server.space.is_subtype(event_type, BASE_EVENT):
+                raise InvalidArgument(
+                    "EventType: not a type of events", [ua.StatusCodes.BadTypeDefinitionInvalid, 0, 0]
+                )
+            self._server.publish_event(self._event(event_type, message, min(max(severity, 1), 1000)))
+            return ()
+
+        def alarm(value: float) -> Handler:
             async def handler(_caller: Caller, _object: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
-                self._find(self._finding(alarm_source, level))
+                drive = DRIVES["Score"]
+                self._find(self._finding(alarm_source, drive, value))
+                await self._settled()
                 return ()
 
             return handler
@@ -562,15 +618,16 @@ class Playground:
             "EveryType": _echo,
             "Slow": _slow,
             "RaiseEvent": raise_event,
-            "RaiseAlarm": alarm("Low"),
-            "ClearAlarm": alarm(""),
+            "RaiseTypedEvent": raise_typed_event,
+            "RaiseAlarm": alarm(30.0),
+            "ClearAlarm": alarm(100.0),
         }
 
-    def _event(self, message: str, severity: int) -> Event:
+    def _event(self, event_type: ua.NodeId, message: str, severity: int) -> Event:
         now = self._clock.now()
         return Event(
             event_id=secrets.token_bytes(16),
-            event_type=ua.NodeId(ua.ObjectIds.BaseEventType),
+            event_type=event_type,
             source=site(ROOT),
             source_name=ROOT,
             time=now,
@@ -579,15 +636,22 @@ class Playground:
             message=message,
         )
 
-    def _finding(self, source: str, level: str) -> Finding:
+    def _drive(self, source: str, drive: Drive, data: Any) -> None:
+        """Somebody wrote the input of an alarm."""
+        value = data.Value.Value
+        if value is not None:
+            self._find(self._finding(source, drive, value))
+
+    def _finding(self, source: str, drive: Drive, value: float) -> Finding:
+        level = drive.level(value)
         return Finding(
-            kind=ALARM_SOURCE,
+            kind=drive.kind,
             source=source,
             time=self._clock.now(),
             level=level,
-            value=10.0 if level else 90.0,
-            limit=50.0,
-            text=f"{source}: quality score {'below' if level else 'above'} its limit, by hand",
+            value=value,
+            limit=drive.limits[level] if level else math.nan,
+            text=f"{source}: {drive.kind} by hand, {value:g}, {level or 'normal'}",
         )
 
     def _name_state(self, node: str, data: Any) -> None:

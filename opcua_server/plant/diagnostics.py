@@ -1,7 +1,6 @@
 """How the service itself does, as nodes; and what has to be looked at now and then."""
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +25,7 @@ SECOND = 1.0
 
 
 class Diagnostics:
-    """Publishes once a second; settles alarm delays more often."""
+    """Publishes once a second."""
 
     def __init__(self, site: Site, server: UaServer, counters: Counters, schedules: Sequence[Schedule]) -> None:
         self._site, self._server, self._counters, self._schedules = site, server, counters, schedules
@@ -38,13 +37,19 @@ class Diagnostics:
         """What was told of the storage last."""
         self._lost = site.recorder.lost + site.recorder.set_aside
 
-    async def run(self, seconds: float) -> None:
-        """Until cancelled, every `seconds`."""
-        for turn in itertools.count():
-            self._site.publisher.due_alarms()
-            if turn % max(1, round(SECOND / seconds)) == 0:
-                await self.publish()
-            await asyncio.sleep(seconds)
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.publish()
+            self._alarms()
+            await asyncio.sleep(SECOND)
+
+    def _alarms(self) -> None:
+        """What goes on with time alone."""
+        annunciator, now = self._site.annunciator, self._site.clock.now()
+        self._site.publisher.shelved(annunciator.shown())
+        metrics = annunciator.figures.metrics(annunciator.shown(), now)
+        self._site.publisher.write("ENose.AlarmMetrics", events.metrics_values(metrics), now)
 
     async def publish(self) -> None:
         now = self._site.clock.now()

@@ -15,11 +15,13 @@ from asyncua import ua
 
 from compliance import audit, batches, exceptions, models, policy, recommendations, signatures, texts
 from compliance.batches import Batch
-from nodesets.errors import AccessDenied, EnoseError, InvalidArgument, InvalidState, NotFound, StorageError
-from nodesets.methods import METHODS
+from nodesets.errors import EnoseError, InvalidArgument, InvalidState, NotFound, StorageError
+from nodesets.methods import MASK, METHODS, SECRETS
 from nodesets.model import Caller, Role
 from nodesets.types import ExecutionCycle
 from opcua_server.plant import events
+from opcua_server.plant.audited import Auditing
+from opcua_server.plant.condition_types import CONDITION_NAMES
 from opcua_server.plant.site import CONTEXT_FIELDS, IDENTITY_FIELDS, Site
 from opcua_server.plant.space import Space, methods
 from opcua_server.services.nodes import site as node_id
@@ -30,9 +32,7 @@ log = logging.getLogger(__name__)
 Outputs = Sequence[Any]
 Handler = Callable[..., Awaitable[Outputs]]
 
-SECRETS = frozenset({"Secret", "NewPassword", "OldPassword", "TemporaryPassword"})
-"""Arguments that are written nowhere (R25, R26)."""
-MASK = "***"
+METRICS_RESET = "ENose.AlarmMetrics.Reset"
 
 # Batches
 
@@ -230,7 +230,12 @@ async def learn_product(site: Site, caller: Caller, _: str, product: str, lots: 
     named = [lot.strip() for lot in lots.split(";") if lot.strip()]
     if files := [lot for lot in named if "=" in lot]:
         raise InvalidArgument(f"Lots: {files[0]} is a file of the server; only `enose learn` takes files")
-    saved = await site.learn(caller, product, named, ())
+    site.publisher.happened(events.progress("ENose.Models", product, 0, f"learning {product}", site.clock.now()))
+    try:
+        saved = await site.learn(caller, product, named, ())
+    finally:
+        words = f"learning {product} has ended"
+        site.publisher.happened(events.progress("ENose.Models", product, 100, words, site.clock.now()))
     return saved.model_id, saved.digest
 
 
@@ -378,43 +383,6 @@ HANDLERS: Mapping[str, Handler] = {
     "Security.ChangePassword": change_password,
 }
 
-# Conditions
-
-
-async def acknowledge(site: Site, caller: Caller, condition: str, event_id: bytes, comment: Any) -> Outputs:
-    now = site.clock.now()
-    site.publisher.condition(site.alarms.acknowledge(condition, event_id or b"", _words(comment), caller.user, now))
-    return ()
-
-
-async def add_comment(site: Site, caller: Caller, condition: str, event_id: bytes, comment: Any) -> Outputs:
-    now = site.clock.now()
-    site.publisher.condition(site.alarms.add_comment(condition, event_id or b"", _words(comment), caller.user, now))
-    return ()
-
-
-def _switch(on: bool) -> Handler:
-    async def handler(site: Site, caller: Caller, condition: str) -> Outputs:
-        if not on and site.alarms[condition].kind.gmp:
-            raise AccessDenied(f"{condition} is a GMP alarm: it is never switched off (process rule 9)")
-        site.publisher.condition(site.alarms.enable(condition, on, caller.user, site.clock.now()), switched=True)
-        return ()
-
-    return handler
-
-
-def _words(comment: Any) -> str:
-    return texts.text("Comment", (comment.Text if comment is not None else "") or "")
-
-
-CONDITION_METHODS: Mapping[str, tuple[int, Handler]] = {
-    "Acknowledge": (ua.ObjectIds.AcknowledgeableConditionType_Acknowledge, acknowledge),
-    "AddComment": (ua.ObjectIds.ConditionType_AddComment, add_comment),
-    "Enable": (ua.ObjectIds.ConditionType_Enable, _switch(True)),
-    "Disable": (ua.ObjectIds.ConditionType_Disable, _switch(False)),
-}
-"""Methods of conditions: NodeId of the type's own in ns=0, and what it does to the condition it is called on."""
-
 
 # Linking
 
@@ -422,37 +390,40 @@ CONDITION_METHODS: Mapping[str, tuple[int, Handler]] = {
 def link(server: UaServer, site: Site, space: Space) -> None:
     """Answer every method of the address space. A method without a handler is a mistake of ours (LookupError).
 
-    Those of conditions are linked once, at their types.
+    Those of conditions are `condition_methods`.
     """
-    for node, instance, member in methods(space.instances):
+    auditing = Auditing(site)
+    for node, instance, _ in methods(space.instances):
+        if instance.template.name in CONDITION_NAMES or node == METRICS_RESET:
+            continue
         at, _, name = node.rpartition(".")
         owner, _, kind = at.rpartition(".")
         key = f"{kind}.{name}"
         if key in HANDLERS:
-            _link(server, site, node_id(node), key, HANDLERS[key], partial(_owner, owner))
-        elif name not in CONDITION_METHODS or member.path != name:
+            _link(server, site, auditing, node_id(node), key, HANDLERS[key], partial(_owner, owner))
+        else:
             raise LookupError(f"no handler for {node} of {instance.template.name}")
-    for name, (number, handler) in CONDITION_METHODS.items():
-        _link(server, site, ua.NodeId(number), f"Alarms.{name}", handler, _condition)
 
 
 def _owner(owner: str, _called: ua.NodeId) -> str:
     return owner
 
 
-def _condition(called: ua.NodeId) -> str:
-    return str(called.Identifier)
-
-
 def _link(
-    server: UaServer, site: Site, method: ua.NodeId, action: str, handler: Handler, owner: Callable[[ua.NodeId], str]
+    server: UaServer,
+    site: Site,
+    auditing: Auditing,
+    method: ua.NodeId,
+    action: str,
+    handler: Handler,
+    owner: Callable[[ua.NodeId], str],
 ) -> None:
-    names = [a.name for a in METHODS[action].inputs] if action in METHODS else ["EventId", "Comment"]
+    names = [a.name for a in METHODS[action].inputs]
 
     async def answer(caller: Caller, called: ua.NodeId, arguments: tuple[Any, ...]) -> Outputs:
         policy.permit(caller, action)
         at = owner(called)
-        given = {n: MASK if n in SECRETS else _loggable(a) for n, a in zip(names, arguments, strict=False)}
+        given = {n: MASK if n in SECRETS else a for n, a in zip(names, arguments, strict=False)}
         if action.startswith("MethodSet."):  # acts on a device: what was meant is on record before it is tried
             await log_call(site, caller, f"{action}.intent", at, given, "Good")
         try:
@@ -473,11 +444,9 @@ def _link(
         await log_call(site, caller, action, at, {}, outcome)
         _tell(site, action, at, f"{action} {outcome}")
 
-    server.link_method(method, answer, lambda caller: policy.allowed(caller, action), refused)
-
-
-def _loggable(argument: Any) -> Any:
-    return argument.Text if isinstance(argument, ua.LocalizedText) else argument
+    server.link_method(
+        method, answer, lambda caller: policy.allowed(caller, action), refused, auditing.of(action, names)
+    )
 
 
 def _tell(site: Site, action: str, at: str, words: str) -> None:

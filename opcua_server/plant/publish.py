@@ -14,8 +14,11 @@ from config.schema import Device, Plant, StatusBit
 from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
-from opcua_server.plant import events
-from opcua_server.plant.alarms import Alarms, Condition
+from opcua_server.findings import channel_limits, health
+from opcua_server.plant import alarm_texts, events
+from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
+from opcua_server.plant.alarms import ALARMS
+from opcua_server.plant.condition_types import CONDITION_TYPES
 from opcua_server.services.nodes import Event
 
 NO_DATA = 0x809B0000
@@ -29,7 +32,6 @@ Value = tuple[str, ua.Variant | None, int]
 NUMBER = ua.VariantType.Int32
 GOOD = np.zeros(1, np.uint32)
 DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
-NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
 STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.ExecutionCycle", "{stream}.Progress",
           "DeviceStateNumber")  # fmt: skip
 """What a frame says besides its measured values, as numbers; `stream` is its AcquisitionStatus."""
@@ -58,6 +60,10 @@ class Nodes(Protocol):
 
     def publish_event(self, event: Event) -> None: ...
 
+    def deliver_event(self, event: Event) -> None: ...
+
+    def remember_text(self, text: str, translations: Mapping[str, str]) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Device:
@@ -83,8 +89,8 @@ class _Device:
 class Publisher:
     """The pipeline's sink."""
 
-    def __init__(self, plant: Plant, nodes: Nodes, alarms: Alarms, clock: Clock) -> None:
-        self._nodes, self._alarms, self._clock = nodes, alarms, clock
+    def __init__(self, plant: Plant, nodes: Nodes, clock: Clock) -> None:
+        self._nodes, self._clock = nodes, clock
         self._ring: dict[str, int] = {}
         self._devices = {d.id: _device(plant, nodes, d) for d in plant.devices}
         self._failed: set[str] = set()
@@ -92,6 +98,13 @@ class Publisher:
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
         """Told of every finding, before its alarm: batches' exceptions follow from it."""
+        self.annunciate: Callable[[Finding], None] = lambda _: None
+        """Told of every finding: alarms follow from it."""
+        self.inhibit: Callable[[str, str, bool], None] = lambda _kind, _source, _on: None
+        """Told when the state of the plant suppresses an alarm, or no longer does: (kind, source, on)."""
+        self._purging: set[str] = set()
+        self._limits: dict[str, dict[str, float]] = level_limits(plant)
+        """By condition."""
         self._cycle_started: dict[str, tuple[int, int]] = {}
         self._state_shown: dict[str, tuple[DeviceState | None, int]] = {}
 
@@ -106,6 +119,14 @@ class Publisher:
         self._nodes.write_row(to.states, *self._states(to.device, frame, row.source_time, data_quality), *times)
         self._nodes.write_made(to.vector, lambda: _vector(to.device, row), *times)
         self._texts(to, _state(frame), *times)
+        self._purges(frame)
+
+    def _purges(self, frame: Frame) -> None:
+        """No flow is no alarm while a device purges (ISA-18.2 12.3)."""
+        purging = frame.phase is Phase.PURGE
+        if purging != (frame.device in self._purging):
+            (self._purging.add if purging else self._purging.discard)(frame.device)
+            self.inhibit("FlowLow", frame.device, purging)
 
     def lost(self, row: Row) -> None:
         """A frame's row was refused: all it would have shown is null until one is recorded again."""
@@ -137,13 +158,7 @@ class Publisher:
         return min(100.0, (time - began) / 1e9 / length * 100)
 
     def _health(self, device: Device, frame: Frame) -> DeviceHealth:
-        if device.id in self.silent_devices:
-            return DeviceHealth.FAILURE
-        if device.id in self._failed or frame.flags & NEEDS_MAINTENANCE:
-            return DeviceHealth.MAINTENANCE_REQUIRED
-        if frame.flags & StatusBit.CALIBRATING:
-            return DeviceHealth.CHECK_FUNCTION
-        return DeviceHealth.NORMAL
+        return health(device.id in self.silent_devices, device.id in self._failed, frame.flags)
 
     def _texts(
         self,
@@ -197,7 +212,10 @@ class Publisher:
         for name, value in limits.items():
             self.number(f"{stream}.Quality.Limits.{name}", value, now)
             quantity = "Score" if name.startswith("Score") else "Anomaly"
-            self.number(f"{alarms[quantity]}.{name.removeprefix(quantity)}Limit", value, now)
+            level = name.removeprefix(quantity)
+            self.number(f"{alarms[quantity]}.{level}Limit", value, now)
+            self._limits.setdefault(alarms[quantity], {})[level] = value
+        self.number(f"{stream}.Alarms.FingerprintDeviation.HighLimit", limits["AnomalyHigh"], now)
         self.write(f"{stream}.ChemometricModelSettings", settings, now)
 
     def result(self, result: Result, judgement: Judgement) -> None:  # noqa: ARG002 - part of the sink's contract
@@ -246,8 +264,7 @@ class Publisher:
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
         self.on_finding(finding)
-        if changed := self._alarms.update(finding, self._clock.now()):
-            self.condition(changed)
+        self.annunciate(finding)
 
     def nameplate(self, device: str, identity: Mapping[str, str]) -> None:
         """What the device told of itself."""
@@ -260,40 +277,35 @@ class Publisher:
         }
         self.write(f"{device}.Identification", values, self._clock.now())
 
-    def due_alarms(self) -> None:
-        """Alarms whose delay has run out."""
-        for condition in self._alarms.due(self._clock.now()):
-            self.condition(condition)
+    def condition(self, condition: Condition) -> None:
+        """How a condition stands now: its members and its plain tags."""
+        now = self._clock.now()
+        self._translate(condition, condition.trunk)
+        values = events.condition_values(condition, now, {})
+        self.write(condition.node, values, condition.trunk.time or now)
 
-    def condition(self, condition: Condition, *, switched: bool = False) -> None:
-        """A condition changed: its members, its plain tags, and one event.
+    def notify(self, event: Event) -> None:
+        """One event of a condition, which is recorded with what it tells of."""
+        self._nodes.deliver_event(event)
 
-        The last one of a condition that is disabled is that of being `switched` off: by it clients take it from
-        their lists (Part 9 4.2).
-        """
-        self.condition_nodes(condition)
-        if condition.enabled or switched:
-            self._nodes.publish_event(events.condition_event(condition, self._clock.now()))
+    def _translate(self, condition: Condition, branch: Branch) -> None:
+        if branch.finding is not None:
+            others = alarm_texts.translations(branch.finding, condition.kind.message)
+            self._nodes.remember_text(events.message(condition, branch), others)
 
-    def condition_nodes(self, condition: Condition) -> None:
-        """What the nodes of a condition hold."""
-        time = condition.time or self._clock.now()
-        values = {path.replace("/", "."): value for path, value in events.condition_fields(condition).items()}
-        event = events.condition_event(condition, self._clock.now())
-        values |= {
-            "EventId": ua.Variant(event.event_id, ua.VariantType.ByteString),
-            "EventType": events.node(event.event_type),
-            "SourceNode": events.node(event.source),
-            "SourceName": events.string(event.source_name),
-            "Time": events.moment(event.time),
-            "ReceiveTime": events.moment(event.received),
-            "Message": events.text(event.message),
-            "Severity": events.number(condition.severity, ua.VariantType.UInt16),
-            "Active": events.boolean(condition.state.active),
-            "Acked": events.boolean(condition.state.acked),
-            "Text": events.string(event.message[:254]),
-        }
-        self.write(condition.node, values, time)
+    def event(self, told: Notification) -> Event:
+        """What clients are told."""
+        self._translate(told.condition, told.branch)
+        limits = self._limits.get(told.condition.node, {})
+        return events.condition_event(told, self._clock.now(), limits)
+
+    def shelved(self, conditions: Iterable[Condition]) -> None:
+        """What is left of the shelving of each."""
+        now = self._clock.now()
+        for condition in conditions:
+            if condition.shelving is not Shelving.UNSHELVED:
+                left = events.unshelve_time(condition, now)
+                self._nodes.write(f"{condition.node}.ShelvingState.UnshelveTime", left, 0, now, now)
 
     def write(self, at: str, values: Mapping[str, ua.Variant], time: int) -> None:
         """Good values under one node, by path."""
@@ -301,11 +313,6 @@ class Publisher:
 
     def happened(self, event: Event) -> None:
         self._nodes.publish_event(event)
-
-    def retained(self) -> Iterable[Event]:
-        """What a client that refreshes is shown."""
-        now = self._clock.now()
-        return [events.condition_event(c, now) for c in self._alarms if c.retain]
 
 
 def _vector(device: Device, row: Row) -> tuple[ua.Variant | None, int]:
@@ -323,6 +330,17 @@ def _state(frame: Frame) -> DeviceState | None:
     if frame.phase is Phase.UNKNOWN:
         return None
     return DeviceState.LOCAL if frame.flags & StatusBit.LOCAL else DeviceState.OPERATING
+
+
+def level_limits(plant: Plant) -> dict[str, dict[str, float]]:
+    """Limits of the channels' alarms, by condition; NaN for none."""
+    kind = ALARMS["LevelAlarm"]
+    levels = CONDITION_TYPES[kind.kind].levels
+    return {
+        kind.node(f"{device.id}.Array.{channel.id}"): {level: limit.of(level) for level in levels}
+        for device in plant.devices
+        for channel, limit in zip(device.channels, channel_limits(plant, device), strict=True)
+    }
 
 
 def _known(values: Floats) -> Codes:

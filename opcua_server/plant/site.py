@@ -7,7 +7,7 @@ beside the writer, in a thread: a reading begun after a commit sees it.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -33,7 +33,8 @@ from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Re
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
 from opcua_server.plant import events
-from opcua_server.plant.alarms import ALARMS, Alarms
+from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
+from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.cases import case_of
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATION_SLOTS
@@ -44,6 +45,9 @@ T = TypeVar("T")
 RETRY_SECONDS = 1.0
 SHOW_SECONDS = 2.0
 """Longest an answer waits until what it changed is shown."""
+
+FAILURES = frozenset({"CommunicationLost", "SensorFailure", "HeaterFailure", "FlowLow"})
+"""Findings that a device does not do what it should."""
 
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
@@ -69,6 +73,7 @@ class Site:
     reader: Reader
     accounts: Accounts
     alarms: Alarms
+    annunciator: Annunciator
     publisher: Publisher
     sources: Mapping[str, Source]
     agents: Worker
@@ -88,6 +93,8 @@ class Site:
     _holding: dict[tuple[str, str], Finding] = field(default_factory=dict)
     """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
+    _raised: dict[str, set[str]] = field(default_factory=dict)
+    """By line: exceptions of its newest batch that were shown."""
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -172,9 +179,13 @@ class Site:
 
         A sample's own findings are opened with the sample, in its transaction (`batches.add_result`).
         """
-        if ALARMS[finding.kind].scope != "device":
+        alarm = ALARMS[finding.kind]
+        if alarm.scope != "device" or not alarm.enabled:  # health says once more what others have said
             return
         if finding.level:
+            if finding.kind in FAILURES and (finding.kind, finding.source) not in self._holding:
+                severity = alarm.severities[finding.level]
+                self.publisher.happened(events.device_failure(finding, severity, self.clock.now()))
             self._holding[finding.kind, finding.source] = finding
             for line in self.plant.lines:
                 self.start_job(self._raise_exceptions(line, [finding]), f"exception {finding.kind} of {finding.source}")
@@ -246,8 +257,8 @@ class Site:
 
     async def refresh_all(self) -> None:
         """Show everything that is recorded; at start."""
-        for condition in self.alarms:
-            self.publisher.condition_nodes(condition)
+        for condition in self.annunciator.shown():
+            self.publisher.condition(condition)
         streams = [f"{device.id}.{device.streams[0].id}" for device in self.plant.devices]
         for recorded in await self.reader.read(lambda tx: [results.of_stream(tx, stream) for stream in streams]):
             for result in reversed(recorded):
@@ -269,6 +280,9 @@ class Site:
             self._show_slots(line, recent, raised, now)
             for shown, actor in zip(recent, actors, strict=True):
                 self._announce(line, shown, actor, now)
+            self._announce_exceptions(line, raised, now)
+            for finding in _line_findings(line, self.current.get(line), now):
+                self.annunciator.find(finding)
 
     def _show_slots(
         self,
@@ -307,6 +321,15 @@ class Site:
                     self.publisher.happened(
                         events.batch_state_changed(line, batch.batch_id, user, state_name(old), state_name(new), now)
                     )
+
+    def _announce_exceptions(self, line: str, raised: tuple[BatchException, ...], now: int) -> None:
+        """Tell of exceptions that were not there when the line was last shown."""
+        present = {x.exception_id for x in raised}
+        known = self._raised.get(line, present)
+        self._raised[line] = present
+        for x in raised:
+            if x.exception_id not in known:
+                self.publisher.happened(events.batch_exception_raised(line, x, now))
 
     async def refresh_models(self) -> None:
         """Have each stream compared with the model its line's batch pinned, else its product's approved one."""
@@ -365,6 +388,16 @@ class Site:
         now = self.clock.now()
         if not found.clean:
             log.critical("the audit log, a record or the history was altered: run `enose audit verify`")
+        said = "nothing was altered" if found.clean else "the audit log, a record or the history was altered"
+        self.annunciator.find(
+            Finding(
+                kind="AuditChainBroken",
+                source=SITE_SOURCES["site"],
+                time=now,
+                level="" if found.clean else "Active",
+                text=f"Verification: {said}",
+            )
+        )
         self.publisher.write(
             "ENose.Compliance",
             {"ChainVerified": events.boolean(found.clean), "LastVerification": events.moment(now)},
@@ -384,6 +417,20 @@ class Site:
                 },
                 now,
             )
+
+
+def _line_findings(line: str, batch: Batch | None, now: int) -> Iterator[Finding]:
+    """What the batch in a line's slot asks of people."""
+    open_, waits = batch.open_exceptions if batch else 0, False
+    if batch:
+        waits = batch.disposition is DispositionState.AWAITING_SIGNATURE
+    name = batch.batch_id if batch else "no batch"
+    for kind, on, words in (
+        ("BatchExceptionOpen", open_ > 0, f"{open_} exceptions are open"),
+        ("ReleaseOverdue", waits, "waits for its release"),
+    ):
+        said = f"{line}: batch {name}: {words}" if on else f"{line}: {kind} is over"
+        yield Finding(kind=kind, source=line, time=now, level="Active" if on else "", text=said)
 
 
 def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...]]:

@@ -19,7 +19,11 @@ from config.schema import Channel, Device, Line, Plant, Stream
 from nodesets.errors import ConfigurationError, Mistake
 from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
-from opcua_server.plant.alarms import ALARMS, condition_nodes
+from opcua_server.plant import events
+from opcua_server.plant.alarm_states import Condition
+from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
+from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
+from opcua_server.plant.publish import level_limits
 from opcua_server.plant.templates import HISTORY, engineering_units, reference_id, template, type_id, value_range
 from opcua_server.services.nodes import (
     HAS_CONDITION,
@@ -49,19 +53,6 @@ RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Mainten
 """First elements of ids that no device or line may have."""
 RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
 
-_ALARM = frozenset({"EnabledState.TransitionTime", "AckedState.TransitionTime", "ActiveState.TransitionTime"})
-CONDITION_TYPES: Mapping[str, tuple[str, frozenset[str]]] = {
-    "CommunicationLost": ("SystemOffNormalAlarmType", _ALARM),
-    "SensorFailure": ("OffNormalAlarmType", _ALARM),
-    "QualityScoreLow": ("ExclusiveLevelAlarmType", _ALARM | {"LowLimit", "LowLowLimit"}),
-    "AnomalyDetected": (
-        "EnoseAnomalyAlarmType",
-        _ALARM
-        | {"HighLimit", "HighHighLimit", "HighState", "HighHighState"}
-        | {"HighState.TransitionTime", "HighHighState.TransitionTime"},
-    ),
-}
-"""Alarm kind -> type, optional members it has."""
 ALARM_TAGS = ("Active", "Acked", "Severity", "Text")
 """Members of a condition that a SCADA system binds to as tags."""
 _NO_TAGS = frozenset({"FolderType", "View", "NamespaceMetadataType"})
@@ -109,10 +100,12 @@ def space(plant: Plant) -> Space:
         instances += _device(plant, device, history)
     for line in plant.lines:
         instances += _line(line)
-    instances += _conditions(plant)
-    view_instances, view_references = _views(plant, instances)
-    references = (*_notifiers(plant), *_conditions_of(plant), *view_references)
-    everything = (*instances, *view_instances)
+    alarms = Alarms(plant)
+    conditions = list(_conditions(plant, alarms))
+    shown = [i for i in conditions if alarms[i.prefix].enabled.on]
+    view_instances, view_references = _views(plant, [*instances, *shown])
+    references = (*_notifiers(plant), *_conditions_of(alarms), *view_references)
+    everything = (*instances, *conditions, *view_instances)
     if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
         raise ConfigurationError([Mistake("devices", message)])
@@ -188,7 +181,10 @@ def methods(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Memb
 
 def tags(plant: Plant) -> list[TagRow]:
     """The tag list: every scalar variable a SCADA system would bind to."""
-    tree = _Tree(i for i in space(plant).instances if i.template.name not in _NO_TAGS)
+    alarms = Alarms(plant)
+    off = {c.node for c in alarms if not c.enabled.on}
+    shown = (i for i in space(plant).instances if i.prefix not in off)
+    tree = _Tree(i for i in shown if i.template.name not in _NO_TAGS)
     return [_row(tree, node) for node in tree.tags()]
 
 
@@ -208,6 +204,15 @@ def _check_names(plant: Plant) -> None:
         Mistake(f"alarms.{kind}", f"there is no such alarm; known: {known}")
         for kind in plant.alarms
         if kind not in ALARMS
+    ]
+    channels = {f"{device.id}.Array.{c.id}" for device in plant.devices for c in device.channels}
+    mistakes += [
+        Mistake(
+            f"alarms.{kind}.limits", f"there is no channel {name}" if kind == "LevelAlarm" else "only of LevelAlarm"
+        )
+        for kind, own in plant.alarms.items()
+        for name in own.limits
+        if kind != "LevelAlarm" or name not in channels
     ]
     if mistakes:
         raise ConfigurationError(mistakes)
@@ -382,27 +387,74 @@ def _line(line: Line) -> Iterator[Instance]:
     yield from _slots("EnoseBatchSummaryType", f"{line.id}.Recent", "B", BATCH_SLOTS)
 
 
-def _conditions(plant: Plant) -> Iterator[Instance]:
-    """Conditions with what never changes; the rest is `events.condition_fields`, published."""
-    for node, source, kind in condition_nodes(plant):
-        type_, optional = CONDITION_TYPES[kind.kind]
+class _Initial(Mapping[str, ua.Variant]):
+    """What the nodes of a condition hold until it first moves; made when somebody looks."""
+
+    def __init__(self, condition: Condition, limits: Mapping[str, float], paths: Mapping[str, Any]) -> None:
+        self._condition = condition
+        self._limits = limits
+        self._paths = paths
+        """Those it has values of; one object for all conditions of a kind."""
+
+    def __getitem__(self, path: str) -> ua.Variant:
+        if path not in self._paths:
+            raise KeyError(path)
+        return events.condition_values(self._condition, 0, self._limits)[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def keys(self) -> Any:
+        return self._paths.keys()
+
+
+def _conditions(plant: Plant, alarms: Alarms) -> Iterator[Instance]:
+    """Conditions as they are before they move; from then on their values are published."""
+    shapes: dict[int, tuple[Template, dict[str, Any]]] = {}
+    limits, none = level_limits(plant), dict[str, float]()
+    for condition in alarms:
+        kind, known = condition.kind, limits.get(condition.node, none)
+        if id(kind) not in shapes:
+            shown = CONDITION_TYPES[kind.kind]
+            optional = optional_members(shown, latched=kind.latched)
+            compiled = template(shown.type, optional, interface="EnoseAlarmTagsType")
+            members = {m.path for m in compiled.members if m.node_class is NodeClass.VARIABLE}
+            given = events.condition_values(condition, 0, known).keys() & members
+            shapes[id(kind)] = compiled, dict.fromkeys(sorted(given))
+        compiled, paths = shapes[id(kind)]
+        above, name = _place(condition)
         yield Instance(
-            template=template(type_, optional, interface="EnoseAlarmTagsType"),
-            prefix=node,
-            parent=site(f"{source}.Alarms"),
-            values={
-                "EventType": _id(type_id(type_)),
-                "SourceNode": _id(site(source)),
-                "SourceName": _text(source),
-            },
+            template=compiled,
+            prefix=condition.node,
+            parent=site(above),
+            name=name,
+            values=_Initial(condition, known, paths),
         )
 
 
-def _conditions_of(plant: Plant) -> Iterator[Reference]:
+def _place(condition: Condition) -> tuple[str, str]:
+    """What a condition hangs under, and its browse name there.
+
+    Those of channels hang in their device's folder: a channel stays what a SCADA system can drag as a whole.
+    """
+    above, _, name = condition.node.rpartition(".")
+    if condition.kind.scope in SITE_SOURCES:
+        return "ENose.Alarms", name
+    if condition.kind.scope != "channel":
+        return above, name
+    device, channel = above.split(".Array.")
+    return f"{device}.Alarms", f"{channel}.{name}"
+
+
+def _conditions_of(alarms: Alarms) -> Iterator[Reference]:
     has_interface = reference_id("HasInterface")
-    for node, source, _ in condition_nodes(plant):
-        yield Reference(source=site(source), type=HAS_CONDITION, target=site(node))
-        yield Reference(source=site(node), type=has_interface, target=type_id("EnoseAlarmTagsType"))
+    for condition in alarms:
+        node = site(condition.node)
+        yield Reference(source=site(condition.source), type=HAS_CONDITION, target=node)
+        yield Reference(source=node, type=has_interface, target=type_id("EnoseAlarmTagsType"))
 
 
 def _notifiers(plant: Plant) -> Iterator[Reference]:
@@ -419,8 +471,17 @@ def _notifiers(plant: Plant) -> Iterator[Reference]:
     yield notifies(SERVER, "ENose")
     yield notifies(site("ENose"), "ENose.Agents")
     yield notifies(site("ENose"), "ENose.Signatures")
+    yield notifies(site("ENose"), "ENose.Alarms")
+    for source in SITE_SOURCES.values():
+        yield Reference(source=site("ENose.Alarms"), type=HAS_EVENT_SOURCE, target=site(source))
     for device in plant.devices:
         yield from owned("ENose", device.id)
+        health = f"{device.id}.DeviceHealthAlarms"
+        yield notifies(site("ENose"), health)
+        yield Reference(source=site(health), type=HAS_EVENT_SOURCE, target=site(device.id))
+        for channel in device.channels:
+            target = site(f"{device.id}.Array.{channel.id}")
+            yield Reference(source=site(device.id), type=HAS_EVENT_SOURCE, target=target)
         for stream in device.streams:
             yield from owned(device.id, f"{device.id}.{stream.id}")
     for line in plant.lines:
@@ -445,7 +506,7 @@ class _Shape:
                 continue
             if f".{HISTORY}." in member.path:  # how a value is recorded, not what it is
                 continue
-            if template.name in _CONDITION_NAMES:
+            if template.name in CONDITION_NAMES:
                 is_tag = member.path in ALARM_TAGS
             else:
                 is_tag = member.value_rank == -1 and _scalar(member) is not None
@@ -493,7 +554,7 @@ class _Tree:
 
     def is_plain(self, node: Node) -> bool:
         """An object in which a SCADA system can use everything: scalars, methods and objects of the same kind."""
-        if node[0].template.name in _CONDITION_NAMES:
+        if node[0].template.name in CONDITION_NAMES:
             return False
         return all(self._is_usable(child) for child in self.children(node))
 
@@ -504,9 +565,6 @@ class _Tree:
 
     def has_usable(self, node: Node) -> bool:
         return any(self.is_tag(c) or (_is_object(c) and self.has_usable(c)) for c in self.children(node))
-
-
-_CONDITION_NAMES = frozenset(type_ for type_, _ in CONDITION_TYPES.values())
 
 
 def _above(instance: Instance) -> str:

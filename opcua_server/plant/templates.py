@@ -11,8 +11,15 @@ from nodesets.model import AggregateRules
 from nodesets.standard import DATA_TYPES, REFERENCE_TYPES, STANDARD
 from nodesets.types import ENUMS, TYPES, described
 from nodesets.units import NAMESPACE, UNITS
-from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Template
+from opcua_server.services.event_fields import BASE_FIELDS
+from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Notifies, Template
 
+EVENT_FILTER = "HistoricalEventFilter"
+CONDITION_FIELDS = (
+    "ConditionName", "BranchId", "EnabledState/Id", "ActiveState/Id", "AckedState/Id", "ConfirmedState/Id",
+    "SuppressedState/Id", "ShelvingState/CurrentState", "Comment", "ClientUserId", "InputNode", "Quality",
+)  # fmt: skip
+"""Of alarms."""
 _CLASSES = {"Object": NodeClass.OBJECT, "Variable": NodeClass.VARIABLE, "Method": NodeClass.METHOD}
 
 
@@ -69,11 +76,12 @@ def template(
         browse_name=ua.QualifiedName(name, TYPES_NS),
         reference=reference_id(reference),
         type_definition=type_id(name),
-        event_notifier=int(_type(name).notifier),
+        event_notifier=_notifies(_type(name).notifier),
     )
+    history = _event_history("") if root.event_notifier else ()
     declared = {**_declared(name), **(_declared(interface) if interface else {})}
     members = _members("", None, declared, optional, historized)
-    return Template(name=name, members=(root, *_with_history(members, stepped=stepped)))
+    return Template(name=name, members=(root, *history, *_with_history(members, stepped=stepped)))
 
 
 def _type(name: str) -> Type:
@@ -99,6 +107,8 @@ def _members(
         if d.rule == "OptionalPlaceholder" or (d.rule == "Optional" and path not in optional):
             continue
         yield _member(path, owner, d, namespace, historized)
+        if d.notifier:
+            yield from _event_history(path)
         below = _declared(d.type) if d.type else {}
         # What a member adds under a standard name (InstrumentRange) is that standard member, made mandatory here.
         below |= {m.name: (m, below[m.name][1] if m.name in below else TYPES_NS) for m in d.members}
@@ -119,10 +129,55 @@ def _member(path: str, owner: Declaration | None, d: Declaration, namespace: int
         access=Access.READ | Access.HISTORY_READ if recorded else Access.READ,
         historizing=recorded,
         value=_constant(owner, d),
-        event_notifier=int(d.notifier),
+        event_notifier=_notifies(_tells(d)),
         inputs=tuple(map(_argument, d.method.inputs)) if d.method else (),
         outputs=tuple(map(_argument, d.method.outputs)) if d.method else (),
     )
+
+
+def _tells(d: Declaration) -> bool:
+    """Whether a member is a notifier, by itself or by its type."""
+    return d.notifier or (d.type in TYPES and TYPES[d.type].notifier)
+
+
+def _notifies(notifier: bool) -> int:
+    """EventNotifier: what tells of events has their history."""
+    return int(Notifies.SUBSCRIBE | Notifies.HISTORY_READ) if notifier else 0
+
+
+def _event_history(path: str) -> tuple[Member]:
+    """HistoricalEventFilter of a notifier (Part 11 5.3.2).
+
+    Agents and Signatures go without: a SCADA system uses them whole, and can read no structure.
+    """
+    return (
+        Member(
+            path=f"{path}.{EVENT_FILTER}" if path else EVENT_FILTER,
+            node_class=NodeClass.VARIABLE,
+            browse_name=ua.QualifiedName(EVENT_FILTER, 0),
+            reference=reference_id("HasProperty"),
+            type_definition=ua.NodeId(ua.ObjectIds.PropertyType),
+            description="Fields of the events that are kept; of each event all it has are",
+            data_type=ua.NodeId(ua.ObjectIds.EventFilter),
+            value=recorded_fields(),
+        ),
+    )
+
+
+@cache
+def recorded_fields() -> ua.Variant:
+    """An EventFilter of what every event has, and what those of our types and of alarms have beside it."""
+    own = [(name, member.name) for name, t in TYPES.items() if t.name.endswith("EventType") for member in t.members]
+    chosen = [*(("", name) for name in BASE_FIELDS), *own, *(("ConditionType", path) for path in CONDITION_FIELDS)]
+    clauses = [
+        ua.SimpleAttributeOperand(
+            TypeDefinitionId=type_id(name) if name in TYPES else ua.NodeId(ua.ObjectIds.BaseEventType),
+            BrowsePath=[ua.QualifiedName(part, TYPES_NS if name in TYPES else 0) for part in path.split("/")],
+            AttributeId=ua.AttributeIds.Value,
+        )
+        for name, path in chosen
+    ]
+    return structure(ua.EventFilter(SelectClauses=clauses))
 
 
 HISTORY = "HA"
@@ -212,7 +267,7 @@ def _argument(argument: Argument) -> ua.Argument:
     return ua.Argument(
         Name=argument.name,
         DataType=ua.NodeId(DATA_TYPES[argument.data_type]),
-        ValueRank=-1,
-        ArrayDimensions=[],
+        ValueRank=1 if argument.array else -1,
+        ArrayDimensions=[0] if argument.array else [],
         Description=ua.LocalizedText(argument.description, "en"),
     )

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 from compliance.lockout import Locked
 from compliance.users import Attempt
+from nodesets.model import Finding
 from nodesets.ports import Clock
 from opcua_server import security
 from opcua_server.plant import events
+from opcua_server.plant.alarms import SITE_SOURCES
 from opcua_server.services.server import UaServer
 
 log = logging.getLogger(__name__)
@@ -33,10 +35,12 @@ class Watch:
         trust: security.TrustStore,
         own: security.OwnCertificate,
         renewed: Callable[[security.Identity], Awaitable[None]],
+        find: Callable[[Finding], None],
         clock: Clock,
     ) -> None:
-        """`renewed` records that the server has another certificate."""
+        """`renewed` records that the server has another certificate; `find` is told whether its own ends soon."""
         self._server, self._trust, self._own, self._renewed, self._clock = server, trust, own, renewed, clock
+        self._find = find
 
     def locked(self, lock: Locked, attempt: Attempt) -> None:
         """An account, an application or an address was locked after failed logins."""
@@ -56,6 +60,7 @@ class Watch:
             if self._clock.monotonic() - reminded >= REMINDER:
                 reminded = self._clock.monotonic()
                 self.warn()
+                self._find(self._own_certificate())
             await asyncio.sleep(seconds)
 
     def warn(self) -> None:
@@ -65,6 +70,20 @@ class Watch:
             verb = "has expired" if c.thumbprint in ended else "expires"
             severity = ENDED_SEVERITY if c.thumbprint in ended else ENDING_SEVERITY
             self._tell(f"certificate {c.name[:80]!a} ({c.path.parts[-3]}) {verb} on {c.expires.date()}", severity)
+
+    def _own_certificate(self) -> Finding:
+        """Whether the certificate clients see ends within `WARNING`."""
+        identity, now = self._server.identity, self._clock.now()
+        ends = identity.certificate.not_valid_after_utc
+        soon = ends.timestamp() * 1e9 - now < WARNING.total_seconds() * 1e9
+        return Finding(
+            kind="CertificateExpiring",
+            source=SITE_SOURCES["security"],
+            time=now,
+            level="Active" if soon else "",
+            text=f"The server's certificate is valid until {ends.date()}",
+            details={"ExpirationDate": str(int(ends.timestamp()) * 10**9), "Certificate": identity.der.hex()},
+        )
 
     def _tell(self, words: str, severity: int) -> None:
         log.warning("%s", words)

@@ -39,6 +39,10 @@ Written = Callable[[Any], None]
 """Told of a DataValue a client has written."""
 
 
+Tell = Callable[[Any, Any, int], None]
+"""(WriteValue, DataValue before it or None, StatusCode): told of each value of a Write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     rights: Rights
@@ -153,7 +157,7 @@ class Attributes:
     def _permission(self, caller: Caller, node_id: Any, attribute: int) -> Any:
         """RolePermissions, UserRolePermissions and AccessRestrictions (Part 3 5.2.9 to 5.2.11)."""
         if attribute == ua.AttributeIds.AccessRestrictions:
-            return self._permissions.restrictions()
+            return self._permissions.restrictions(node_id)
         if attribute == ua.AttributeIds.UserRolePermissions:
             return self._permissions.of_roles(node_id, sorted(caller.roles))
         if not caller.roles & ADMINISTRATORS:
@@ -194,9 +198,21 @@ class Attributes:
 
     # -- Write
 
-    def write(self, caller: Caller, parameters: Any) -> list[Any]:
+    def write(self, caller: Caller, parameters: Any, tell: Tell) -> list[Any]:
         """Write (5.11.4). Measured values come from the plant, commands through methods: few variables have a grant."""
-        return [status(self._write(caller, item)) for item in parameters.NodesToWrite]
+        results = []
+        for item in parameters.NodesToWrite:
+            before = self._before(caller, item)
+            code = self._write(caller, item)
+            tell(item, before, code)
+            results.append(status(code))
+        return results
+
+    def _before(self, caller: Caller, item: Any) -> Any | None:
+        """DataValue a write replaces, for auditors; None where it replaces nothing a client could see."""
+        if item.AttributeId != VALUE or not self.user_access(caller, item.NodeId) & Access.WRITE:
+            return None
+        return self._space.read(item.NodeId, VALUE)
 
     def _write(self, caller: Caller, item: Any) -> int:
         try:

@@ -21,6 +21,7 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from nodesets.errors import CertificateRefused
 from opcua_server import security
+from opcua_server.services.acts import Opening
 from opcua_server.services.limits import Limits
 from opcua_server.services.seams import NONE_URI, UNREADABLE, make_policy, no_policy, symmetric_keys
 from opcua_server.services.status import Fault
@@ -50,10 +51,11 @@ _numbers = itertools.count(secrets.randbelow(2**30) + 1)
 class ChannelError(Exception):
     """The connection ends with an ERR message of this status; the text is for our log alone."""
 
-    def __init__(self, status: int, reason: str, kind: str = "channel") -> None:
+    def __init__(self, status: int, reason: str, kind: str = "channel.close") -> None:
         super().__init__(reason)
         self.status = status
         self.kind = kind
+        """Row of `audit.KINDS`, when it is not about opening the channel."""
         self.answer = b""
         """Sent in place of ERR to a peer that is known to own its certificate."""
 
@@ -79,6 +81,9 @@ class Gate(Protocol):
         """Raises CertificateRefused."""
 
     def has_active_session(self, channel: "Channel") -> bool: ...
+
+    def opened(self, channel: "Channel", opening: Opening) -> None:
+        """It was opened, not only renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ class Channel:
         """Bytes of a response the client takes; 0: any."""
         self.max_chunks = 0
         """Chunks of a response the client takes; 0: any."""
+        self.opening: Opening | None = None
+        """The OpenSecureChannel under way."""
         self._outlet = outlet
         self._gate = gate
         self._wire = wire
@@ -163,6 +170,8 @@ class Channel:
         kind, chunk_type, _, channel_id = HEADER.unpack_from(chunk)
         if chunk_type not in (FINAL, INTERMEDIATE, ABORT) or (kind == OPEN and chunk_type != FINAL):
             raise ChannelError(ua.StatusCodes.BadTcpMessageTypeInvalid, f"chunk type {chunk_type!r}")
+        if kind == OPEN:
+            self.opening = Opening()
         try:
             plain = self._asymmetric(chunk) if kind == OPEN else self._symmetric(chunk, channel_id)
             number, request_id = SEQUENCE.unpack_from(plain)
@@ -203,6 +212,7 @@ class Channel:
         except Fault as fault:
             raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, "no security header") from fault
         header = struct_from_binary(ua.AsymmetricAlgorithmHeader, Buffer(chunk, HEADER.size))
+        self.opening = Opening(header.SenderCertificate or b"", header.SecurityPolicyURI or "")
         policy = self._policy(header)
         if policy.URI == NONE_URI:
             plain = chunk[start:]
@@ -228,7 +238,7 @@ class Channel:
         try:
             security.check_strength(security.leaf(sender or b""))
         except CertificateRefused as error:
-            raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error), "certificate") from error
+            raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error)) from error
         self.identity = self._gate.identity
         if header.ReceiverCertificateThumbPrint != self.identity.thumbprint:
             raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, "encrypted for another certificate of ours")
@@ -284,7 +294,9 @@ class Channel:
             request = struct_from_binary(ua.OpenSecureChannelRequest, Buffer(message.body))
         except (Fault, *UNREADABLE) as error:
             raise ChannelError(ua.StatusCodes.BadDecodingError, f"OpenSecureChannel: {error}") from error
-        handle = request.RequestHeader.RequestHandle
+        handle, opening, renewed = request.RequestHeader.RequestHandle, self.opening or Opening(), bool(self.id)
+        opening.parameters = request.Parameters
+        opening.entry = request.RequestHeader.AuditEntryId or ""
         try:
             response = self._opened(request.Parameters)
         except ChannelError as error:
@@ -293,6 +305,9 @@ class Channel:
             error.answer = self._asymmetric_chunk(handle, message, fault)
             raise
         self._outlet.write(self._asymmetric_chunk(handle, message, response))
+        self.opening = None
+        if not renewed:
+            self._gate.opened(self, opening)
 
     def _opened(self, parameters: Any) -> Any:
         renew = parameters.RequestType == ua.SecurityTokenRequestType.Renew
@@ -328,7 +343,7 @@ class Channel:
         try:
             self._gate.check_certificate(self.certificate)
         except CertificateRefused as error:
-            raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error), "certificate") from error
+            raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error)) from error
         self.enrolled = True
 
     def _asymmetric_chunk(self, handle: int, message: Message, response: Any) -> bytes:

@@ -1,12 +1,12 @@
 """Which request is answered by what: one table, type id -> parameters, handler and conditions.
 
-A request without a row is answered BadServiceUnsupported: RegisterServer and the node management services among them,
-since nobody may change what this server is from outside.
+A request without a row is answered BadServiceUnsupported, RegisterServer among them. So are the services of node
+management, since nobody may change what this server is from outside; that somebody tried is for auditors to know.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,9 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services import requests
+from opcua_server.services import acts, requests
 from opcua_server.services.attributes import Attributes
+from opcua_server.services.audit import Act, Audit
 from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.history import HistoryService
@@ -44,6 +45,15 @@ SECURITY_REFUSALS = frozenset(
     }
 )
 """Counted as requests rejected for security (Part 5 12.9)."""
+MISUSE = frozenset({ua.StatusCodes.BadSecureChannelIdInvalid, ua.StatusCodes.BadSessionIdInvalid})
+"""A token that is nobody's, or another channel's."""
+NODE_MANAGEMENT = {
+    "AddNodes": "NodesToAdd",
+    "AddReferences": "ReferencesToAdd",
+    "DeleteNodes": "NodesToDelete",
+    "DeleteReferences": "ReferencesToDelete",
+}
+"""Services and what they are asked to do."""
 CERTIFICATE_REFUSALS = (ua.StatusCodes.BadSecurityChecksFailed, ua.StatusCodes.BadCertificateUriInvalid)
 """Counted as sessions rejected for security."""
 
@@ -85,6 +95,8 @@ class Request:
 
 
 Response = Any
+Acts = Callable[[Request, Response | None, Fault | None], Iterable[Act]]
+"""(request, response, fault instead of one) -> what auditors are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,8 @@ class Service:
     """What parameters are decoded as that asyncua refuses as a whole: of the same layout (requests.py)."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
+    acts: Acts | None = None
+    """What auditors are told of a request and its answer."""
 
 
 def _decoded(service: Service, body: bytes, start: int) -> Any:
@@ -137,10 +151,14 @@ class Dispatcher:
         history: HistoryService,
         history_updates: HistoryUpdates,
         texts: Locales,
+        audit: Audit,
+        settle: Callable[[], Awaitable[None]],
         none: bool,
     ) -> None:
-        """`none`: sessions need no channel security."""
+        """`none`: sessions need no channel security; `settle` returns when all that was told to `audit` is recorded."""
         self._none = none
+        self._audit = audit
+        self._settle = settle
         self._texts = texts
         self._limits = limits
         self._wire = Wire(limits)
@@ -167,11 +185,16 @@ class Dispatcher:
             "GetEndpointsRequest": Service(
                 ua.GetEndpointsParameters, self._get_endpoints, session=False, secured=False),
             # 5.7 sessions
-            "CreateSessionRequest": Service(ua.CreateSessionParameters, self._create_session, session=False),
-            "ActivateSessionRequest": Service(ua.ActivateSessionParameters, self._activate_session, session=False),
+            "CreateSessionRequest": Service(
+                ua.CreateSessionParameters, self._create_session, session=False, acts=acts.session_created),
+            "ActivateSessionRequest": Service(
+                ua.ActivateSessionParameters, self._activate_session, session=False, acts=acts.session_activated),
             "CloseSessionRequest": Service(ua.CloseSessionRequest, self._close_session, session=False),
             "CancelRequest": Service(ua.CancelParameters, lambda r: ua.CancelResponse(
-                Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle)))),
+                Parameters=ua.CancelResult(CancelCount=r.session.cancel(r.parameters.RequestHandle))),
+                acts=acts.cancelled),
+            # 5.8 node management: nobody may change what this server is from outside
+            **self._node_management(),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",),
                 lenient=requests.BrowseParameters),
@@ -188,13 +211,11 @@ class Dispatcher:
             "ReadRequest": Service(ua.ReadParameters, lambda r: ua.ReadResponse(
                 Results=texts.values(self._attributes.read(r.caller, r.parameters), r.session.locales)),
                 "NodesToRead", nodes, nodes=("NodeId",)),
-            "WriteRequest": Service(ua.WriteParameters, lambda r: ua.WriteResponse(
-                Results=self._attributes.write(r.caller, r.parameters)), "NodesToWrite", nodes,
-                nodes=("NodeId",)),
+            "WriteRequest": Service(ua.WriteParameters, self._write, "NodesToWrite", nodes, nodes=("NodeId",)),
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True, nodes=("NodeId",)),
             "HistoryUpdateRequest": Service(ua.HistoryUpdateParameters, self._history_update, "HistoryUpdateDetails",
-                self._limits.history_updates, background=True),
+                self._limits.history_updates, background=True, acts=acts.history_updated),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
                 self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
@@ -234,12 +255,25 @@ class Dispatcher:
             "TransferSubscriptionsRequest": Service(
                 ua.TransferSubscriptionsParameters, lambda r: ua.TransferSubscriptionsResponse(
                 Parameters=ua.TransferSubscriptionsResult(Results=subs.transfer(r.session, r.parameters))),
-                "SubscriptionIds", most),
+                "SubscriptionIds", most, acts=acts.transferred),
             "DeleteSubscriptionsRequest": Service(
                 ua.DeleteSubscriptionsParameters, lambda r: ua.DeleteSubscriptionsResponse(
                 Results=subs.delete(r.session, r.parameters.SubscriptionIds)), "SubscriptionIds", most),
         }
         # fmt: on
+
+    @staticmethod
+    def _node_management() -> Mapping[str, Service]:
+        return {
+            f"{name}Request": Service(
+                getattr(ua, f"{name}Parameters"),
+                _unsupported,
+                session=False,
+                secured=False,
+                acts=acts.nodes_managed(name, operations),
+            )
+            for name, operations in NODE_MANAGEMENT.items()
+        }
 
     # -- one request
 
@@ -262,6 +296,9 @@ class Dispatcher:
                 self._start(service, request)
                 return
         except Fault as fault:
+            if fault.status in MISUSE and service is not None:
+                stranger = Request(channel, header, sequence, None)
+                self._audit.tell(acts.misused(stranger, service.name, fault))
             self._sessions.summary.RejectedRequestsCount += 1
             self._sessions.summary.SecurityRejectedRequestsCount += fault.status in SECURITY_REFUSALS
             channel.fault(header, sequence, fault.status)
@@ -306,6 +343,7 @@ class Dispatcher:
             if isinstance(response, Awaitable):
                 response = await response
         except Fault as fault:
+            self._tell(service, request, None, fault)
             if request.given_session is not None:
                 request.given_session.count_failure(service.name)
             request.channel.fault(request.header, request.sequence, fault.status)
@@ -315,9 +353,17 @@ class Dispatcher:
             log.exception("%s failed", type(request.parameters).__name__)
             request.channel.fault(request.header, request.sequence, ua.StatusCodes.BadInternalError)
             return
+        self._tell(service, request, response, None)
         if response is not None:
             most = request.given_session.max_response if request.given_session is not None else 0
             request.channel.respond(request.header, request.sequence, response, most)
+
+    def _tell(self, service: Service, request: Request, response: Response | None, fault: Fault | None) -> None:
+        if service.acts is not None:
+            if request.given_session is None:
+                request = replace(request, given_session=self._sessions.named(request.header))
+            for act in service.acts(request, response, fault):
+                self._audit.tell(act)
 
     def _start(self, service: Service, request: Request) -> None:
         session = request.session
@@ -389,8 +435,18 @@ class Dispatcher:
 
     async def _call(self, request: Request) -> Response:
         caller = request.caller  # as it was when the request came: a change of user does not reach into a running call
-        results = [await self._methods.call(caller, m) for m in request.parameters.MethodsToCall]
+        entry = request.header.AuditEntryId or ""
+        results = [await self._methods.call(caller, m, entry) for m in request.parameters.MethodsToCall]
+        await self._settle()
         return ua.CallResponse(Results=results)
+
+    async def _write(self, request: Request) -> Response:
+        def tell(item: Any, old: Any, code: int) -> None:
+            self._audit.tell(acts.written(request, item, old, code))
+
+        results = self._attributes.write(request.caller, request.parameters, tell)
+        await self._settle()
+        return ua.WriteResponse(Results=results)
 
     def _publish(self, request: Request) -> None:
         hint = request.header.TimeoutHint
@@ -398,3 +454,7 @@ class Dispatcher:
         most = request.session.max_response
         waiting = Waiting(request.channel, request.header, request.sequence, [], deadline, most)
         self._subscriptions.publish(request.session, waiting, request.parameters.SubscriptionAcknowledgements or [])
+
+
+def _unsupported(_request: Request) -> Response:
+    raise Fault(ua.StatusCodes.BadServiceUnsupported)

@@ -1,63 +1,35 @@
-"""Event filters (Part 4 7.22.3 and 7.7): which events an item gets, and which fields of them.
+"""Event filters (Part 4 7.22.3): which events an item gets, and which fields of them."""
 
-A where clause is compiled once into one function an element, with the three values of 7.7.3: True, False and None
-(unknown). For an event each element is evaluated once, last to first, however often others refer to it. An operand that
-cannot be evaluated makes its element unknown, so no event is ever an exception.
-"""
-
-import re
-import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from asyncua import ua
 
 from opcua_server.services.attributes import parse_range, take
+from opcua_server.services.content_filters import MAX_ELEMENTS, Where
+from opcua_server.services.event_fields import field
 from opcua_server.services.nodes import Event
 from opcua_server.services.space import HAS_SUBTYPE, Space
-from opcua_server.services.status import NULL, Fault, from_ns, status
+from opcua_server.services.status import NULL, Fault, status
 from opcua_server.services.tree import Wanted
 
 OPERATOR = ua.FilterOperator
 BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
 TYPE_CLASSES = (ua.NodeClass.ObjectType, ua.NodeClass.VariableType)
-MAX_ELEMENTS = 100
-"""Elements of a where clause and fields of a select clause: a filter is evaluated for every event."""
-
-Frame = tuple[Event, list[Any]]
-"""An event and the values of the elements evaluated so far, by index."""
-Term = Callable[[Frame], Any]
-
-BASE_FIELDS: Mapping[str, Callable[[Event], Any]] = {
-    "EventId": lambda e: ua.Variant(e.event_id, ua.VariantType.ByteString),
-    "EventType": lambda e: ua.Variant(e.event_type, ua.VariantType.NodeId),
-    "SourceNode": lambda e: ua.Variant(e.source, ua.VariantType.NodeId),
-    "SourceName": lambda e: ua.Variant(e.source_name, ua.VariantType.String),
-    "Time": lambda e: ua.Variant(from_ns(e.time), ua.VariantType.DateTime),
-    "ReceiveTime": lambda e: ua.Variant(from_ns(e.received), ua.VariantType.DateTime),
-    "LocalTime": lambda e: ua.Variant(local_time(e.time), ua.VariantType.ExtensionObject),
-    "Message": lambda e: ua.Variant(ua.LocalizedText(e.message), ua.VariantType.LocalizedText),
-    "Severity": lambda e: ua.Variant(e.severity, ua.VariantType.UInt16),
-    "Retain": lambda e: ua.Variant(e.retain, ua.VariantType.Boolean) if e.condition is not None else NULL,
-}
-"""What every event has (Part 5 6.4.2), and Retain of a condition."""
 
 
-def local_time(ns: int) -> Any:
-    """TimeZoneDataType of this machine's time zone then."""
-    local = time.localtime(ns // 1_000_000_000)
-    return ua.TimeZoneDataType(Offset=local.tm_gmtoff // 60, DaylightSavingInOffset=local.tm_isdst > 0)
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A field a clause selects."""
 
-
-def field(event: Event, path: str) -> Any:
-    """Variant of a field by browse path without namespaces, `ActiveState/Id`; null when the event has none."""
-    own = event.fields.get(path)
-    if own is not None:
-        return own
-    base = BASE_FIELDS.get(path)
-    return base(event) if base is not None else NULL
+    path: str
+    """Browse path without namespaces; empty: the ConditionId (Part 9 5.5.2)."""
+    plain: bool
+    """The field itself, whole."""
+    of: Callable[[Event], Any]
+    """Variant of an event."""
 
 
 class EventFilter:
@@ -72,11 +44,22 @@ class EventFilter:
         if len(clauses) > MAX_ELEMENTS or len(elements) > MAX_ELEMENTS:
             raise Fault(ua.StatusCodes.BadTooManyOperations)
         self._space = space
-        self.select_results = [status(_select_status(space, c) or _unknown_member(space, c)) for c in clauses]
-        self._select = [_selector(c) for c in clauses]
-        where = Where(space, elements)
+        codes = [_operand_status(space, c) for c in clauses]
+        self.select_results = [status(code) for code in codes]
+        self._clauses = [
+            (c.TypeDefinitionId, None if code else _selected(space, c)) for c, code in zip(clauses, codes, strict=True)
+        ]
+        self._by_type: dict[Any, tuple[Selected | None, ...]] = {}
+        where = Where(space, elements, self._field_of)
         self.where_results = where.results
         self._where = where
+
+    def _field_of(self, operand: Any) -> tuple[int, Callable[[Event], Any]]:
+        code = _operand_status(self._space, operand)
+        if code:
+            return code, lambda _: NULL
+        selected, kind = _selected(self._space, operand), operand.TypeDefinitionId
+        return 0, lambda e: selected.of(e) if _applies(self._space, kind, e.event_type) else NULL
 
     @property
     def usable(self) -> bool:
@@ -102,7 +85,22 @@ class EventFilter:
         return self._where(event) is True
 
     def select(self, event: Event) -> list[Any]:
-        return [field_of(event) for field_of in self._select]
+        """A Variant a clause; null where it was refused, or is for another type of event."""
+        return [NULL if s is None else s.of(event) for s in self.selected(event.event_type)]
+
+    def selected(self, event_type: Any) -> tuple[Selected | None, ...]:
+        """What the clauses select of events of a type; None: nothing."""
+        known = self._by_type.get(event_type)
+        if known is None:
+            known = self._by_type[event_type] = tuple(
+                selected if _applies(self._space, kind, event_type) else None for kind, selected in self._clauses
+            )
+        return known
+
+
+def _applies(space: Space, kind: Any, event_type: Any) -> bool:
+    """Whether events of a type have what a clause names: of BaseEventType, whatever has that path (7.22.3)."""
+    return bool(kind.is_null() or kind == BASE_EVENT or space.is_subtype(event_type, kind))
 
 
 class BadEventFilter(Fault):
@@ -125,11 +123,12 @@ def event_filter(space: Space, source: Any) -> EventFilter:
     return compiled
 
 
-def _select_status(space: Space, operand: Any) -> int:
+def _operand_status(space: Space, operand: Any) -> int:
+    """StatusCode of a SimpleAttributeOperand, of a select clause or in a where clause."""
     path = operand.BrowsePath or []
     kind = operand.TypeDefinitionId
     code: int = ua.StatusCodes.Good
-    if not kind.is_null() and kind not in space:
+    if not kind.is_null() and not space.is_subtype(kind, BASE_EVENT):
         code = ua.StatusCodes.BadTypeDefinitionInvalid
     elif operand.AttributeId not in (ua.AttributeIds.Value, ua.AttributeIds.NodeId):
         code = ua.StatusCodes.BadAttributeIdInvalid
@@ -137,21 +136,21 @@ def _select_status(space: Space, operand: Any) -> int:
         code = ua.StatusCodes.BadBrowseNameInvalid
     elif operand.IndexRange:
         code = _range_status(operand.IndexRange)
-    return code
+    return code or _unknown_member(space, operand)
 
 
 def _unknown_member(space: Space, operand: Any) -> int:
     """BadNodeIdUnknown for what is no member of its type; of BaseEventType, any event type's will do (7.22.3)."""
     path, kind = operand.BrowsePath or [], operand.TypeDefinitionId
     if kind.is_null() or kind == BASE_EVENT:
-        known = not path or path[0].Name in _event_members(space)
+        known = not path or path[0].Name in event_members(space)
     else:
         known = _member(space, kind, path)
     return 0 if known else int(ua.StatusCodes.BadNodeIdUnknown)
 
 
 @lru_cache(maxsize=1)
-def _event_members(space: Space) -> frozenset[str]:
+def event_members(space: Space) -> frozenset[str]:
     """Browse names of the members of all event types."""
     names = set()
     waiting = [BASE_EVENT]
@@ -187,13 +186,22 @@ def _range_status(text: str) -> int:
     return 0
 
 
-def _selector(operand: Any) -> Callable[[Event], Any]:
-    path = "/".join(name.Name or "" for name in operand.BrowsePath or [])
-    if not path and operand.AttributeId == ua.AttributeIds.NodeId:  # ConditionId (Part 9 5.5.2)
-        return lambda e: ua.Variant(e.condition, ua.VariantType.NodeId) if e.condition is not None else NULL
+def _selected(space: Space, operand: Any) -> Selected:
+    names = [name.Name for name in operand.BrowsePath or []]
+    path = "/".join(names)
+    if operand.AttributeId == ua.AttributeIds.NodeId:
+        return Selected(path, plain=not path, of=lambda e: _node(space, e, names))
     if operand.IndexRange:
-        return lambda e: _part(field(e, path), operand.IndexRange)
-    return lambda e: field(e, path)
+        return Selected(path, plain=False, of=lambda e: _part(field(e, path), operand.IndexRange))
+    return Selected(path, plain=True, of=lambda e: field(e, path))
+
+
+def _node(space: Space, event: Event, names: Sequence[str]) -> Any:
+    """NodeId of the condition, or of what it consists of, where that is in the address space (7.22.3)."""
+    found = event.condition
+    for name in names:
+        found = space.component(found, name) if found is not None else None
+    return NULL if found is None else ua.Variant(found, ua.VariantType.NodeId)
 
 
 def _part(value: Any, index_range: str) -> Any:
@@ -204,268 +212,69 @@ def _part(value: Any, index_range: str) -> Any:
         return ua.Variant(status(fault.status), ua.VariantType.StatusCode)
 
 
-class Where:
-    """A where clause as a function of the event; an empty one lets everything pass."""
-
-    def __init__(self, space: Space, elements: list[Any]) -> None:
-        self._space = space
-        self._elements = elements
-        self.results: list[Any] = []
-        """ContentFilterElementResult of each element."""
-        terms: list[Term | None] = [None] * len(elements)
-        # Operands refer to later elements only (7.7.1), so compiling from the end needs no recursion and finds loops.
-        for index in reversed(range(len(elements))):
-            result, terms[index] = self._element(index, terms)
-            self.results.insert(0, result)
-        self._terms = terms
-
-    def __call__(self, event: Event) -> Any:
-        frame: Frame = (event, [None] * len(self._terms))
-        for index in reversed(range(len(self._terms))):
-            term = self._terms[index]
-            frame[1][index] = term(frame) if term is not None else None
-        return frame[1][0] if self._terms else True
-
-    def _element(self, index: int, terms: list[Term | None]) -> tuple[Any, Term | None]:
-        element = self._elements[index]
-        operands = element.FilterOperands or []
-        build, counts = OPERATORS.get(element.FilterOperator, (None, range(0)))
-        result = ua.ContentFilterElementResult()
-        if build is None:
-            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorUnsupported)
-            return result, None
-        if len(operands) not in counts:
-            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperandCountMismatch)
-            return result, None
-        compiled = []
-        for operand in operands:
-            code, term = self._operand(operand, index, terms)
-            result.OperandStatusCodes.append(status(code))
-            compiled.append(term)
-        if any(not c.is_good() for c in result.OperandStatusCodes):
-            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperandInvalid)
-            return result, None
-        return result, build(self._space, *compiled)
-
-    def _operand(self, operand: Any, index: int, terms: list[Term | None]) -> tuple[int, Term]:
-        match operand:
-            case ua.LiteralOperand():
-                value = operand.Value.Value if operand.Value is not None else None
-                return 0, lambda _: value
-            case ua.ElementOperand():
-                if not index < operand.Index < len(terms):
-                    return ua.StatusCodes.BadFilterOperandInvalid, _unknown
-                if terms[operand.Index] is None:
-                    return ua.StatusCodes.BadFilterElementInvalid, _unknown
-                return 0, lambda f, index=operand.Index: f[1][index]
-            case ua.SimpleAttributeOperand():
-                code = _select_status(self._space, operand)
-                select = _selector(operand)
-                return code, lambda f: select(f[0]).Value
-            case _:
-                return ua.StatusCodes.BadFilterOperandInvalid, _unknown
+# -- what an index can answer
 
 
-def _unknown(_: Frame) -> None:
-    return None
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What passes a where clause has a severity and types within these."""
+
+    severity: tuple[int, int]
+    """Least and most."""
+    types: tuple[Any, ...]
+    """It is of each of these types."""
+    exact: bool
+    """And whatever has them passes."""
 
 
-# -- operators: (space, operands...) -> term
+EVERYTHING = Bounds((0, 65_535), (), exact=True)
+SEVERITY: Mapping[Any, Callable[[int], tuple[int, int]]] = {
+    OPERATOR.Equals: lambda n: (n, n),
+    OPERATOR.GreaterThan: lambda n: (n + 1, 65_535),
+    OPERATOR.GreaterThanOrEqual: lambda n: (n, 65_535),
+    OPERATOR.LessThan: lambda n: (0, n - 1),
+    OPERATOR.LessThanOrEqual: lambda n: (0, n),
+}
+"""Comparison of Severity with a number -> least and most."""
 
 
-def _comparison(holds: Callable[[Any, Any], bool]) -> Callable[..., Term]:
-    def build(_: Space, left: Term, right: Term) -> Term:
-        return lambda f: _compare(left(f), right(f), holds)
-
-    return build
-
-
-def _compare(left: Any, right: Any, holds: Callable[[Any, Any], bool]) -> bool | None:
-    left, right = _comparable(left), _comparable(right)
-    if left is None or right is None:
-        return None
-    number = (int, float)
-    if type(left) is not type(right) and not (isinstance(left, number) and isinstance(right, number)):
-        return None
-    try:
-        return bool(holds(left, right))
-    except TypeError:  # no order between such values
-        return None
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, ua.LocalizedText):
-        return value.Text
-    if isinstance(value, ua.QualifiedName):
-        return value.Name
-    if isinstance(value, ua.NodeId):
-        return (value.NamespaceIndex, str(value.Identifier))
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    return value
-
-
-def _and(_: Space, left: Term, right: Term) -> Term:
-    def term(f: Frame) -> bool | None:
-        a, b = _truth(left(f)), _truth(right(f))
-        if a is False or b is False:
-            return False
-        return True if a and b else None
-
-    return term
-
-
-def _or(_: Space, left: Term, right: Term) -> Term:
-    def term(f: Frame) -> bool | None:
-        a, b = _truth(left(f)), _truth(right(f))
-        if a or b:
-            return True
-        return None if a is None or b is None else False
-
-    return term
-
-
-def _not(_: Space, operand: Term) -> Term:
-    def term(f: Frame) -> bool | None:
-        value = _truth(operand(f))
-        return None if value is None else not value
-
-    return term
-
-
-def _truth(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _is_null(_: Space, operand: Term) -> Term:
-    return lambda f: operand(f) is None
-
-
-def _between(space: Space, value: Term, low: Term, high: Term) -> Term:
-    at_least, at_most = _comparison(lambda a, b: a >= b), _comparison(lambda a, b: a <= b)
-    return _and(space, at_least(space, value, low), at_most(space, value, high))
-
-
-def _in_list(space: Space, value: Term, *candidates: Term) -> Term:
-    equals = _comparison(lambda a, b: a == b)
-    term = equals(space, value, candidates[0])
-    for candidate in candidates[1:]:
-        term = _or(space, term, equals(space, value, candidate))
-    return term
-
-
-def _like(_: Space, value: Term, pattern: Term) -> Term:
-    def term(f: Frame) -> bool | None:
-        text, wanted = _comparable(value(f)), _comparable(pattern(f))
-        if not isinstance(text, str) or not isinstance(wanted, str):
-            return None
-        return like(text, wanted)
-
-    return term
-
-
-def like(text: str, pattern: str) -> bool:
-    """Like of Table 119: % any characters, _ one, [abc] one of, [^abc] none of, \\ escapes. Linear in both lengths."""
-    tokens = re.findall(r"\\.|\[\^?[^\]]*\]|.", pattern, re.DOTALL)
-    reached = {0}  # positions in the text the tokens so far can end at
-    for token in tokens:
-        if token == "%":  # noqa: S105 - a wildcard
-            reached = set(range(min(reached), len(text) + 1))
+def bounds(elements: Sequence[Any]) -> Bounds:
+    """What a valid where clause demands in any case: of all its parts that And joins."""
+    found = EVERYTHING
+    waiting = [0] if elements else []
+    while waiting:
+        element = elements[waiting.pop()]
+        operands = element.FilterOperands
+        if element.FilterOperator == OPERATOR.And and all(isinstance(o, ua.ElementOperand) for o in operands):
+            waiting += [o.Index for o in operands]
         else:
-            reached = {i + 1 for i in reached if i < len(text) and _one(text[i], token)}
-        if not reached:
-            return False
-    return len(text) in reached
+            found = _within(found, _bound(element.FilterOperator, operands))
+    return found
 
 
-def _one(character: str, token: str) -> bool:
-    if token == "_":  # noqa: S105 - a wildcard
-        return True
-    if len(token) > 1 and token[0] == "[":
-        negated = token[1] == "^"
-        return (character in _members(token[1 + negated : -1])) != negated
-    return character == token[-1]
+def _within(a: Bounds, b: Bounds) -> Bounds:
+    least, most = max(a.severity[0], b.severity[0]), min(a.severity[1], b.severity[1])
+    return Bounds((least, most), a.types + b.types, a.exact and b.exact)
 
 
-def _members(inside: str) -> str:
-    """`a-e` is a range of characters."""
-
-    def spread(match: re.Match[str]) -> str:
-        first, last = ord(match[1]), ord(match[2])
-        return "".join(map(chr, range(first, min(last, first + 256) + 1)))
-
-    return re.sub(r"(.)-(.)", spread, inside, flags=re.DOTALL)
-
-
-def _of_type(space: Space, kind: Term) -> Term:
-    def term(f: Frame) -> bool | None:
-        wanted = kind(f)
-        return space.is_subtype(f[0].event_type, wanted) if isinstance(wanted, ua.NodeId) else None
-
-    return term
+def _bound(operator: Any, operands: Sequence[Any]) -> Bounds:
+    """What one element demands; nothing where the index does not know."""
+    literals = [o.Value.Value for o in operands if isinstance(o, ua.LiteralOperand)]
+    if operator == OPERATOR.OfType and len(literals) == 1 and isinstance(literals[0], ua.NodeId):
+        return Bounds(EVERYTHING.severity, (literals[0],), exact=True)
+    limits = SEVERITY.get(operator)
+    number = literals[0] if len(literals) == 1 else None
+    if limits is not None and _is_severity(operands[0]) and type(number) is int:
+        return Bounds(limits(number), (), exact=True)
+    return Bounds(EVERYTHING.severity, (), exact=False)
 
 
-def _bitwise(combine: Callable[[int, int], int]) -> Callable[..., Term]:
-    def build(_: Space, left: Term, right: Term) -> Term:
-        def term(f: Frame) -> int | None:
-            a, b = left(f), right(f)
-            whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (a, b))
-            return combine(a, b) if whole else None
-
-        return term
-
-    return build
-
-
-def _cast(space: Space, value: Term, kind: Term) -> Term:
-    def term(f: Frame) -> Any:
-        wanted, given = kind(f), _comparable(value(f))
-        if not isinstance(wanted, ua.NodeId) or given is None:
-            return None
-        convert = CASTS.get(space.built_in(wanted))
-        try:
-            return convert(given) if convert is not None else None
-        except (TypeError, ValueError, KeyError, OverflowError):  # no such value of that type: null (7.7.3)
-            return None
-
-    return term
-
-
-def _to_boolean(value: Any) -> bool:
-    if isinstance(value, str):
-        return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-    return bool(value)
-
-
-def _to_string(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-CASTS: Mapping[int, Callable[[Any], Any]] = {
-    ua.VariantType.Boolean.value: _to_boolean,
-    **dict.fromkeys(range(2, 10), int),
-    ua.VariantType.Float.value: float,
-    ua.VariantType.Double.value: float,
-    ua.VariantType.String.value: _to_string,
-}
-"""Built-in type -> conversion to it; what has none casts to null."""
-
-OPERATORS: Mapping[Any, tuple[Callable[..., Term], range]] = {
-    OPERATOR.Equals: (_comparison(lambda a, b: a == b), range(2, 3)),
-    OPERATOR.GreaterThan: (_comparison(lambda a, b: a > b), range(2, 3)),
-    OPERATOR.LessThan: (_comparison(lambda a, b: a < b), range(2, 3)),
-    OPERATOR.GreaterThanOrEqual: (_comparison(lambda a, b: a >= b), range(2, 3)),
-    OPERATOR.LessThanOrEqual: (_comparison(lambda a, b: a <= b), range(2, 3)),
-    OPERATOR.IsNull: (_is_null, range(1, 2)),
-    OPERATOR.Like: (_like, range(2, 3)),
-    OPERATOR.Not: (_not, range(1, 2)),
-    OPERATOR.Between: (_between, range(3, 4)),
-    OPERATOR.InList: (_in_list, range(2, MAX_ELEMENTS)),
-    OPERATOR.And: (_and, range(2, 3)),
-    OPERATOR.Or: (_or, range(2, 3)),
-    OPERATOR.OfType: (_of_type, range(1, 2)),
-    OPERATOR.Cast: (_cast, range(2, 3)),
-    OPERATOR.BitwiseAnd: (_bitwise(lambda a, b: a & b), range(2, 3)),
-    OPERATOR.BitwiseOr: (_bitwise(lambda a, b: a | b), range(2, 3)),
-}
-"""Operator -> (term of its operands, how many it takes). InView and RelatedTo are not for events (7.22.3)."""
+def _is_severity(operand: Any) -> bool:
+    """The field every event has, for whatever type it is asked."""
+    return (
+        isinstance(operand, ua.SimpleAttributeOperand)
+        and [name.Name for name in operand.BrowsePath or []] == ["Severity"]
+        and operand.TypeDefinitionId == BASE_EVENT
+        and operand.AttributeId == ua.AttributeIds.Value
+        and not operand.IndexRange
+    )

@@ -9,6 +9,9 @@ from asyncua import ua
 OWN = "en"
 """Language of every text without a translation."""
 
+PASSING = 10_000
+"""Texts made for an occasion that are kept: more than alarms can stand."""
+
 Texts = Mapping[str, Mapping[str, str]]
 """English text -> language -> translation."""
 
@@ -16,9 +19,18 @@ Texts = Mapping[str, Mapping[str, str]]
 class Locales:
     def __init__(self) -> None:
         self._texts: dict[str, Mapping[str, str]] = {}
+        self._passing: dict[str, Mapping[str, str]] = {}
+        """Texts made for an occasion, oldest first."""
 
     def add(self, texts: Texts) -> None:
         self._texts.update(texts)
+
+    def remember(self, text: str, translations: Mapping[str, str]) -> None:
+        """A text made for an occasion; the newest `PASSING` are kept, older ones are shown in English."""
+        self._passing.pop(text, None)
+        self._passing[text] = translations
+        if len(self._passing) > PASSING:
+            del self._passing[next(iter(self._passing))]
 
     def known(self) -> list[str]:
         """LocaleIds there are translations of, ours first."""
@@ -26,7 +38,9 @@ class Locales:
 
     def text(self, text: Any, wanted: Sequence[str]) -> Any:
         """A LocalizedText in the first of the languages it exists in; as it is when there is none."""
-        found = self._texts.get(text.Text) if text.Locale in (OWN, None) else None
+        found = None
+        if text.Locale in (OWN, None):
+            found = self._texts.get(text.Text) or self._passing.get(text.Text)
         for locale in wanted:
             language = locale.partition("-")[0].lower()
             if language == OWN:

@@ -14,6 +14,7 @@ from typing import Any
 
 from asyncua import ua
 
+from nodesets.model import Caller
 from opcua_server.services.attributes import take
 from opcua_server.services.event_filters import EventFilter
 from opcua_server.services.nodes import Event
@@ -78,10 +79,19 @@ class Item:
 
 
 class EventItem(Item):
-    __slots__ = ("_marker", "filter")
+    __slots__ = ("_marker", "caller", "filter")
 
-    def __init__(self, item_id: int, target: Any, mode: Any, ready: Callable[[Item], None]) -> None:
+    def __init__(
+        self,
+        item_id: int,
+        target: Any,
+        mode: Any,
+        ready: Callable[[Item], None],
+        caller: Callable[[], Caller | None] = lambda: None,
+    ) -> None:
+        """`caller`: whose it is now."""
         super().__init__(item_id, target, mode, ready)
+        self.caller = caller
         self.filter: EventFilter
         self._marker: Any = None
         """The EventQueueOverflowEvent in the queue."""

@@ -40,6 +40,13 @@ class Access(IntFlag):
     TIMESTAMP_WRITE = 64
 
 
+class Notifies(IntFlag):
+    """EventNotifier bits, Part 3 8.59."""
+
+    SUBSCRIBE = 1
+    HISTORY_READ = 4
+
+
 HAS_COMPONENT = ua.NodeId(ua.ObjectIds.HasComponent)
 HAS_PROPERTY = ua.NodeId(ua.ObjectIds.HasProperty)
 ORGANIZES = ua.NodeId(ua.ObjectIds.Organizes)

@@ -14,7 +14,7 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.errors import AccessDenied
-from nodesets.model import Caller, Role
+from nodesets.model import Caller, Role, SecurityMode
 from opcua_server.services.nodes import HAS_COMPONENT, TYPES_NS, Access
 from opcua_server.services.space import Space
 
@@ -38,6 +38,8 @@ IMPLIED = {
     "TrustedApplication": ua.IdentityCriteriaType.TrustedApplication,
 }
 """Roles held by what one is, not by an account; the last two may nothing by themselves."""
+AUDITORS = frozenset({Role.SECURITY_ADMIN, Role.AUDITOR})
+"""Who gets audit events."""
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN, Role.AUDITOR})
 """Who may see who holds which role, and what all roles may."""
 
@@ -144,6 +146,37 @@ def _rule(kind: Any, criteria: str) -> Any:
     return ua.IdentityMappingRuleType(CriteriaType=kind, Criteria=criteria)
 
 
+BASE_EVENT = ua.NodeId(IDS.BaseEventType)
+AUDIT_EVENT = ua.NodeId(IDS.AuditEventType)
+KINDS = ua.AccessRestrictionType
+
+
+class Receivers:
+    """Who gets events of a type: ReceiveEvents of RolePermissions (Part 3 8.55), of the type or a supertype.
+
+    What is limited to roles goes out on encrypted channels alone.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._limited: Mapping[Any, frozenset[Role]] = {AUDIT_EVENT: AUDITORS}
+
+    def of(self, event_type: Any) -> frozenset[Role] | None:
+        """Roles that get events of this type; None: every one."""
+        return next((self._limited[t] for t in self._space.supertypes(event_type) if t in self._limited), None)
+
+    def may(self, caller: Caller | None, event_type: Any) -> bool:
+        roles = self.of(event_type)
+        return roles is None or admitted(caller, roles)
+
+
+def admitted(caller: Caller | None, roles: frozenset[Role]) -> bool:
+    """Whether the caller holds one of the roles, on an encrypted channel."""
+    if caller is None or caller.mode != SecurityMode.SIGN_AND_ENCRYPT:
+        return False
+    return not caller.roles.isdisjoint(roles)
+
+
 class Sight:
     """Who sees which nodes: Permission Browse (Part 3 8.55). All of them, but where a namespace has a rule."""
 
@@ -179,9 +212,9 @@ class Permissions:
         self._sees = sees
         self._access = access
         self._executable = executable
-        kinds = ua.AccessRestrictionType
-        always = kinds.SigningRequired | kinds.EncryptionRequired | kinds.ApplyRestrictionsToBrowse
-        self._restrictions = int(kinds.SessionRequired | (always if secured else 0))
+        self._receivers = Receivers(space)
+        always = KINDS.SigningRequired | KINDS.EncryptionRequired | KINDS.ApplyRestrictionsToBrowse
+        self._restrictions = int(KINDS.SessionRequired | (always if secured else 0))
 
     def of_roles(self, node_id: Any, roles: Sequence[Role]) -> Any:
         """RolePermissions of some roles, those without any left out."""
@@ -192,9 +225,15 @@ class Permissions:
         ]
         return ua.Variant(found, T.ExtensionObject, is_array=True)
 
-    def restrictions(self) -> Any:
-        """AccessRestrictions: without a session of this kind there is no access to anything."""
-        return ua.Variant(self._restrictions, T.UInt16)
+    def restrictions(self, node_id: Any) -> Any:
+        """AccessRestrictions: without a session of this kind there is no access to anything, nor to limited events."""
+        limited = self._is_event_type(node_id) and self._receivers.of(node_id) is not None
+        encrypted = int(KINDS.SigningRequired | KINDS.EncryptionRequired) if limited else 0
+        return ua.Variant(self._restrictions | encrypted, T.UInt16)
+
+    def _is_event_type(self, node_id: Any) -> bool:
+        is_type = self._space.node_class(node_id) == ua.NodeClass.ObjectType
+        return is_type and self._space.is_subtype(node_id, BASE_EVENT)
 
     def _of(self, node_id: Any, role: Role) -> Any:
         caller = Caller(user="" if role is Role.ANONYMOUS else "anyone", roles=frozenset({role}))
@@ -212,6 +251,8 @@ class Permissions:
             found |= CHANGE_HISTORY if access & Access.HISTORY_WRITE else PERMISSION(0)
         elif kind == ua.NodeClass.Method and self._executable(caller, node_id):
             found |= PERMISSION.Call
-        elif kind == ua.NodeClass.Object and self._space.attribute(node_id, ua.AttributeIds.EventNotifier):
+        elif (kind == ua.NodeClass.Object and self._space.attribute(node_id, ua.AttributeIds.EventNotifier)) or (
+            self._is_event_type(node_id) and self._receivers.may(caller, node_id)
+        ):
             found |= PERMISSION.ReceiveEvents
         return found

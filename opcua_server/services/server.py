@@ -9,27 +9,41 @@ from typing import Any
 
 from asyncua import ua
 
+from nodesets.errors import CertificateRefused
 from nodesets.model import Caller, Role
-from nodesets.ports import Archive, Clock, SystemClock
+from nodesets.ports import Archive, Clock, Journal, SystemClock
 from opcua_server import security
-from opcua_server.services import roles
+from opcua_server.services import acts, roles
 from opcua_server.services.attributes import Attributes, Rights, Written
-from opcua_server.services.channel import Channel
+from opcua_server.services.audit import Audit
+from opcua_server.services.channel import Channel, ChannelError
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
+from opcua_server.services.event_history import EventHistory, Reads
 from opcua_server.services.events import SERVER, Events
 from opcua_server.services.history import Histories, HistoryService
 from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales, Texts
-from opcua_server.services.methods import Allowed, Handler, Methods, Refused, untold
-from opcua_server.services.nodes import SITE_NS, Event, Instance, Reference, site
+from opcua_server.services.methods import (
+    CHANGES_NOTHING,
+    EVERY_CALL,
+    Allowed,
+    Audited,
+    Handler,
+    Methods,
+    Refused,
+    untold,
+)
+from opcua_server.services.nodes import SITE_NS, Event, Instance, Notifies, Reference, site
+from opcua_server.services.outbox import Outbox
 from opcua_server.services.prune import prune
 from opcua_server.services.registration import Registration
+from opcua_server.services.roles import Receivers
 from opcua_server.services.seams import POLICIES, check_version, make_server, silence
 from opcua_server.services.server_object import NOT_OFFERED, PRODUCT_URI, STATUS_NODES, ServerObject
-from opcua_server.services.sessions import Identities, OnSecurity, Session, Sessions
+from opcua_server.services.sessions import Identities, Session, Sessions
 from opcua_server.services.space import Space
 from opcua_server.services.standard import correct
 from opcua_server.services.status import NULL, from_ns, is_bad, status
@@ -46,14 +60,6 @@ SEMANTIC_CHANGE = ua.NodeId(ua.ObjectIds.SemanticChangeEventType)
 CHANGE_SEVERITY = 100
 TICKS = 20
 """Of the clock in ServerStatus in a second, for those who subscribe to it."""
-FLOOD_WINDOW = 60.0
-"""Seconds within which refusals of one kind and source are reported once, with their number the next time."""
-FLOOD_SOURCES = 1000
-"""Sources remembered at once."""
-
-
-def _ignore(kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
-    """No audit."""
 
 
 class UaServer:
@@ -73,7 +79,7 @@ class UaServer:
         name: str = "enose",
         clock: Clock | None = None,
         limits: Limits | None = None,
-        on_security: OnSecurity = _ignore,
+        journal: Journal | None = None,
         none: bool = False,
         anonymous: bool = False,
         discovery: str | None = None,
@@ -81,8 +87,9 @@ class UaServer:
     ) -> None:
         """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
 
-        `none`: sessions without channel security as well; `anonymous`: without a user as well. `discovery`: URL of a
-        discovery server to register with every `discovery_period` seconds.
+        `journal`: where events and what clients did are recorded before they are shown; without one they are only
+        shown. `none`: sessions without channel security as well; `anonymous`: without a user as well. `discovery`: URL
+        of a discovery server to register with every `discovery_period` seconds.
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -91,12 +98,13 @@ class UaServer:
         self._policies = tuple(policies)
         self.policies = tuple(POLICIES[name].URI for name in policies)
         self._address = (host, port, hostname)
-        self._on_security = on_security
         self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.table = Table(self._clock.monotonic)
         self.space = Space(self.aspace, self.table)
-        self._methods = Methods(self.space)
+        self._outbox = Outbox(journal, self._deliver)
+        self._audit = Audit(application_uri, self._clock, self._outbox.put)
+        self._methods = Methods(self.space, self._clock, self._audit.tell)
         self._sight = sight = roles.Sight()
         self.open(lambda _: False)
         self._attributes = attributes = Attributes(
@@ -123,7 +131,7 @@ class UaServer:
             application_uri=application_uri,
             clock=self._clock,
             limits=self.limits,
-            on_security=on_security,
+            ended=self._session_ended,
             on_activated=self._session_activated,
             on_close=self._session_closed,
             token_policy=POLICIES[self._policies[0]].URI,
@@ -142,6 +150,8 @@ class UaServer:
             history_updates=HistoryUpdates(self._histories, self.limits, self._clock),
             none=none,
             texts=self._texts,
+            audit=self._audit,
+            settle=self._outbox.settle,
         )
         self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
@@ -150,7 +160,6 @@ class UaServer:
             discovery, discovery_period, self._discovery, lambda: self.identity, trust, self.policies
         )
         self._chores: list[asyncio.Task[None]] = []
-        self._reported: dict[tuple[str, str], tuple[float, int]] = {}
 
     # -- life
 
@@ -183,12 +192,14 @@ class UaServer:
         for node in STATUS_NODES:
             self._attributes.compute(node, self._object.tick)
         for method in (ua.ObjectIds.ConditionType_ConditionRefresh, ua.ObjectIds.ConditionType_ConditionRefresh2):
-            self.link_method(ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles))
+            self.link_method(
+                ua.NodeId(method), self._events.refresh, lambda caller: bool(caller.roles), audited=CHANGES_NOTHING
+            )
         for method, handler in (
             (ua.ObjectIds.Server_GetMonitoredItems, self._subscriptions.get_monitored_items),
             (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
         ):
-            self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles))
+            self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles), audited=CHANGES_NOTHING)
         for method in roles.CHANGING:
             self.link_method(ua.NodeId(method), roles.unchanged, lambda _: False)
 
@@ -218,6 +229,7 @@ class UaServer:
         for chore in self._chores:
             chore.cancel()
         await asyncio.wait(self._chores)
+        await self._events.close()
         if self._registration:
             await self._registration.withdraw()
         await self._dispatcher.drain()
@@ -226,6 +238,8 @@ class UaServer:
         self._subscriptions.stop()
         if self._listener is not None:
             await self._listener.stop()
+        self._audit.end()
+        await self._outbox.settle()
         await self.asyncua.iserver.stop()
 
     async def _every_second(self) -> None:
@@ -236,6 +250,7 @@ class UaServer:
                     self._object.tick()
             self._diagnostics.tick()
             self._sessions.sweep()
+            self._audit.sweep()
             if self._listener is not None:
                 self._listener.sweep()
 
@@ -262,6 +277,9 @@ class UaServer:
     def has_active_session(self, channel: Channel) -> bool:
         return any(s.caller is not None for s in self._sessions.on_channel(channel))
 
+    def _session_ended(self, session: Session, kind: str, entry: str) -> None:
+        self._audit.tell(acts.session_ended(session, kind, entry))
+
     def _session_activated(self, session: Session) -> None:
         self._subscriptions.session_activated(session)
         self._diagnostics.activated(session)
@@ -270,19 +288,23 @@ class UaServer:
         self._subscriptions.session_closed(session, delete_subscriptions)
         self._diagnostics.closed(session)
 
-    def refused(self, kind: str, channel: Channel, reason: str) -> None:
-        """Anyone on the network can cause this: one report a minute for each kind and source."""
-        now = self._clock.monotonic()
-        since, count = self._reported.get((kind, channel.address), (now - FLOOD_WINDOW, 0))
-        if now - since < FLOOD_WINDOW:
-            self._reported[kind, channel.address] = (since, count + 1)
+    def opened(self, channel: Channel, opening: acts.Opening) -> None:
+        self._audit.tell(acts.opened(channel, opening))
+
+    def left(self, channel: Channel) -> None:
+        self._audit.tell(acts.channel_closed(channel))
+
+    def refused(self, channel: Channel, error: ChannelError) -> None:
+        """The peer learns the code of `error`, auditors its reason, and the step of a certificate's validation."""
+        cause, opening = error.__cause__, channel.opening
+        if opening is None:
+            self._audit.tell(acts.channel_closed(channel, error.kind, error.status, str(error)))
             return
-        if len(self._reported) >= FLOOD_SOURCES:
-            self._reported.clear()
-        self._reported[kind, channel.address] = (now, 0)
-        log.warning("%s of %s refused: %s", kind, channel.address, reason)
-        caller = Caller(user="", channel=channel.id, address=channel.address)
-        self._on_security(kind, caller, "Refused", {"reason": reason, "unreported": str(count)})
+        told, code = b"", error.status
+        if isinstance(cause, CertificateRefused):
+            refusal = acts.certificate_refused(acts.stranger(channel), opening.certificate, cause)
+            told, code = self._audit.tell(refusal), cause.failure
+        self._audit.tell(acts.opened(channel, opening, code, str(error), told))
 
     # -- what the plant uses
 
@@ -304,7 +326,13 @@ class UaServer:
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
                 for node, verb in verbs.items()
             ]
-            self._events.publish(self._changed(MODEL_CHANGE, "The address space has changed", changes))
+            self.publish_event(self._changed(MODEL_CHANGE, "The address space has changed", changes))
+        if self._listener is not None and (variables := change.semantics()):
+            changes = [
+                ua.SemanticChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node))
+                for node in variables
+            ]
+            self.publish_event(self._changed(SEMANTIC_CHANGE, "Ranges or units of variables have changed", changes))
         return change
 
     def _changed(self, event_type: Any, message: str, changes: list[Any]) -> Event:
@@ -332,13 +360,20 @@ class UaServer:
 
         self._sight.limit(SITE_NS, rule)
 
-    def link_method(self, method_id: Any, handler: Handler, allowed: Allowed, refused: Refused = untold) -> None:
+    def link_method(
+        self,
+        method_id: Any,
+        handler: Handler,
+        allowed: Allowed,
+        refused: Refused = untold,
+        audited: Audited = EVERY_CALL,
+    ) -> None:
         """Answer calls of a method, of a type's for all its instances. Raises LookupError without such a node.
 
         The handler gets (caller, object id, arguments) after all checks; `refused` is told of calls that did not pass
-        them. `allowed` is also the UserExecutable answer.
+        them. `allowed` is also the UserExecutable answer; `audited` says what auditors are told.
         """
-        self._methods.link(method_id, handler, allowed, refused)
+        self._methods.link(method_id, handler, allowed, refused, audited)
 
     def redefine(self, node: str) -> None:
         """Tell clients that properties of a variable say something else of its value now, its EURange for one.
@@ -349,7 +384,7 @@ class UaServer:
         self._subscriptions.redefine(variable)
         kind = self.space.type_definition(variable)
         changes = [ua.SemanticChangeStructureDataType(Affected=variable, AffectedType=kind)]
-        self._events.publish(self._changed(SEMANTIC_CHANGE, f"{node} means something else", changes))
+        self.publish_event(self._changed(SEMANTIC_CHANGE, f"{node} means something else", changes))
 
     def columns(self, nodes: Sequence[str]) -> slice:
         """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
@@ -399,8 +434,19 @@ class UaServer:
         self._texts.add(texts)
         self._object.locales(self._texts.known())
 
+    def remember_text(self, text: str, translations: Mapping[str, str]) -> None:
+        """Show one English text, made for the occasion, in other languages too; the newest ten thousand are kept."""
+        self._texts.remember(text, translations)
+
     def publish_event(self, event: Event) -> None:
-        """Deliver to the subscribers of its source, of every notifier above it and of Server."""
+        """Record it, then deliver it to the subscribers of its source, of every notifier above it and of Server."""
+        self._outbox.put(event)
+
+    def deliver_event(self, event: Event) -> None:
+        """Deliver what was recorded in the transaction of what it tells of (`event_fields.row`)."""
+        self._deliver(event)
+
+    def _deliver(self, event: Event) -> None:
         self._events.publish(event)
 
     def retained(self, states: Callable[[], Iterable[Event]]) -> None:
@@ -418,6 +464,17 @@ class UaServer:
         """Show when the history of a variable begins, ns UTC. Raises KeyError without an HA Configuration."""
         now = self._clock.now()
         self.write(f"{node}.HA.StartOfArchive", ua.Variant(from_ns(time), ua.VariantType.DateTime), 0, now, now)
+
+    def remember_events(self, reader: Reads) -> None:
+        """Answer HistoryRead of events from `reader`, at Server and every notifier that says so."""
+        history = EventHistory(
+            self.space, reader, self._events.notifiers, Receivers(self.space), self.limits, self._clock
+        )
+        self._history.offer(ua.ReadEventDetails, history.read)
+        self._object.remember_events(self.limits)
+        self.space.cell(SERVER, ua.AttributeIds.EventNotifier).value = ua.DataValue(
+            ua.Variant(int(Notifies.SUBSCRIBE | Notifies.HISTORY_READ), ua.VariantType.Byte)
+        )
 
     def show_members(self, members: Mapping[Role, Sequence[str]]) -> None:
         """Show administrators who holds which role: names of accounts."""

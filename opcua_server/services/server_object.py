@@ -8,7 +8,8 @@ from typing import Any
 from asyncua import ua
 
 from nodesets.ports import Clock
-from opcua_server.services.event_filters import MAX_ELEMENTS, local_time
+from opcua_server.services.content_filters import MAX_ELEMENTS
+from opcua_server.services.event_fields import local_time
 from opcua_server.services.history import FUNCTIONS
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
@@ -138,7 +139,7 @@ class ServerObject:
         found = {f"{prefix}{name}": value for name, value in capabilities.items()}
         found |= {f"{prefix}OperationLimits_{name}": value for name, value in per_call.items()}
         found |= {
-            "Server_Auditing": ua.Variant(False, T.Boolean),
+            "Server_Auditing": ua.Variant(True, T.Boolean),
             "Server_ServerRedundancy_RedundancySupport": ua.Variant(ua.RedundancySupport.None_, T.Int32),
             "HistoryServerCapabilities_AccessHistoryDataCapability": ua.Variant(True, T.Boolean),
             "HistoryServerCapabilities_AccessHistoryEventsCapability": ua.Variant(False, T.Boolean),
@@ -195,6 +196,14 @@ class ServerObject:
     def locales(self, known: list[str]) -> None:
         """LocaleIds texts are there in."""
         self._set(IDS.Server_ServerCapabilities_LocaleIdArray, ua.Variant(known, T.String, is_array=True))
+
+    def remember_events(self, limits: Limits) -> None:
+        """There is a history of events (Part 11 5.4.2)."""
+        prefix = "HistoryServerCapabilities_"
+        self._set(getattr(IDS, f"{prefix}AccessHistoryEventsCapability"), ua.Variant(True, T.Boolean))
+        self._set(getattr(IDS, f"{prefix}MaxReturnEventValues"), ua.Variant(limits.history_page, T.UInt32))
+        most = IDS.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadEvents
+        self._set(most, ua.Variant(limits.history_nodes, T.UInt32))
 
     def service_level(self, level: int) -> None:
         """0 to 255 (Part 4 6.6.2.4.2): below 200 data are degraded, 0 and 1 are no service."""

@@ -9,7 +9,7 @@ import logging
 import secrets
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -67,17 +67,16 @@ class Nobody:
 class Identities(Protocol):
     """Who may log in. Both raise CredentialRejected, LockedOut or AccessDenied, and take as long as they need."""
 
-    async def by_password(self, name: str, password: str, *, application_uri: str, address: str) -> Account: ...
+    async def by_password(
+        self, name: str, password: str, *, application_uri: str, address: str, session: str
+    ) -> Account: ...
 
-    async def by_certificate(self, thumbprint: str, *, application_uri: str, address: str) -> Account:
+    async def by_certificate(self, thumbprint: str, *, application_uri: str, address: str, session: str) -> Account:
         """`thumbprint`: SHA-256 of the user's certificate, lower-case hex. Its key was proven to be at hand."""
 
 
-class OnSecurity(Protocol):
-    """Told of logins and refusals. Must not block."""
-
-    def __call__(self, kind: str, caller: Caller, outcome: str, details: Mapping[str, str]) -> None:
-        """`kind`: login, logout, session, certificate, channel. `outcome`: Good or why not."""
+Ended = Callable[["Session", str, str], None]
+"""(session, `session.close`, `session.timeout` or `session.end`, AuditEntryId): a session has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +164,12 @@ class Session:
         return len(cancelled)
 
     @property
-    def owner(self) -> tuple[str, str]:
-        """Whose its subscriptions are: a user's; without one, the client application's (5.14.7.1)."""
-        return self.user.user, "" if self.user.user else self.application_uri
+    def owner(self) -> tuple[str, str, SecurityMode]:
+        """Whose its subscriptions are: a user's; without one, the client application's (5.14.7.1).
+
+        What was queued for an encrypted channel does not leave by another.
+        """
+        return self.user.user, "" if self.user.user else self.application_uri, self.user.mode
 
     @property
     def user(self) -> Caller:
@@ -187,7 +189,7 @@ class Sessions:
         application_uri: str,
         clock: Clock,
         limits: Limits,
-        on_security: OnSecurity,
+        ended: Ended,
         on_activated: Callable[[Session], None],
         on_close: Callable[[Session, bool], None],
         token_policy: str,
@@ -201,7 +203,7 @@ class Sessions:
         self._application_uri = application_uri
         self._clock = clock
         self._limits = limits
-        self._on_security = on_security
+        self._ended = ended
         self._on_activated = on_activated
         self._on_close = on_close
         self._by_token: dict[bytes, Session] = {}
@@ -224,6 +226,13 @@ class Sessions:
         session.touched = self._clock.monotonic()
         session.contacted = self._clock.now()
         return session
+
+    def named(self, header: Any) -> Session | None:
+        """The session of a request's token, whoever sent it."""
+        try:
+            return self._lookup(header)
+        except Fault:
+            return None
 
     def _lookup(self, header: Any) -> Session:
         token = header.AuthenticationToken
@@ -305,17 +314,11 @@ class Sessions:
                 raise CertificateRefused("CreateSession names another certificate than its channel")
             self._trust.check(channel.certificate)
         except CertificateRefused as error:
-            caller = self._peer(channel, application_uri)
-            self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": str(error)})
             raise Fault(error.status) from error
         uris = security.application_uris(security.leaf(channel.certificate))
         if application_uri not in uris:
-            caller = self._peer(channel, application_uri)
-            self._on_security("session", caller, "BadCertificateUriInvalid", {"reason": f"the certificate has {uris}"})
-            raise Fault(ua.StatusCodes.BadCertificateUriInvalid)
-
-    def _peer(self, channel: Channel, application_uri: str, user: str = "") -> Caller:
-        return Caller(user=user, channel=channel.id, application_uri=application_uri, address=channel.address)
+            refused = CertificateRefused(f"the certificate has {uris}", CertificateRefused.URI_INVALID)
+            raise Fault(ua.StatusCodes.BadCertificateUriInvalid) from refused
 
     # -- ActivateSession
 
@@ -324,15 +327,14 @@ class Sessions:
         session = self._lookup(header)
         self._check_client(session, channel, parameters)
         nonce = session.nonce
-        name, account = await self._identify(session, channel, parameters)
+        account = await self._identify(session, channel, parameters)
         if session.closed:
             raise Fault(ua.StatusCodes.BadSessionClosed)
         if session.nonce is not nonce:  # activated by another request meanwhile
             raise Fault(ua.StatusCodes.BadNonceInvalid)
         moved = session.channel is not channel
         if moved and (session.caller is None or session.caller.user != account.name):
-            self._log_login(session, channel, name, "BadUserAccessDenied", "moved to another channel by another user")
-            raise Fault(ua.StatusCodes.BadUserAccessDenied)
+            raise Fault(ua.StatusCodes.BadUserAccessDenied, "moved to another channel by another user")
         if moved:
             session.publish.clear()  # asked for over a channel that is no more
         session.channel = channel
@@ -351,49 +353,36 @@ class Sessions:
             activated=self._clock.now(),
             proof=PROOFS.get(type(parameters.UserIdentityToken), ""),
         )
-        self._on_security("login", session.caller, "Good", {"moved": str(moved)})
         self._on_activated(session)
         return ua.ActivateSessionResult(ServerNonce=session.nonce)
 
     def _check_client(self, session: Session, channel: Channel, parameters: Any) -> None:
         if not secrets.compare_digest(channel.certificate, session.certificate):
-            caller = self._peer(channel, session.application_uri)
-            self._on_security("session", caller, "BadSecurityChecksFailed", {"reason": "session of another client"})
-            raise Fault(ua.StatusCodes.BadSecurityChecksFailed)
+            raise Fault(ua.StatusCodes.BadSecurityChecksFailed, "session of another client")
         if not channel.verify(channel.identity.der + session.nonce, parameters.ClientSignature.Signature):
             raise Fault(ua.StatusCodes.BadApplicationSignatureInvalid)
 
-    async def _identify(self, session: Session, channel: Channel, parameters: Any) -> tuple[str, Account]:
+    async def _identify(self, session: Session, channel: Channel, parameters: Any) -> Account:
         token = parameters.UserIdentityToken
-        name = getattr(token, "UserName", None) or ""
+        where = {
+            "application_uri": session.application_uri,
+            "address": channel.address,
+            "session": session.id.Identifier.hex,
+        }
         try:
             _check_kind(token)
             if isinstance(token, ua.UserNameIdentityToken):
                 password = self._password(session, channel, token)
-                login = self._identities.by_password(
-                    name, password, application_uri=session.application_uri, address=channel.address
-                )
-            elif isinstance(token, ua.X509IdentityToken):
-                name = self._user_certificate(session, channel, token, parameters.UserTokenSignature)
-                login = self._identities.by_certificate(
-                    name, application_uri=session.application_uri, address=channel.address
-                )
-            elif self._anonymous and _is_anonymous(token):
-                return name, Nobody()
-            else:
-                raise Fault(ua.StatusCodes.BadIdentityTokenRejected)
-            return name, await login
-        except Fault as error:
-            self._log_login(session, channel, name, str(error), "")
-            raise
+                return await self._identities.by_password(token.UserName or "", password, **where)
+            if isinstance(token, ua.X509IdentityToken):
+                known = self._user_certificate(session, channel, token, parameters.UserTokenSignature)
+                return await self._identities.by_certificate(known, **where)
+            if self._anonymous and _is_anonymous(token):
+                return Nobody()
         except EnoseError as error:
-            self._log_login(session, channel, name, type(error).__name__, str(error))
             wrong_password = isinstance(error, CredentialRejected) and isinstance(token, ua.UserNameIdentityToken)
             raise Fault(ua.StatusCodes.BadUserAccessDenied if wrong_password else error.status) from error
-
-    def _log_login(self, session: Session, channel: Channel, name: str, outcome: str, reason: str) -> None:
-        caller = self._peer(channel, session.application_uri, user=name[:64])
-        self._on_security("login", caller, outcome, {"reason": reason} if reason else {})
+        raise Fault(ua.StatusCodes.BadIdentityTokenRejected)
 
     def _protection(self, channel: Channel) -> str:
         """URI of the policy that user tokens on this channel are encrypted or signed by."""
@@ -443,10 +432,18 @@ class Sessions:
         session = self._lookup(header)
         if session.channel is not channel:
             raise Fault(ua.StatusCodes.BadSecureChannelIdInvalid)
-        self.close(session, delete_subscriptions)
+        self.close(session, delete_subscriptions, kind="session.close", entry=header.AuditEntryId or "")
 
-    def close(self, session: Session, delete_subscriptions: bool, code: int = ua.StatusCodes.BadSessionClosed) -> None:
-        """End a session; waiting Publish requests are answered with `code`."""
+    def close(
+        self,
+        session: Session,
+        delete_subscriptions: bool,
+        code: int = ua.StatusCodes.BadSessionClosed,
+        *,
+        kind: str = "session.end",
+        entry: str = "",
+    ) -> None:
+        """End a session; waiting Publish requests are answered with `code`. `kind` and `entry`: see `Ended`."""
         if session.closed:
             return
         session.closed = True
@@ -455,8 +452,7 @@ class Sessions:
         while session.publish:
             waiting = session.publish.popleft()
             waiting.channel.fault(waiting.header, waiting.sequence, code)
-        if session.caller is not None:
-            self._on_security("logout", session.caller, "Good", {})
+        self._ended(session, kind, entry)
 
     def channel_closed(self, channel: Channel) -> None:
         """An activated session waits for its client to come back (6.7); the others end."""
@@ -472,7 +468,7 @@ class Sessions:
             patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
             if now - session.touched > patience:
                 self.summary.SessionTimeoutCount += 1
-                self.close(session, False, ua.StatusCodes.BadSessionIdInvalid)
+                self.close(session, False, ua.StatusCodes.BadSessionIdInvalid, kind="session.timeout")
 
 
 def _check_kind(token: Any) -> None:

@@ -21,11 +21,15 @@ _known: dict[int, Any] = {0: GOOD}
 
 
 class Fault(Exception):
-    """A service or an operation ends with a StatusCode. As an answer to a request: ServiceFault."""
+    """A service or an operation ends with a StatusCode. As an answer to a request: ServiceFault.
 
-    def __init__(self, status: int) -> None:
+    `reason`: more words than the client is told, for our log.
+    """
+
+    def __init__(self, status: int, reason: str = "") -> None:
         super().__init__(f"{ua.status_codes.get_name_and_doc(status)[0]}")
         self.status = int(status)
+        self.reason = reason
 
 
 def status(code: int) -> Any:

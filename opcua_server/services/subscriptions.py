@@ -51,6 +51,7 @@ class Subscription:
         self.session: Session | None = session
         """None after its session was closed without it, until transferred or expired."""
         self.owner = session.owner
+        self._caller = session.caller
         self.items: dict[int, Item] = {}
         self.columns = Columns(table)
         """Items on rows of the value table; all others are in `items`."""
@@ -84,6 +85,12 @@ class Subscription:
         self._due = 0.0
         """When the present cycle ends, `loop.time()`."""
         self._timer: asyncio.TimerHandle | None = None
+
+    def caller(self) -> Caller | None:
+        """Whose it is: of its session, or of the last it had."""
+        if self.session is not None:
+            self._caller = self.session.caller
+        return self._caller
 
     def revise(self, parameters: Any) -> None:
         """Take over requested values as far as they are sane (5.14.2.2)."""
@@ -557,7 +564,7 @@ class Subscriptions:
                 raise Fault(first.StatusCode.value)
             if not int(first.Value.Value or 0) & SUBSCRIBE_TO_EVENTS:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
-            item = EventItem(self._next_item, target, mode, subscription.ready)
+            item = EventItem(self._next_item, target, mode, subscription.ready, subscription.caller)
         else:
             item = self._data_item(target, mode, subscription, of_aggregate)
             item.stamps = stamps

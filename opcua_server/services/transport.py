@@ -41,8 +41,11 @@ class Services(Gate, Protocol):
 
     def channel_closed(self, channel: Channel) -> None: ...
 
-    def refused(self, kind: str, channel: Channel, reason: str) -> None:
-        """Something was refused before anyone was known."""
+    def refused(self, channel: Channel, error: ChannelError) -> None:
+        """A connection ends with this error."""
+
+    def left(self, channel: Channel) -> None:
+        """The client has closed its channel."""
 
 
 class Connection(asyncio.Protocol):
@@ -199,7 +202,7 @@ class Connection(asyncio.Protocol):
         """ERR, then close (Part 6 7.1.5). The peer learns the code, our log the reason."""
         if self.closing is not None:
             return
-        self._services.refused(error.kind, self.channel, str(error))
+        self._services.refused(self.channel, error)
         message = ua.ErrorMessage(ua.StatusCode(error.status), None)
         self.transport.write(error.answer or uatcp_to_binary(ua.MessageType.Error, message))
         self.close()
@@ -255,6 +258,7 @@ class Connection(asyncio.Protocol):
         if message is None:
             return
         if message.kind == CLOSE:
+            self._services.left(self.channel)
             self.close()
         elif message.body:
             self._busy = True

@@ -650,6 +650,10 @@ _OWN: Mapping[int, Callable[[_State, _Branch, _Part], Any]] = {
 # -- what a replacement changed
 
 
+MEANING = frozenset({"EURange", "InstrumentRange", "EngineeringUnits", "EnumStrings", "EnumValues"})
+"""Properties that say what a value means (Part 8 5.2)."""
+
+
 class Change:
     """What a replacement did to the tree; found out when it is asked."""
 
@@ -677,6 +681,18 @@ class Change:
                 if other.knows(end):
                     verbs[end] = verbs.get(end, 0) | verb
         return {_node_id(key): verb for key, verb in verbs.items()}
+
+    def semantics(self) -> list[Any]:
+        """NodeIds of variables that stayed and mean something else now (Part 8 5.2): another range or unit."""
+        old, new = self._old.branches, self._new.branches
+        found = {
+            f"{prefix}.{path.rpartition('.')[0]}"
+            for prefix in old.keys() & new.keys()
+            for before, after in [(old[prefix].instance.values, new[prefix].instance.values)]
+            for path in before.keys() | after.keys()
+            if path.rpartition(".")[2] in MEANING and before.get(path) != after.get(path)
+        }
+        return [site(identifier) for identifier in sorted(found)]
 
     def type_definition(self, node_id: Any) -> Any:
         """Of a node there is or was; null when it has none."""

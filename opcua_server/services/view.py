@@ -52,7 +52,7 @@ class View:
         browse = partial(self._browse, session, page, within)
         return await in_turns(_result(partial(browse, d)) for d in parameters.NodesToBrowse)
 
-    def _within(self, view: Any) -> "_Within | None":
+    def _within(self, view: Any) -> "Within | None":
         """What a ViewDescription (7.44) limits a Browse to; None: nothing. Raises Fault."""
         if view.ViewId.is_null():
             return None
@@ -65,9 +65,9 @@ class View:
             raise Fault(ua.StatusCodes.BadViewVersionInvalid)
         if time is not None and time < (to_ns(self._space.tree.made) or 0):
             raise Fault(ua.StatusCodes.BadViewTimestampInvalid)
-        return _Within(self._space, view.ViewId)
+        return Within(self._space, view.ViewId)
 
-    def _browse(self, session: Session, page: int, within: "_Within | None", description: Any) -> Any:
+    def _browse(self, session: Session, page: int, within: "Within | None", description: Any) -> Any:
         if description.NodeId not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
         caller = session.user
@@ -153,7 +153,7 @@ class View:
         return [r.NodeId for r in references if r.BrowseName == element.TargetName]
 
 
-class _Within:
+class Within:
     """Which nodes a view has: what is organized under its View node, and what that consists of (Part 3 5.4)."""
 
     def __init__(self, space: Space, view: Any) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from nodesets.errors import CredentialRejected
-from nodesets.model import Caller, Role
+from nodesets.model import EventRow, Note, Role
 from opcua_server import security
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_NS, Event
@@ -95,17 +96,30 @@ class Users:
     certificates: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
 
-    async def by_password(self, name: str, password: str, *, application_uri: str, address: str) -> User:
+    async def by_password(self, name: str, password: str, *, application_uri: str, address: str, session: str) -> User:
         await asyncio.sleep(self.delay)
         if name not in self.roles or password != f"{name}-password":
             raise CredentialRejected("wrong name or password")
         return User(name, self.roles[name])
 
-    async def by_certificate(self, thumbprint: str, *, application_uri: str, address: str) -> User:
+    async def by_certificate(self, thumbprint: str, *, application_uri: str, address: str, session: str) -> User:
         name = self.certificates.get(thumbprint)
         if name is None:
             raise CredentialRejected("unknown certificate")
         return User(name, self.roles[name])
+
+
+@dataclass
+class Told:
+    """A journal that keeps notes, and is quick about it."""
+
+    notes: list[Note]
+
+    def note(self, _rows: Sequence[EventRow], notes: Sequence[Note]) -> Future[None]:
+        self.notes += notes
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 @dataclass
@@ -116,7 +130,8 @@ class Bench:
     users: Users
     data_dir: Path
     identity: security.Identity
-    told: list[tuple[str, Caller, str, Mapping[str, str]]]
+    told: list[Note]
+    """What clients did, as the audit log would have it."""
     client: Application
 
     @property
@@ -132,7 +147,7 @@ async def serve(
     data_dir: Path, limits: Limits | None = None, users: Users | None = None, **further: Any
 ) -> AsyncIterator[Bench]:
     """A server on a free port that trusts `application()`, with a small plant in it; `further` as of `UaServer`."""
-    told: list[tuple[str, Caller, str, Mapping[str, str]]] = []
+    told: list[Note] = []
     users = users or Users()
     own = key(99, security.KEY_BITS)
     identity = security.Identity(security.self_signed(own, SERVER_URI, ["localhost"], [HOST]), own)
@@ -145,7 +160,7 @@ async def serve(
         host=HOST,
         port=0,
         limits=limits,
-        on_security=lambda kind, caller, outcome, details: told.append((kind, caller, outcome, details)),
+        journal=Told(told),
         **further,
     )
     await server.init()
@@ -244,8 +259,12 @@ class Raw:
     `token` and `channel_id` and every field of a request may be set to lies before it is sent.
     """
 
-    def __init__(self, bench: Bench, app: Application | None = None, policy: str | None = "Basic256Sha256") -> None:
+    def __init__(
+        self, bench: Bench, app: Application | None = None, policy: str | None = "Basic256Sha256", local: str = HOST
+    ) -> None:
+        """`local`: the address it comes from."""
         self.bench = bench
+        self.local = local
         self.app = app or bench.client
         self.policy: Any = SecurityPolicyNone()
         if policy is not None:
@@ -259,7 +278,8 @@ class Raw:
         self._answers: dict[int, Any] = {}
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection(HOST, self.bench.server.port)
+        port = self.bench.server.port
+        self.reader, self.writer = await asyncio.open_connection(HOST, port, local_addr=(self.local, 0))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -18,7 +18,14 @@ from tests.servers import Running
 
 CONFIG = Path(__file__).parents[2] / "config" / "conformance.yaml"
 CHANNELS = ("None", "Basic256Sha256")
-USERS = {"op1": "Operator", "obs1": "Observer", "eng1": "Engineer", "admin1": "ConfigureAdmin"}
+USERS = {
+    "op1": "Operator",
+    "obs1": "Observer",
+    "eng1": "Engineer",
+    "admin1": "ConfigureAdmin",
+    "sec1": "SecurityAdmin",
+    "aud1": "Auditor",
+}
 CODES = ua.StatusCodes
 ROOT = "Playground"
 

@@ -418,11 +418,11 @@ async def test_a_where_clause_is_checked_and_used(talk: Conversation) -> None:
     number = (await talk.subscribe()).SubscriptionId
     severity = select("Severity")[0]
     limit = ua.LiteralOperand(Value=ua.Variant(500, T.UInt16))
-    wrong = ua.ContentFilterElement(FilterOperator=ua.FilterOperator.InView, FilterOperands=[limit])
+    wrong = ua.ContentFilterElement(FilterOperator=ua.FilterOperator.Between, FilterOperands=[severity, limit])
     refused = await talk.monitor(number, nid(""), A.EventNotifier, Filter=events("Message", where=[wrong]))
     assert refused.StatusCode.value == CODES.BadEventFilterInvalid
     (found,) = refused.FilterResult.WhereClauseResult.ElementResults
-    assert found.StatusCode.value == CODES.BadFilterOperatorUnsupported
+    assert found.StatusCode.value == CODES.BadFilterOperandCountMismatch
     above = ua.ContentFilterElement(FilterOperator=ua.FilterOperator.GreaterThan, FilterOperands=[severity, limit])
     made = await talk.monitor(number, nid(""), A.EventNotifier, Filter=events("Severity", "Nothing", where=[above]))
     assert made.StatusCode.is_good()

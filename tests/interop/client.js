@@ -17,10 +17,11 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const {
   AttributeIds, BrowseDirection, ClientMonitoredItem, ClientMonitoredItemGroup, DataType, HistoryReadRequest,
-  HistoryUpdateType, MessageSecurityMode, OPCUAClient, ReadAtTimeDetails, ReadProcessedDetails, ReadRawModifiedDetails,
-  RepublishRequest, SecurityPolicy, StatusCodes, TimestampsToReturn, UserTokenType, Variant, VariantArrayType,
-  coerceNodeId, constructEventFilter, ofType,
+  HistoryUpdateType, MessageSecurityMode, OPCUAClient, ReadAtTimeDetails, ReadEventDetails, ReadProcessedDetails,
+  ReadRawModifiedDetails, RepublishRequest, SecurityPolicy, StatusCodes, TimestampsToReturn, UserTokenType, Variant,
+  VariantArrayType, coerceNodeId, constructEventFilter, installAlarmMonitoring, ofType,
 } = require("node-opcua-client");
+const { acknowledgeCondition, confirmCondition } = require("node-opcua-alarm-condition");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 
 const APPLICATION = "enose-interop";
@@ -384,6 +385,27 @@ const VERBS = {
     return (await VERBS.call({ objectId: CONDITION_TYPE, methodId: CONDITION_REFRESH, inputs })).status;
   },
 
+  /** The alarms as the library's own list keeps them: subscribed, refreshed, and followed by itself. */
+  async alarms() {
+    const list = await installAlarmMonitoring(open());
+    return list.alarms().map(({ conditionId, eventId, fields }) => ({
+      conditionId: String(conditionId),
+      eventId: eventId.toString("base64"),
+      retain: fields.retain.value,
+      active: fields.activeState.id.value,
+      acked: fields.ackedState.id.value,
+      confirmed: fields.confirmedState.id.value,
+      shelving: fields.shelvingState.currentState.value.text,
+      message: fields.message.value.text,
+    }));
+  },
+
+  /** Acknowledge or confirm as the library does: it looks the method up by its browse path. */
+  async answer({ act, conditionId, eventId, comment }) {
+    const answers = { acknowledge: acknowledgeCondition, confirm: confirmCondition };
+    return statusOf(await answers[act](open(), conditionId, Buffer.from(eventId, "base64"), comment));
+  },
+
   /** An aggregate (NodeId) of intervals of so many milliseconds (Part 11 6.5.4). */
   async historyProcessed({ node, start, end, interval, aggregate }) {
     const details = new ReadProcessedDetails({
@@ -414,43 +436,54 @@ const VERBS = {
 
   /** All values of one node between two instants, page by page (Part 11 6.5.3). */
   async historyRead({ node, start, end, numValues = 0 }) {
-    const details = new ReadRawModifiedDetails({
+    const pages = await historyPages(node, new ReadRawModifiedDetails({
       isReadModified: false,
       startTime: start === null ? undefined : DECODERS.DateTime(start),
       endTime: end === null ? undefined : DECODERS.DateTime(end),
       numValuesPerNode: numValues,
       returnBounds: false,
-    });
-    const values = [];
-    let continuationPoint = null;
-    let count = 0;
-    do {
-      const response = await open().historyRead(new HistoryReadRequest({
-        historyReadDetails: details,
-        timestampsToReturn: TimestampsToReturn.Both,
-        releaseContinuationPoints: false,
-        nodesToRead: [{ nodeId: node, continuationPoint }],
-      }));
-      const result = response.results[0];
-      if (result.statusCode.isBad()) throw new Error(result.statusCode.toString());
-      values.push(...(result.historyData?.dataValues || []).map(encodeDataValue));
-      continuationPoint = result.continuationPoint?.length ? result.continuationPoint : null;
-      count += 1;
-    } while (continuationPoint);
-    return { values, pages: count };
+    }));
+    return { values: pages.flatMap((page) => (page?.dataValues || []).map(encodeDataValue)), pages: pages.length };
+  },
+
+  /** All events of one notifier between two instants, page by page (Part 11 6.5.2). */
+  async historyEvents({ node, fields, type, start, end, numValues = 0 }) {
+    const pages = await historyPages(node, new ReadEventDetails({
+      numValuesPerNode: numValues,
+      startTime: start === null ? undefined : DECODERS.DateTime(start),
+      endTime: end === null ? undefined : DECODERS.DateTime(end),
+      filter: constructEventFilter(fields, type ? ofType(type) : undefined),
+    }));
+    const found = pages.flatMap((page) => page?.events || []);
+    const named = ({ eventFields }) =>
+      Object.fromEntries(fields.map((field, i) => [field, encodeVariant(eventFields[i])]));
+    return { events: found.map(named), pages: pages.length };
   },
 };
 
-async function readHistory(node, historyReadDetails) {
+async function historyPage(historyReadDetails, nodeToRead) {
   const response = await open().historyRead(new HistoryReadRequest({
     historyReadDetails,
     timestampsToReturn: TimestampsToReturn.Both,
     releaseContinuationPoints: false,
-    nodesToRead: [{ nodeId: node }],
+    nodesToRead: [nodeToRead],
   }));
   const result = response.results[0];
   if (result.statusCode.isBad()) throw new Error(result.statusCode.toString());
-  return result.historyData;
+  return result;
+}
+
+const readHistory = async (nodeId, details) => (await historyPage(details, { nodeId })).historyData;
+
+async function historyPages(nodeId, details) {
+  const pages = [];
+  let continuationPoint = null;
+  do {
+    const result = await historyPage(details, { nodeId, continuationPoint });
+    pages.push(result.historyData);
+    continuationPoint = result.continuationPoint?.length ? result.continuationPoint : null;
+  } while (continuationPoint);
+  return pages;
 }
 
 // ---- the wire -----------------------------------------------------------------------------------------------------

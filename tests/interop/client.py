@@ -419,6 +419,16 @@ class NodeOpcua:
             )
         )
 
+    async def alarms(self) -> list[dict[str, Any]]:
+        """What node-opcua's own alarm list holds: it subscribes and refreshes by itself at the first call."""
+        listed = await self._ask("alarms")
+        return [alarm | {"eventId": base64.b64decode(alarm["eventId"])} for alarm in listed]
+
+    async def answer(self, act: str, condition_id: str, event_id: bytes, comment: str) -> Status:
+        """`acknowledge` or `confirm` as node-opcua does it, the method found by its browse path."""
+        sent = base64.b64encode(event_id).decode()
+        return _status(await self._ask("answer", act=act, conditionId=condition_id, eventId=sent, comment=comment))
+
     async def condition_refresh(self, subscription: Subscription) -> Status:
         return _status(await self._ask("conditionRefresh", subscriptionId=subscription.id))
 
@@ -453,3 +463,25 @@ class NodeOpcua:
             numValues=per_page,
         )
         return [_data_value(d) for d in read["values"]], read["pages"]
+
+    async def history_of_events(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: int | None,
+        end: int | None,
+        *,
+        of_type: str | None = None,
+        per_page: int = 0,
+    ) -> tuple[list[Event], int]:
+        """Events of a notifier between two instants (ns UTC), all pages; and how many pages it took."""
+        read = await self._ask(
+            "historyEvents",
+            node=node,
+            fields=list(fields),
+            type=of_type,
+            start=None if start is None else str(start),
+            end=None if end is None else str(end),
+            numValues=per_page,
+        )
+        return [{field: _decode(v) for field, v in e.items()} for e in read["events"]], read["pages"]

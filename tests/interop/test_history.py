@@ -10,7 +10,7 @@ from asyncua import ua
 
 from tests.conformance.plant import Plant, nid, running_plant
 from tests.conformance.test_history import INSERT, REPLACE, WRITABLE, update, values
-from tests.interop.client import NodeOpcua, missing
+from tests.interop.client import NodeOpcua, Typed, missing
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -18,6 +18,9 @@ pytestmark = [
 ]
 SECOND = 10**9
 RAMP = "ns=3;s=Playground.History.Ramp"
+PLAYGROUND = "ns=3;s=Playground.Methods"
+SERVER = "i=2253"
+ALARM_CONDITION_TYPE = "i=2915"
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +93,25 @@ async def test_what_was_changed_says_how_and_by_whom(client: NodeOpcua, plant: P
         (1.0, "Replace", "op1"),
         (2.0, "Delete", "op1"),
     ]
+
+
+async def test_events_come_page_by_page_as_they_were_told(client: NodeOpcua, plant: Plant) -> None:
+    # T-96
+    before = time.time_ns() - SECOND
+    told = [f"told again {i}" for i in range(5)]
+    for severity, message in enumerate(told, 100):
+        raised = await client.call(
+            PLAYGROUND, f"{PLAYGROUND}.RaiseEvent", Typed("String", message), Typed("UInt16", severity)
+        )
+        assert raised.status.good
+    after = time.time_ns() + SECOND
+    fields = ["EventId", "EventType", "SourceName", "Time", "Message", "Severity"]
+    found, pages = await client.history_of_events(SERVER, fields, before, after, per_page=2)
+    ours = [e for e in found if e["Message"] in told]
+    assert [(e["Message"], e["Severity"]) for e in ours] == list(zip(told, range(100, 105), strict=True))
+    assert len({e["EventId"] for e in ours}) == 5
+    assert pages >= 3
+    newest_first, _ = await client.history_of_events(SERVER, fields, after, before)
+    assert [e["Message"] for e in newest_first if e["Message"] in told] == told[::-1]
+    none, _ = await client.history_of_events(SERVER, fields, before, after, of_type=ALARM_CONDITION_TYPE)
+    assert not [e for e in none if e["Message"] in told]

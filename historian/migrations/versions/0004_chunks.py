@@ -12,7 +12,7 @@ from alembic import op
 from alembic.util import CommandError
 
 revision = "0004"
-down_revision = "0001"
+down_revision = "0003"
 
 Int = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Bytes = sa.LargeBinary()

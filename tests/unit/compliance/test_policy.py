@@ -13,7 +13,9 @@ MAY = {
     Role.ANONYMOUS: "",
     Role.OBSERVER: "",
     Role.OPERATOR: """
-        Alarms.Acknowledge Alarms.Confirm Alarms.AddComment
+        Alarms.Acknowledge Alarms.Confirm Alarms.AddComment Alarms.Silence Alarms.Reset
+        Alarms.TimedShelve Alarms.OneShotShelve Alarms.Unshelve Alarms.Suppress Alarms.Unsuppress
+        Alarms.RemoveFromService Alarms.PlaceInService
         MethodSet.StartSingleAcquisition MethodSet.StopAcquisition MethodSet.SetContext
         BatchControl.CreateBatch BatchControl.StartBatch BatchControl.CompleteBatch BatchControl.HoldBatch
         BatchControl.RestartBatch BatchControl.StopBatch BatchControl.AbortBatch BatchControl.AddSample
@@ -24,7 +26,7 @@ MAY = {
         BatchControl.RestartBatch BatchControl.StopBatch BatchControl.AbortBatch BatchControl.AddSample
         BatchControl.ReportException BatchControl.EvaluateBatch BatchControl.RequestRelease""",
     Role.ENGINEER: """
-        Alarms.Enable Alarms.Disable
+        Alarms.Enable Alarms.Disable Alarms.ResetMetrics Alarms.RemoveFromService Alarms.PlaceInService
         MethodSet.SetConfiguration MethodSet.GotoOperating MethodSet.GotoMaintenance
         Calibration.StartCalibration Calibration.AcceptCalibration Calibration.ReplaceSensor
         Models.LearnProduct Models.EvaluateModel
@@ -44,7 +46,8 @@ MAY = {
     Role.ADVISOR: "",
 }
 WHOEVER_LOGGED_IN = """
-    Read MethodSet.GetConfiguration MethodSet.GetConfigDataDigest MethodSet.CompareConfigDataDigest
+    Read Alarms.GetGroupMemberships
+    MethodSet.GetConfiguration MethodSet.GetConfigDataDigest MethodSet.CompareConfigDataDigest
     BatchControl.GetBatchSummary Signatures.RequestSignature Signatures.ExecuteSignature
     Signatures.CancelSignature Signatures.VerifySignature"""
 

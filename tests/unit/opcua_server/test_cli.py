@@ -7,8 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from config.load import DEMO, load
+from historian import schema
+from historian.alarms import Transition, save
 from opcua_server import admin
 from opcua_server.cli import app
+from opcua_server.plant.alarm_states import State
 from opcua_server.plant.space import nodes, space
 from opcua_server.security import TrustStore, load_identity, make_folders
 from tests.servers import free_port
@@ -206,3 +209,22 @@ def test_a_password_others_can_read_is_not_used(tmp_path, data, monkeypatch):
     answer = enose("users", "list", "--config", str(plant), "--data-dir", data, code=1)
     assert "onnection refused" in answer
     assert "hunter2" not in answer
+
+
+def test_the_alarms_of_a_shift_are_reported_as_table_and_picture(data, tmp_path):
+    assert "no database" in enose("alarms", "report", "--data-dir", data, code=1)
+    enose("users", "list", "--data-dir", data)
+    row = Transition(
+        time=1_767_225_660 * 10**9, event_id=b"1", node="EN01.Alarms.FlowLow", source="EN01", kind="FlowLow", branch=0,
+        state=State.UNACKED.value, level="Active", severity=700, retain=True, hidden=False, actor="", comment="",
+        message="",
+    )  # fmt: skip
+    engine = schema.engine(f"sqlite:///{data}/enose.db")
+    with engine.begin() as tx:
+        save(tx, {}, [row])
+    engine.dispose()
+    picture = tmp_path / "shift.svg"
+    shift = ("--from", "2026-01-01T00:00:00", "--hours", "8", "--picture", str(picture))
+    table = list(csv.reader(io.StringIO(enose("alarms", "report", "--data-dir", data, *shift))))
+    assert ["worst", "EN01.Alarms.FlowLow", "1", "", ""] in table
+    assert picture.read_text().startswith("<svg")

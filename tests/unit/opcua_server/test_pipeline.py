@@ -136,7 +136,7 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
         "0x0", "0x408f0000", "0x408f0000", "0x80310000", "0x80310000",
     ]  # fmt: skip
     assert [hex(int(r.status[-1])) for r in shown.rows][1:] == ["0x80310000"] * 4  # phase: unknown, never an old one
-    assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active")]
+    assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active"), ("DeviceFailure", "Active")]
 
 
 def play_a_cycle(pipeline, disk, flags=lambda second: 0, begin=0) -> None:

@@ -1,11 +1,16 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from analytics.registry import ProductModel
 from config.load import DEMO, load
+from config.schema import Alarm, ChannelLimits
 from nodesets.errors import IntegrityError
-from nodesets.model import Quality, Verdict
+from nodesets.model import Finding, Quality, Verdict
 from opcua_server.learning import learn
-from opcua_server.scenario import run
+from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Act
+from opcua_server.scenario import Step, alarms, run
 from tests.unit.opcua_server.test_pipeline import Shown
 
 
@@ -72,3 +77,78 @@ def test_a_model_is_the_same_bytes_whoever_learns_it_and_refuses_a_changed_one()
     changed = first.to_bytes().replace(b"COFFEE-A", b"COFFEE-B", 1)
     with pytest.raises(IntegrityError):
         ProductModel.from_bytes(changed, first.digest)
+
+
+# -- alarms
+
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "alarm_run.txt"
+ANOMALY, SCORE = "EN01.Stream01.Alarms.AnomalyDetected", "EN01.Stream01.Alarms.QualityScoreLow"
+LOST, FLOW = "EN01.Alarms.CommunicationLost", "EN01.Alarms.FlowLow"
+SENSOR, LEVEL = "EN01.Alarms.SensorFailure", "EN01.Array.S01.LevelAlarm"
+BROKEN = f"{SITE_SOURCES['site']}.AuditChainBroken"
+
+
+def act(at, node, name, comment="", **further):
+    return Step(at, Act(name=name, comment=comment, user="olga", **further), node)
+
+
+def finding(at, kind, source, level):
+    return Step(at, Finding(kind=kind, source=source, time=0, level=level, text=kind))
+
+
+SCRIPT = (
+    finding(5, "BatchExceptionOpen", "L01", "Active"),
+    finding(6, "ReleaseOverdue", "L01", "Active"),
+    finding(7, "AuditChainBroken", SITE_SOURCES["site"], "Active"),
+    finding(8, "CertificateExpiring", SITE_SOURCES["security"], "Active"),
+    finding(9, "DeviceCheckFunction", "EN01", "Active"),
+    finding(14, "DeviceCheckFunction", "EN01", ""),
+    act(10, "L01.BatchExceptionOpen", "Acknowledge"),
+    finding(15, "BatchExceptionOpen", "L01", ""),
+    act(16, BROKEN, "Suppress", "not now"),
+    act(17, BROKEN, "Acknowledge", "looked into"),
+    finding(18, "AuditChainBroken", SITE_SOURCES["site"], ""),
+    act(19, BROKEN, "Reset", "copy kept"),
+    act(20, LEVEL, "TimedShelve", "reference air", seconds=30.0),
+    act(70, ANOMALY, "Acknowledge"),
+    act(75, ANOMALY, "Acknowledge", "cleaning agent"),
+    act(140, SCORE, "Acknowledge", "scorched"),
+    act(141, SCORE, "Confirm", "scorched"),
+    act(150, SCORE, "AddComment", "roaster adjusted"),
+    act(160, ANOMALY, "TimedShelve", seconds=60.0),
+    act(161, ANOMALY, "TimedShelve", "known", seconds=60.0),
+    act(220, "EN01.Alarms.HeaterFailure", "Acknowledge", "ordered"),
+    act(221, "EN01.Alarms.HeaterFailure", "Disable"),
+    act(240, "EN01.Alarms.HeaterFailure", "Enable"),
+    act(265, SENSOR, "Silence"),
+    act(270, SENSOR, "RemoveFromService", "to be replaced"),
+    act(300, SENSOR, "PlaceInService"),
+    act(325, FLOW, "OneShotShelve", "pump is changed"),
+    act(326, FLOW, "OneShotShelve"),
+    act(380, LOST, "Acknowledge", "cable"),
+)
+
+
+def alarmed_plant():
+    """Every kind enabled, a channel with limits."""
+    made = plant("bad_day")
+    own = {kind: Alarm(enabled=True) for kind in ALARMS}
+    limits = {"EN01.Array.S01": ChannelLimits(high=200.5, deadband=20)}
+    own["LevelAlarm"] = Alarm(limits=limits)
+    own["QualityScoreLow"] = Alarm(confirm=True)
+    own["ReleaseOverdue"] = Alarm(on_delay=60)
+    return made.model_copy(update={"alarms": own, "lines": load(DEMO).lines})
+
+
+async def test_a_scripted_run_raises_every_alarm_and_replays_exactly():
+    # Issue: the trace is a golden file; a change of it is a change of what operators see. Anew: ENOSE_GOLDEN=write
+    prepare = use(model("bad_day"))
+    trace = await alarms(alarmed_plant(), 400, SCRIPT, prepare=prepare)
+    assert await alarms(alarmed_plant(), 400, SCRIPT, prepare=prepare) == trace
+    for kind, alarm in ALARMS.items():
+        name = alarm.path.format(kind=kind).rpartition(".")[2]
+        assert any(f".{name}: " in line for line in trace), kind
+    if os.environ.get("ENOSE_GOLDEN") == "write":
+        GOLDEN.write_text("\n".join([*trace, ""]))
+    assert GOLDEN.read_text().splitlines() == trace

@@ -1,5 +1,6 @@
 """A plant's site with real records, and nodes that refuse what the address space does not have."""
 
+import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from historian.writer import Writer
 from nodesets.ports import SystemClock
 from opcua_server.app import _groups
 from opcua_server.plant.alarms import Alarms
+from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
@@ -44,6 +46,7 @@ class Nodes:
         }
         self.values: dict[str, tuple[object, int]] = {}
         self.events: list[object] = []
+        self.texts: dict[str, dict[str, str]] = {}
         self.rows: list[str] = []
 
     def write(self, node, value, status, source_time, server_time):
@@ -77,8 +80,14 @@ class Nodes:
             data_type, _ = self.types[node]
             self.write(node, None if math.isnan(value) else _number(data_type, value), code, source_time, server_time)
 
+    def deliver_event(self, event):
+        self.publish_event(event)
+
     def publish_event(self, event):
         self.events.append(event)
+
+    def remember_text(self, text, translations):
+        self.texts[text] = translations
 
     def __getitem__(self, node):
         return self.values[node][0]
@@ -107,6 +116,9 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
     accounts = Accounts(writer, plant.security, clock)
     await accounts.start()
     shown, alarms = Nodes(plant), Alarms(plant)
+    publisher = Publisher(plant, shown, clock)
+    annunciator = Annunciator(alarms, lambda work: asyncio.wrap_future(writer.submit(work)), publisher, clock)
+    publisher.annunciate = annunciator.find
     models = {}
 
     async def verify():
@@ -124,7 +136,8 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
             reader=reader,
             accounts=accounts,
             alarms=alarms,
-            publisher=Publisher(plant, shown, alarms, clock),
+            annunciator=annunciator,
+            publisher=publisher,
             sources={},
             agents=agents,
             pins=Pins(

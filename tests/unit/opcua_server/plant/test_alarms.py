@@ -1,19 +1,15 @@
+"""What stands before the machine of alarms: delays, the rules of GMP alarms, all conditions of a plant."""
+
 from dataclasses import replace
 
 import pytest
 
 from config.load import DEMO, load
-from nodesets.errors import (
-    AlreadyAcknowledged,
-    AlreadyDisabled,
-    AlreadyEnabled,
-    ConditionDisabled,
-    EventIdUnknown,
-    InvalidArgument,
-    NotFound,
-)
+from config.schema import Alarm
+from nodesets.errors import AccessDenied, AlreadyAcknowledged, EventIdUnknown, InvalidArgument, NotFound
 from nodesets.model import Finding
-from opcua_server.plant.alarms import SECOND, TRANSITIONS, Alarms, State, Trigger
+from opcua_server.plant.alarm_states import SECOND, State
+from opcua_server.plant.alarms import ACTS, ALARMS, EXPLAINED, HIDES, Act, Alarms, permit
 
 ANOMALY = "EN01.Stream01.Alarms.AnomalyDetected"
 LOST = "EN01.Alarms.CommunicationLost"
@@ -32,101 +28,57 @@ def alarms() -> Alarms:
     return Alarms(load(DEMO))
 
 
-def test_every_state_is_reached_and_left():
-    # A state nobody can leave would keep an operator's list full for ever.
-    assert set(TRANSITIONS) == set(State)
-    assert {after for row in TRANSITIONS.values() for after in row.values()} == set(State)
+def only(told):
+    [notification] = told
+    return notification.branch
 
 
-@pytest.mark.parametrize("state", list(State))
-@pytest.mark.parametrize("trigger", list(Trigger))
-def test_a_cleared_alarm_is_never_active_and_a_raised_one_never_acknowledged(state, trigger):
-    after = TRANSITIONS[state].get(trigger)
-    if after and trigger is Trigger.RAISE:
-        assert after.active
-        assert not after.acked
-    if after and trigger is Trigger.CLEAR:
-        assert not after.active
-    if after and trigger is Trigger.ACKNOWLEDGE:
-        assert after.acked
-        assert after.active == state.active
+def acknowledge(alarms, node, event_id, comment="seen", now=2):
+    return alarms.perform(node, Act(name="Acknowledge", event_id=event_id, comment=comment, user="olga"), now)
 
 
 def test_an_alarm_lives_through_raise_acknowledge_clear(alarms):
-    raised = alarms.update(anomaly("High", 1), 1)
-    assert (raised.state, raised.severity, raised.retain) == (State.UNACKED, 600, True)
-    acked = alarms.acknowledge(ANOMALY, raised.event_id, "seen", "olga", 2)
-    assert (acked.state, acked.comment, acked.user) == (State.ACKED, "seen", "olga")
-    cleared = alarms.update(anomaly("", 3), 3)
-    assert (cleared.state, cleared.retain) == (State.NORMAL, False)
-
-
-def test_an_alarm_that_returned_unacknowledged_is_kept_until_somebody_answers(alarms):
-    # Part 9 5.5.2: Retain stays while an operator still has to act.
-    alarms.update(anomaly("High", 1), 1)
-    gone = alarms.update(anomaly("", 2), 2)
-    assert gone.state is State.RTN_UNACKED
-    assert gone.retain
-    assert not alarms.acknowledge(ANOMALY, gone.event_id, "was it", "olga", 3).retain
-
-
-def test_a_worse_level_asks_for_acknowledgement_again(alarms):
-    raised = alarms.update(anomaly("High", 1), 1)
-    alarms.acknowledge(ANOMALY, raised.event_id, "seen", "olga", 2)
-    worse = alarms.update(anomaly("HighHigh", 3), 3)
-    assert (worse.state, worse.severity, worse.last_severity) == (State.UNACKED, 800, 600)
-    assert worse.active_since == raised.active_since
-
-
-def test_each_notification_has_its_own_event_id_and_only_the_newest_can_be_acknowledged(alarms):
-    first = alarms.update(anomaly("High", 1), 1)
-    second = alarms.update(anomaly("HighHigh", 2), 2)
-    assert first.event_id != second.event_id
-    with pytest.raises(EventIdUnknown):
-        alarms.acknowledge(ANOMALY, first.event_id, "late", "olga", 3)
+    raised = only(alarms.update(anomaly("High", 1), 1))
+    assert (raised.state, raised.severity) == (State.UNACKED, 600)
+    acked = only(acknowledge(alarms, ANOMALY, raised.event_id))
+    assert (acked.state, acked.comment, acked.user) == (State.ACTIVE, "seen", "olga")
+    [cleared] = alarms.update(anomaly("", 3), 3)
+    assert (cleared.branch.state, cleared.retain) == (State.NORMAL, False)
 
 
 def test_what_cannot_be_acknowledged_says_why(alarms):
     with pytest.raises(NotFound):
-        alarms.acknowledge("EN01.Alarms.Nothing", b"x", "c", "olga", 1)
+        acknowledge(alarms, "EN01.Alarms.Nothing", b"x")
     with pytest.raises(EventIdUnknown):
-        alarms.acknowledge(ANOMALY, b"", "c", "olga", 1)
-    raised = alarms.update(anomaly("High", 1), 1)
+        acknowledge(alarms, ANOMALY, b"")
+    raised = only(alarms.update(anomaly("High", 1), 1))
     with pytest.raises(InvalidArgument):  # process rule 18: a GMP alarm needs a comment
-        alarms.acknowledge(ANOMALY, raised.event_id, " ", "olga", 2)
-    acked = alarms.acknowledge(ANOMALY, raised.event_id, "c", "olga", 2)
+        acknowledge(alarms, ANOMALY, raised.event_id, " ")
+    acked = only(acknowledge(alarms, ANOMALY, raised.event_id))
     for event_id in (acked.event_id, raised.event_id):  # Part 9 5.7.3: known, but nothing is left to acknowledge
         with pytest.raises(AlreadyAcknowledged):
-            alarms.acknowledge(ANOMALY, event_id, "c", "olga", 3)
+            acknowledge(alarms, ANOMALY, event_id)
 
 
-def test_a_disabled_condition_is_not_retained_and_cannot_be_acknowledged(alarms):
-    raised = alarms.update(anomaly("High", 1), 1)
-    with pytest.raises(AlreadyEnabled):
-        alarms.enable(ANOMALY, True, "eva", 2)
-    disabled = alarms.enable(ANOMALY, False, "eva", 2)
-    assert not disabled.retain
-    with pytest.raises(ConditionDisabled):
-        alarms.acknowledge(ANOMALY, raised.event_id, "c", "olga", 3)
-    with pytest.raises(AlreadyDisabled):
-        alarms.enable(ANOMALY, False, "eva", 4)
+# -- delays
 
 
 def test_a_link_that_flaps_each_second_raises_nothing(alarms):
     # Fault F13.
     for second in range(60):
-        assert alarms.update(lost("Active" if second % 2 else "", second * SECOND), second * SECOND) is None
-        assert alarms.due(second * SECOND) == []
+        assert alarms.update(lost("Active" if second % 2 else "", second * SECOND), second * SECOND) == ()
+        assert alarms.due(second * SECOND) == ()
 
 
 def test_a_lost_link_is_alarmed_after_the_on_delay_and_cleared_after_the_off_delay(alarms):
-    assert alarms.update(lost("Active", 0), 0) is None
-    assert alarms.due(2 * SECOND - 1) == []
-    [raised] = alarms.due(2 * SECOND)
-    assert raised.state is State.UNACKED
-    assert alarms.update(lost("", 3 * SECOND), 3 * SECOND) is None
-    [cleared] = alarms.due(8 * SECOND)
-    assert cleared.state is State.RTN_UNACKED
+    assert alarms.update(lost("Active", 0), 0) == ()
+    assert alarms.next_due() == 2 * SECOND
+    assert alarms.due(2 * SECOND - 1) == ()
+    assert only(alarms.due(2 * SECOND)).state is State.UNACKED
+    assert alarms.next_due() is None
+    assert alarms.update(lost("", 3 * SECOND), 3 * SECOND) == ()
+    assert alarms.next_due() == 8 * SECOND
+    assert only(alarms.due(8 * SECOND)).state is State.RETURNED
 
 
 def failed(channels: str, now: int) -> Finding:
@@ -135,12 +87,12 @@ def failed(channels: str, now: int) -> Finding:
 
 def test_one_more_failed_sensor_is_alarmed_although_the_first_was_acknowledged(alarms):
     # docs/alarms.md: the text names all of them; what an operator has answered for was one of them.
-    assert alarms.update(failed("S01", 0), 0) is None
+    assert alarms.update(failed("S01", 0), 0) == ()
     [raised] = alarms.due(2 * SECOND)
-    alarms.acknowledge(raised.node, raised.event_id, "", "olga", 3 * SECOND)
-    assert alarms.update(failed("S01", 4 * SECOND), 4 * SECOND) is None
-    assert alarms.update(failed("S01, S02", 5 * SECOND), 5 * SECOND) is None
-    [again] = alarms.due(7 * SECOND)
+    acknowledge(alarms, raised.condition.node, raised.branch.event_id, "", 3 * SECOND)
+    assert alarms.update(failed("S01", 4 * SECOND), 4 * SECOND) == ()
+    assert alarms.update(failed("S01, S02", 5 * SECOND), 5 * SECOND) == ()
+    again = only(alarms.due(7 * SECOND))
     assert (again.state, again.finding.text) == (State.UNACKED, "EN01: failed S01, S02")
 
 
@@ -150,11 +102,108 @@ def test_a_second_sensor_that_flaps_each_second_raises_nothing(alarms):
     alarms.due(2 * SECOND)
     for second in range(3, 60):
         channels = "S01, S02" if second % 2 else "S01"
-        assert alarms.update(failed(channels, second * SECOND), second * SECOND) is None
-        assert alarms.due(second * SECOND) == []
+        assert alarms.update(failed(channels, second * SECOND), second * SECOND) == ()
+        assert alarms.due(second * SECOND) == ()
 
 
 def test_every_cycle_of_the_same_level_is_no_new_alarm(alarms):
-    raised = alarms.update(anomaly("High", 1), 1)
-    alarms.acknowledge(ANOMALY, raised.event_id, "seen", "olga", 2)
-    assert alarms.update(replace(anomaly("High", 3), text="another cycle"), 3) is None
+    raised = only(alarms.update(anomaly("High", 1), 1))
+    acknowledge(alarms, ANOMALY, raised.event_id)
+    assert alarms.update(replace(anomaly("High", 3), text="another cycle"), 3) == ()
+
+
+# -- GMP
+
+
+GMP, PLAIN = replace(ALARMS["AnomalyDetected"], comment=True), ALARMS["SensorFailure"]
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_acts_on_a_gmp_alarm_that_matter_need_a_comment(name):
+    # Process rules 9, 18.
+    permit(PLAIN, Act(name=name, comment="why"))
+    if name == "Disable":
+        with pytest.raises(AccessDenied):  # it has no argument for the reason
+            permit(GMP, Act(name=name))
+        return
+    permit(GMP, Act(name=name, comment="why"))
+    if name in EXPLAINED | {"AddComment"}:
+        with pytest.raises(InvalidArgument):
+            permit(GMP, Act(name=name, comment=" "))
+    else:
+        permit(GMP, Act(name=name))
+
+
+def test_a_site_whose_scada_sends_no_comments_may_acknowledge_without_and_hide_nothing_so():
+    # Process rule 18: one switch per site; rule 9 has none.
+    plant = load(DEMO)
+    plant = plant.model_copy(update={"site": plant.site.model_copy(update={"alarm_comments": False})})
+    kind = Alarms(plant)[ANOMALY].kind
+    permit(kind, Act(name="Acknowledge"))
+    with pytest.raises(InvalidArgument):
+        permit(kind, Act(name="Suppress"))
+
+
+@pytest.mark.parametrize("name", HIDES)
+def test_some_alarms_nobody_takes_out_of_sight(name):
+    # Process rule 9: AuditChainBroken.
+    with pytest.raises(AccessDenied):
+        permit(replace(PLAIN, fixed=True), Act(name=name, comment="why"))
+
+
+@pytest.mark.parametrize("name", ["Suppress", "RemoveFromService", "TimedShelve", "OneShotShelve"])
+def test_a_gmp_alarm_comes_back_by_itself(alarms, name):
+    # Process rule 9: a maximum time.
+    limit = round(ALARMS["AnomalyDetected"].max_shelved)
+    alarms.perform(ANOMALY, Act(name=name, comment="why", seconds=limit, user="olga"), 0)
+    assert alarms[ANOMALY].hidden
+    assert alarms.next_due() == limit * SECOND
+    [told] = alarms.due(limit * SECOND)
+    assert not told.condition.hidden
+
+
+# -- recorded or not
+
+
+def test_what_could_not_be_recorded_has_not_happened(alarms):
+    alarms.update(lost("Active", 0), 0)
+    alarms.commit()
+    before = alarms[LOST]
+    assert only(alarms.due(2 * SECOND)).state is State.UNACKED
+    alarms.update(anomaly("High", 1), 1)
+    assert {c.node for c in alarms.changed()} == {LOST, ANOMALY}
+    alarms.rollback()
+    assert alarms[LOST] == before
+    assert alarms[ANOMALY].trunk.state is State.NORMAL
+    assert only(alarms.due(2 * SECOND)).state is State.UNACKED  # its delay is still over
+    alarms.commit()
+    assert alarms.changed() == ()
+
+
+# -- configured
+
+
+def test_a_plant_may_have_its_own_settings():
+    plant = load(DEMO)
+    own = {
+        "AnomalyDetected": Alarm(severity=300, confirm=True, latched=True, branches=False, max_shelved=60, gmp=False),
+        "SensorFailure": Alarm(enabled=False),
+    }
+    made = Alarms(plant.model_copy(update={"alarms": own}))
+    kind = made[ANOMALY].kind
+    assert set(kind.severities.values()) == {300}
+    assert (kind.confirm, kind.latched, kind.branches, kind.max_shelved, kind.comment) == (True, True, False, 60, False)
+    assert not made["EN01.Alarms.SensorFailure"].enabled.on
+
+
+# -- first-up
+
+
+def test_the_first_alarm_of_a_device_says_that_it_was_the_first(alarms):
+    # ISA-18.1: of a flood an operator looks for the one it began with (FirstInGroupFlag).
+    [first] = alarms.update(anomaly("High", 1), 1)
+    alarms.update(failed("S01", 0), 0)
+    [second] = alarms.due(2 * SECOND)
+    other = Finding(kind="AnomalyDetected", source="EN02.Stream01", time=3, level="High")
+    [elsewhere] = alarms.update(other, 3 * SECOND)
+    assert [n.condition.first for n in (first, second, elsewhere)] == [True, False, True]

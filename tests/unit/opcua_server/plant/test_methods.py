@@ -25,7 +25,7 @@ class Server:
     def __init__(self):
         self.answers = {}
 
-    def link_method(self, method, answer, _allowed, _refused):
+    def link_method(self, method, answer, _allowed, _refused, _audited):
         self.answers[method] = answer
 
     async def call(self, caller, node, *arguments):

@@ -16,9 +16,11 @@ from config.load import DEMO, load, parse
 from config.schema import Alarm, Plant
 from nodesets.errors import ConfigurationError
 from nodesets.methods import METHODS
+from opcua_server.plant import condition_methods
 from opcua_server.plant.alarms import condition_nodes
-from opcua_server.plant.events import KINDS
+from opcua_server.plant.condition_types import CONDITION_TYPES
 from opcua_server.plant.space import SERVER, Space, nodes, recorded, result_tags, space, tags
+from opcua_server.plant.templates import type_id
 from opcua_server.services.nodes import (
     HAS_CONDITION,
     HAS_EVENT_SOURCE,
@@ -116,7 +118,7 @@ def named(length: int) -> Plant:
 
 def test_ids_are_short_and_have_no_character_an_address_syntax_uses(demo: Space) -> None:
     # Plant SCADA: no backslash, !A, ;!E=; others: no space, slash, bracket (information model 1.2).
-    for node in ids(demo) | ids(space(named(30))):
+    for node in ids(demo) | ids(space(named(27))):
         assert re.fullmatch(r"[A-Za-z0-9_.-]{1,120}", node), node
     with pytest.raises(ConfigurationError, match="longer than 120 characters"):
         space(named(32))
@@ -143,8 +145,9 @@ def test_texts_can_be_shown_everywhere(demo: Space) -> None:
     assert {n for n, _, m in nodes(demo.instances) if m.node_class is NodeClass.METHOD and not m.description} <= {
         f"{condition}.{name}"
         for condition, _, _ in condition_nodes(load(DEMO))
-        for name in ("Enable", "Disable", "AddComment", "Acknowledge")
-    }
+        for method in (*condition_methods.METHODS, "GetGroupMemberships")
+        for name in (method, f"ShelvingState.{method}")
+    } | {"ENose.AlarmMetrics.Reset"}
 
 
 def test_no_placeholder_and_no_wide_integer_is_instantiated(demo: Space) -> None:
@@ -269,7 +272,8 @@ def test_events_climb_to_the_server_and_never_in_a_circle(plant: Plant, demo: Sp
         assert {SERVER, site("ENose")} <= ancestors(site(source))
     assert site("EN01.Stream01.Alarms") in ancestors(site("EN01.Stream01"))
     assert site("EN02") not in ancestors(site("EN01.Stream01"))
-    notifiers = {n for n, i, m in nodes(demo.instances) if m.event_notifier == 1}
+    notifiers = {n for n, i, m in nodes(demo.instances) if m.event_notifier == 5}  # subscribe, history
+    assert {"ENose.Agents", "ENose.Signatures"} <= notifiers
     assert {str(n.Identifier) for up in above.values() for n in up} - {str(SERVER.Identifier)} <= notifiers
 
 
@@ -279,11 +283,11 @@ def test_every_alarm_is_a_condition_with_tags_beside_it(plant: Plant, demo: Spac
     known = {n: m for n, _, m in nodes(demo.instances)}
     for node, source, kind in condition_nodes(plant):
         assert (site(source), site(node)) in have
-        assert known[node].type_definition == KINDS[kind.kind][0]
+        assert known[node].type_definition == type_id(CONDITION_TYPES[kind.kind].type)
         for name in ("Active", "Acked", "Severity", "Text", "EventId", "Retain", "Acknowledge", "AddComment", "Enable"):
             assert f"{node}.{name}" in known
-        input_node = f"{source}.{KINDS[kind.kind][2]}"
-        assert input_node in known
+        if of := CONDITION_TYPES[kind.kind].input:
+            assert f"{source}.{of}" in known
 
 
 def test_a_device_and_a_line_cannot_share_an_id(plant: Plant) -> None:

@@ -63,7 +63,7 @@ class Log:
 
 def watch(bench: Bench) -> Watch:
     own = security.OwnCertificate(bench.data_dir, SERVER_URI, bench.identity)
-    return Watch(bench.server, bench.server._trust, own, Log(), SystemClock())
+    return Watch(bench.server, bench.server._trust, own, Log(), lambda _: None, SystemClock())
 
 
 async def reports(raw: Raw) -> int:

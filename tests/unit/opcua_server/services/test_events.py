@@ -38,12 +38,17 @@ def only(*types: int, where: bool = False) -> ua.EventFilter:
     return ua.EventFilter(SelectClauses=clauses, WhereClause=ua.ContentFilter(Elements=elements))
 
 
-async def listen(raw: Raw, *nodes: ua.NodeId, types: tuple[int, ...] = ()) -> tuple[int, list[int]]:
+async def listen(raw: Raw, *nodes: ua.NodeId, types: tuple[int, ...] = (), queue: int = 100) -> tuple[int, list[int]]:
     subscription = (await raw.subscribe()).SubscriptionId
     items = []
     for handle, node in enumerate(nodes):
         result = await raw.monitor(
-            subscription, node, ua.AttributeIds.EventNotifier, Filter=only(*types), ClientHandle=handle
+            subscription,
+            node,
+            ua.AttributeIds.EventNotifier,
+            Filter=only(*types),
+            ClientHandle=handle,
+            QueueSize=queue,
         )
         result.StatusCode.check()
         items.append(result.MonitoredItemId)
@@ -132,3 +137,32 @@ async def test_refresh2_is_for_one_item(bench: Bench, raw: Raw, retained: list[E
     assert await refresh(raw, subscription, 10**6, method=second) == CODES.BadMonitoredItemIdInvalid
     assert await refresh(raw, 10**6) == CODES.BadSubscriptionIdInvalid
     assert await refresh(raw) == CODES.BadArgumentsMissing
+
+
+async def test_one_refresh_at_a_time_per_subscription(bench: Bench, raw: Raw, retained: list[Event]) -> None:
+    # Part 9 5.5.7: BadRefreshInProgress; the other subscription does not wait for it.
+    retained += [event("Part", ALARM, retain=True) for _ in range(20)]
+    subscription, _ = await listen(raw, SERVER, queue=5)
+    other, _ = await listen(raw, SERVER)
+    assert await refresh(raw, subscription) == 0
+    assert await refresh(raw, subscription) == CODES.BadRefreshInProgress
+    assert await refresh(raw, other) == 0
+
+
+async def test_a_refresh_loses_nothing_in_a_short_queue(bench: Bench, raw: Raw, retained: list[Event]) -> None:
+    # What is retained is told as fast as the client takes it, whatever its queue holds.
+    retained += [event("Part", ALARM, retain=True) for _ in range(50)]
+    subscription, _ = await listen(raw, SERVER, queue=5)
+    assert await refresh(raw, subscription) == 0
+    got: list[Any] = []
+    while not got or got[-1][1] != REFRESH_END:
+        got += await received(raw)
+    assert [e[0] for e in got[1:-1]] == [e.event_id for e in retained]
+
+
+async def test_refreshes_without_end_are_refused(bench: Bench, raw: Raw) -> None:
+    subscription, _ = await listen(raw, SERVER)
+    outcomes = set()
+    for _ in range(30):
+        outcomes.add(await refresh(raw, subscription))
+    assert CODES.BadTooManyOperations in outcomes

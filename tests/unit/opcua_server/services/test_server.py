@@ -47,7 +47,7 @@ async def test_capabilities_are_answered(raw: Raw) -> None:
         f"{prefix}MaxSessions": Limits().sessions,
         f"{prefix}LocaleIdArray": ["en"],
         "Server_ServerDiagnostics_EnabledFlag": True,
-        "Server_Auditing": False,
+        "Server_Auditing": True,
         "Server_ServiceLevel": 255,
         "Server_ServerRedundancy_RedundancySupport": 0,
     }

@@ -1,0 +1,60 @@
+"""Alarms on the disk: how each stands, and what was told of them. What they mean is not known here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from historian.schema import alarm_state, alarm_transition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One notification, as it was told."""
+
+    time: int
+    """ns UTC."""
+    event_id: bytes
+    node: str
+    source: str
+    kind: str
+    branch: int
+    """0: the present state."""
+    state: str
+    level: str
+    """Empty while not active."""
+    severity: int
+    retain: bool
+    hidden: bool
+    """SuppressedOrShelved."""
+    actor: str
+    """Who acted last; empty: nobody did."""
+    comment: str
+    message: str
+
+
+def save(tx: Connection, states: Mapping[str, str], told: Sequence[Transition]) -> None:
+    """Record what changed: states by node as JSON, and what is to be told of it, in this order."""
+    if states:
+        rows = [{"node": node, "body": body} for node, body in states.items()]
+        statement = upsert(alarm_state)
+        tx.execute(
+            statement.on_conflict_do_update(index_elements=["node"], set_={"body": statement.excluded.body}), rows
+        )
+    if told:
+        tx.execute(insert(alarm_transition), [asdict(t) for t in told])
+
+
+def load(tx: Connection) -> dict[str, str]:
+    """States by node."""
+    return {row.node: row.body for row in tx.execute(select(alarm_state))}
+
+
+def told(tx: Connection, start: int, end: int) -> Iterable[Transition]:
+    """What was told with start <= time < end (ns UTC), in order."""
+    columns = [c for c in alarm_transition.columns if c.name != "id"]
+    rows = select(*columns).where(alarm_transition.c.time >= start, alarm_transition.c.time < end)
+    for row in tx.execute(rows.order_by(alarm_transition.c.id)):
+        values = row._asdict()
+        yield Transition(**values | {"retain": bool(row.retain), "hidden": bool(row.hidden)})

@@ -1,0 +1,222 @@
+"""From what is found and done to what is shown of alarms (ISA-18.1): one thing after the other, recorded before shown.
+
+Findings and acts wait in one queue. Each turn takes all that waits through the machine, records what changed with the
+audit entries of the people who acted in one transaction, and then shows it, in order. A turn that cannot be recorded
+has not happened: who acted is refused, and what was found is found again in the next one.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from historian import alarms as store
+from historian import events as history
+from nodesets.errors import EnoseError, StorageError
+from nodesets.model import Finding
+from nodesets.ports import Clock
+from opcua_server.plant import alarm_record
+from opcua_server.plant.alarm_figures import CHATTER_COUNT, CHATTER_SECONDS, Figures
+from opcua_server.plant.alarm_states import Condition, Notification
+from opcua_server.plant.alarms import Act, Alarms
+from opcua_server.services.event_fields import row
+from opcua_server.services.nodes import Event
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+MOST = 500
+"""Findings and acts in one turn: a flood is recorded in parts, so that none of it waits for all."""
+
+CHATTERS = f"Chattering: {CHATTER_COUNT} times within {CHATTER_SECONDS:g} s; look at its limit, dead-band and delay"
+
+Told = tuple[Notification, ...]
+Log = Callable[[Any], None]
+"""Records, in the transaction of an act, who did it; `log(tx)`."""
+Submit = Callable[[Callable[[Any], None]], Awaitable[None]]
+
+
+class Panel(Protocol):
+    """Where alarms are shown."""
+
+    def condition(self, condition: Condition) -> None:
+        """How a condition stands now."""
+
+    def event(self, told: Notification) -> Event:
+        """What clients are told."""
+
+    def notify(self, event: Event) -> None:
+        """Deliver it: it is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Something that was found or done."""
+
+    take: Callable[[], Told]
+    log: Log | None = None
+    answer: "asyncio.Future[None] | None" = None
+    """Of who acted; None for a finding."""
+
+
+class Annunciator:
+    def __init__(self, alarms: Alarms, submit: Submit, panel: Panel, clock: Clock) -> None:
+        self._alarms, self._submit, self._panel, self._clock = alarms, submit, panel, clock
+        self._waiting: list[_Waiting] = []
+        self._taken: list[_Waiting] = []
+        """What the present turn carries out."""
+        self._closed: StorageError | None = None
+        self._news = asyncio.Event()
+        self._shown: dict[str, Condition] = {c.node: c for c in alarms.moved()}
+        self.figures = Figures(clock.now())
+        self.figures.restore(alarms.moved())
+
+    def find(self, finding: Finding) -> None:
+        """Something came, changed or went. Never blocks."""
+        now = self._clock.now()
+        self._enter(_Waiting(lambda: self._alarms.update(finding, now)))
+
+    def inhibit(self, kind: str, source: str, on: bool) -> None:
+        """The state of the plant suppresses an alarm, or no longer does."""
+        now = self._clock.now()
+        self._enter(_Waiting(lambda: self._alarms.inhibit(kind, source, on, now)))
+
+    async def act(self, node: str, act: Act, log: Log) -> None:
+        """Somebody acts; returns when it is recorded and shown. Raises as `Alarms.perform`, and StorageError."""
+        now = self._clock.now()
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enter(_Waiting(lambda: self._alarms.perform(node, act, now), log, answer))
+        await answer
+
+    async def settled(self) -> None:
+        """Return when everything found so far is recorded and shown, but for what waits for its delay."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enter(_Waiting(tuple, answer=answer))
+        await answer
+
+    def __getitem__(self, node: str) -> Condition:
+        """How a condition is shown. Raises NotFound."""
+        return self._shown.get(node) or self._alarms[node]
+
+    def shown(self) -> Iterable[Condition]:
+        """Every condition that ever moved, as it is shown."""
+        return self._shown.values()
+
+    def retained(self) -> Iterable[Notification]:
+        """What a client that refreshes is told: the branches of each condition of interest, then how it stands.
+
+        Each as it is when it is asked for: more may move while it is told.
+        """
+        for node in list(self._shown):
+            condition = self._shown[node]
+            if condition.retain:
+                for branch in (*condition.branches, condition.trunk):
+                    yield Notification(condition, branch)
+
+    async def run(self) -> None:
+        """Until cancelled; from then on who acts is refused."""
+        try:
+            while True:
+                await self._something()
+                if not await self.turn():
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self._closed = StorageError("the service stops")
+            for waiting in (*self._taken, *self._waiting):
+                _answer(waiting, self._closed)
+
+    async def turn(self) -> bool:
+        """Carry out what waits and what is due; False when it could not be recorded."""
+        self._news.clear()
+        self._taken, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        taken = self._taken
+        if self._waiting:
+            self._news.set()
+        told = list(self._alarms.due(self._clock.now()))
+        refused: dict[int, EnoseError] = {}
+        for i, waiting in enumerate(taken):
+            try:
+                told += waiting.take()
+            except EnoseError as error:
+                refused[i] = error
+        done = [w for i, w in enumerate(taken) if i not in refused]
+        changed = self._alarms.changed()
+        events = [self._panel.event(n) for n in told]
+        try:
+            await self._record(changed, told, events, [w.log for w in done if w.log is not None])
+        except StorageError as error:
+            self._put_back(taken, error)
+            return False
+        self._alarms.commit()
+        self._show((*changed, *self._alarms.quiet()), told, events)
+        for i, waiting in enumerate(taken):
+            _answer(waiting, refused.get(i))
+        self._taken = []
+        return True
+
+    def _enter(self, waiting: _Waiting) -> None:
+        if self._closed is not None:
+            _answer(waiting, self._closed)
+            return
+        self._waiting.append(waiting)
+        self._news.set()
+
+    async def _something(self) -> None:
+        """Until something waits or is due."""
+        due = self._alarms.next_due()
+        timeout = None if due is None else max(due - self._clock.now(), 0) / 1e9
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout)
+
+    async def _record(
+        self, changed: tuple[Condition, ...], told: list[Notification], events: list[Event], logs: list[Log]
+    ) -> None:
+        if not changed and not logs:
+            return
+        states = {c.node: alarm_record.dump(c) for c in changed}
+        transitions = alarm_record.transitions(told)
+        rows = [row(event) for event in events]
+
+        def record(tx: Any) -> None:
+            store.save(tx, states, transitions)
+            history.record(tx, rows)
+            for entry in logs:
+                entry(tx)
+
+        await self._submit(record)
+
+    def _put_back(self, taken: list[_Waiting], error: StorageError) -> None:
+        log.error("alarms wait for the storage: %s", error)
+        self._alarms.rollback()
+        for waiting in taken:
+            if waiting.answer is not None:
+                _answer(waiting, error)
+        self._waiting[:0] = [w for w in taken if w.answer is None]
+        self._taken = []
+        self._news.set()
+
+    def _show(self, changed: tuple[Condition, ...], told: list[Notification], events: list[Event]) -> None:
+        for condition in changed:
+            self._shown[condition.node] = condition
+            self._panel.condition(condition)
+        for notification, event in zip(told, events, strict=True):
+            self._panel.notify(event)
+            if chattering := self.figures.told(notification):
+                self._note(chattering)
+
+    def _note(self, node: str) -> None:
+        """Write on an alarm that it chatters (ISA-18.2 16.5.5)."""
+        now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, user="enose")
+        self._enter(_Waiting(lambda: self._alarms.perform(node, act(event_id=self._alarms[node].trunk.event_id), now)))
+
+
+def _answer(waiting: _Waiting, error: EnoseError | None) -> None:
+    if waiting.answer is None or waiting.answer.done():
+        return
+    if error is None:
+        waiting.answer.set_result(None)
+    else:
+        waiting.answer.set_exception(error)
