@@ -46,8 +46,6 @@ EXEMPT: Final = {
     "audit_entry": "the log itself",
     "commit_group": "covered by coverage entries",
     "frame": "covered by commit groups",
-    "alarm_state": "made anew from what is measured; what people do to alarms are entries of the log",
-    "alarm_transition": "likewise",
     "alembic_version": "version of the tables, no record",
 }
 
