@@ -56,8 +56,6 @@ EXEMPT: Final = {
     "event_log": "covered by coverage entries",
     "event_source": "covered with the events from there",
     "event_layout": "covered with the events laid out so",
-    "alarm_state": "made anew from what is measured; what people do to alarms are entries of the log",
-    "alarm_transition": "likewise",
     "alembic_version": "version of the tables, no record",
     "forwarded": "a bookmark in the spool, no record",
     "writer_epoch": "who may write, no record",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from historian.schema import alarm_state, alarm_transition
@@ -34,16 +34,22 @@ class Transition:
     message: str
 
 
-def save(tx: Connection, states: Mapping[str, str], told: Sequence[Transition]) -> None:
-    """Record what changed: states by node as JSON, and what is to be told of it, in this order."""
+def save(tx: Connection, states: Mapping[str, str], told: Sequence[Transition]) -> list[tuple[str, int | str]]:
+    """Record what changed: states by node as JSON, and what is to be told of it, in this order.
+
+    Returns (table, key) of the rows written, for the audit log.
+    """
     if states:
         rows = [{"node": node, "body": body} for node, body in states.items()]
         statement = upsert(alarm_state)
         tx.execute(
             statement.on_conflict_do_update(index_elements=["node"], set_={"body": statement.excluded.body}), rows
         )
+    first = (tx.execute(select(func.max(alarm_transition.c.id))).scalar() or 0) + 1
+    numbers = range(first, first + len(told))
     if told:
-        tx.execute(insert(alarm_transition), [asdict(t) for t in told])
+        tx.execute(insert(alarm_transition), [asdict(t) | {"id": n} for t, n in zip(told, numbers, strict=True)])
+    return [*(("alarm_state", node) for node in states), *(("alarm_transition", n) for n in numbers)]
 
 
 def load(tx: Connection) -> dict[str, str]:

@@ -8,11 +8,12 @@ has not happened: who acted is refused, and what was found is found again in the
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from compliance import audit
 from historian import alarms as store
 from historian import events as history
 from nodesets.errors import EnoseError, StorageError
@@ -33,6 +34,9 @@ MOST = 500
 
 CHATTERS = f"Chattering: {CHATTER_COUNT} times within {CHATTER_SECONDS:g} s; look at its limit, dead-band and delay"
 
+ROWS = 200
+"""Rows one audit entry covers: their names and digests have to fit into it."""
+T = TypeVar("T")
 Told = tuple[Notification, ...]
 Log = Callable[[Any], None]
 """Records, in the transaction of an act, who did it; `log(tx)`."""
@@ -180,11 +184,15 @@ class Annunciator:
         transitions = alarm_record.transitions(told)
         rows = [row(event) for event in events]
 
+        now = self._clock.now()
+
         def record(tx: Any) -> None:
-            store.save(tx, states, transitions)
+            written = store.save(tx, states, transitions)
             history.record(tx, rows)
             for entry in logs:
                 entry(tx)
+            for records in batched(written):
+                audit.append(tx, audit.Entry(time=now, action="alarm.record", actor="enose", object="alarms"), records)
 
         await self._submit(record)
 
@@ -211,6 +219,11 @@ class Annunciator:
         """Write on an alarm that it chatters (ISA-18.2 16.5.5)."""
         now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, user="enose")
         self._enter(_Waiting(lambda: self._alarms.perform(node, act(event_id=self._alarms[node].trunk.event_id), now)))
+
+
+def batched(rows: list[T]) -> Iterator[list[T]]:
+    """As many as one audit entry can name."""
+    return (rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
 
 
 def _answer(waiting: _Waiting, error: EnoseError | None) -> None:

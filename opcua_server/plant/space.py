@@ -100,9 +100,9 @@ def space(plant: Plant) -> Space:
         instances += _device(plant, device, history)
     for line in plant.lines:
         instances += _line(line)
-    alarms = Alarms(plant)
+    alarms = list(Alarms(plant))
     conditions = list(_conditions(plant, alarms))
-    shown = [i for i in conditions if alarms[i.prefix].enabled.on]
+    shown = [i for i, condition in zip(conditions, alarms, strict=True) if condition.enabled.on]
     view_instances, view_references = _views(plant, [*instances, *shown])
     references = (*_notifiers(plant), *_conditions_of(alarms), *view_references)
     everything = (*instances, *conditions, *view_instances)
@@ -411,7 +411,7 @@ class _Initial(Mapping[str, ua.Variant]):
         return self._paths.keys()
 
 
-def _conditions(plant: Plant, alarms: Alarms) -> Iterator[Instance]:
+def _conditions(plant: Plant, alarms: Iterable[Condition]) -> Iterator[Instance]:
     """Conditions as they are before they move; from then on their values are published."""
     shapes: dict[int, tuple[Template, dict[str, Any]]] = {}
     limits, none = level_limits(plant), dict[str, float]()
@@ -449,12 +449,12 @@ def _place(condition: Condition) -> tuple[str, str]:
     return f"{device}.Alarms", f"{channel}.{name}"
 
 
-def _conditions_of(alarms: Alarms) -> Iterator[Reference]:
-    has_interface = reference_id("HasInterface")
+def _conditions_of(alarms: Iterable[Condition]) -> Iterator[Reference]:
+    has_interface, tags_type = reference_id("HasInterface"), type_id("EnoseAlarmTagsType")
     for condition in alarms:
         node = site(condition.node)
         yield Reference(source=site(condition.source), type=HAS_CONDITION, target=node)
-        yield Reference(source=node, type=has_interface, target=type_id("EnoseAlarmTagsType"))
+        yield Reference(source=node, type=has_interface, target=tags_type)
 
 
 def _notifiers(plant: Plant) -> Iterator[Reference]:
