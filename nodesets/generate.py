@@ -296,9 +296,25 @@ def methods() -> str:
                 lines.append(f"| in | {name} | {a.data_type} (i={DATA_TYPES[a.data_type]}) | {a.description} |")
             for a in m.outputs:
                 lines.append(f"| out | {a.name} | {a.data_type} (i={DATA_TYPES[a.data_type]}) | {a.description} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_condition_methods()]) + "\n"
 
 
+def _condition_methods() -> Iterator[str]:
+    """Those of alarms, which Part 9 defines; a SCADA system that knows alarms calls them by itself."""
+    yield from ("", "## Alarms", "", "Object: the alarm, `ns=3;s=DEVICE.Alarms.CommunicationLost`; of shelving its")
+    yield from ("`.ShelvingState`; of the metrics `ns=3;s=ENose.AlarmMetrics`. Arguments as OPC UA Part 9 has them.", "")
+    yield from ("| method | arguments in |", "|---|---|")
+    for owner in CONDITION_METHODS:
+        for member in STANDARD[owner].members:
+            if member.method is not None:
+                inputs = (f"{a.name} {a.data_type} (i={DATA_TYPES[a.data_type]})" for a in member.method.inputs)
+                yield f"| {member.name} | {', '.join(inputs)} |"
+
+
+CONDITION_METHODS = (
+    "ConditionType", "AcknowledgeableConditionType", "AlarmConditionType", "ShelvedStateMachineType",
+    "AlarmMetricsType",
+)  # fmt: skip
 OBJECTS: Mapping[str, str] = {
     "MethodSet": "DEVICE.MethodSet",
     "BatchControl": "LINE.BatchControl",
