@@ -302,7 +302,8 @@ def methods() -> str:
 def _condition_methods() -> Iterator[str]:
     """Those of alarms, which Part 9 defines; a SCADA system that knows alarms calls them by itself."""
     yield from ("", "## Alarms", "", "Object: the alarm, `ns=3;s=DEVICE.Alarms.CommunicationLost`; of shelving its")
-    yield from ("`.ShelvingState`; of the metrics `ns=3;s=ENose.AlarmMetrics`. Arguments as OPC UA Part 9 has them.", "")
+    yield "`.ShelvingState`; of the metrics `ns=3;s=ENose.AlarmMetrics`. Arguments as OPC UA Part 9 has them."
+    yield ""
     yield from ("| method | arguments in |", "|---|---|")
     for owner in CONDITION_METHODS:
         for member in STANDARD[owner].members:

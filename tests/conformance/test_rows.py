@@ -278,7 +278,7 @@ async def test_every_built_in_type_is_written_and_read_back(talk: Conversation, 
         ("Scalar.Int32", A.AccessLevelEx, 99),
         ("Matrix.Int32", A.ArrayDimensions, [0, 0]),
         ("Methods.NotExecutable", A.Executable, False),
-        ("", A.EventNotifier, 1),
+        ("", A.EventNotifier, 5),
         ("History.Ramp", A.Historizing, True),
     ],
 )
