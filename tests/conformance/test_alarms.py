@@ -126,13 +126,14 @@ class Alarm:
         if not await self.shows("Retain"):
             self.told.clear()
             return
-        for told in [t for t in reversed(self.told) if t["Retain"]]:
-            for method in ("Acknowledge", "Confirm"):
-                await self.does(method, event_id(told["EventId"]), text("restored"))
-        if self.node == ANOMALY:
-            await self.does("Reset")
-        await self.news()
-        assert await self.shows("Retain") is False
+        async with asyncio.timeout(60):
+            while await self.shows("Retain"):
+                for told in [t for t in reversed(self.told) if t["Retain"]]:
+                    for method in ("Acknowledge", "Confirm"):
+                        await self.does(method, event_id(told["EventId"]), text("restored"))
+                if self.node == ANOMALY:
+                    await self.does("Reset")
+                await self.news()
         self.told.clear()
 
     async def refresh(self) -> list[Told]:

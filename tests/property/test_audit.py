@@ -13,14 +13,22 @@ from hypothesis import strategies as st
 from sqlalchemy import inspect
 
 from compliance import audit, verify
+from historian import events
 from historian.schema import metadata
+from nodesets.model import EventRow
 from tests.unit.historian.support import behind_the_log, database, logged, populate, row, writing
 
 MACHINERY = {"forwarded", "writer_epoch"}
 """How far a spool was carried over, and who writes: nothing of a record."""
 TABLES = sorted(metadata.tables.keys() - MACHINERY)
-KEYS = {"frame": "id"}
+KEYS = {"frame": "id", "event_log": "number"}
 """What names a row in a report, where it is not the primary key."""
+
+
+EVENTS = [
+    EventRow(time=time, severity=500, source="EN01", event_type="i=2041", paths=("EventId",), fields=b"fields")
+    for time in range(3)
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +38,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with database(path) as made:
         with writing(made) as writer:
             writer.submit(populate).result()
+            writer.submit(lambda tx: events.record(tx, EVENTS)).result()
             for time in range(6):
                 frames = [row("EN01", time, [time, 0.5, -1.5], [0, 0x408F0000, 0]), row("EN02", time, [time])]
                 writer.append(frames * 2).result()
@@ -69,6 +78,8 @@ def names(problem: verify.Problem, table: str, key: object) -> bool:
     """Whether the problem names the row, or a range it lies in."""
     first, _, last = problem.key.partition("..")
     within = isinstance(key, int) and last != "" and int(first) <= key <= int(last)
+    if table in ("event_source", "event_layout"):  # what events refer to is told of them
+        return problem.table == "event_log"
     return problem.table == table and (problem.key == str(key) or within)
 
 

@@ -103,7 +103,7 @@ def test_attributes_say_what_a_client_may_do(tree: Space) -> None:
     assert tree.attribute(site("EN01.Array.SensorVector"), A.ValueRank) == 1
     assert tree.attribute(site("EN01.Array.SensorVector"), A.ArrayDimensions) == [12]
     assert tree.attribute(site("EN01.Stream01.Results.R01.Fingerprint"), A.ArrayDimensions) == [0]
-    assert tree.attribute(site("EN01"), A.EventNotifier) == 1
+    assert tree.attribute(site("EN01"), A.EventNotifier) == 5
     assert tree.attribute(site("EN01.Array"), A.EventNotifier) == 0
     assert tree.attribute(site("L01.BatchControl.CreateBatch"), A.Executable) is True
     assert tree.attribute(site("SCADA"), A.ContainsNoLoops) is True

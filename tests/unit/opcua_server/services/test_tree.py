@@ -1,11 +1,12 @@
 """Nodes by template on a running server, and what clients notice when they are replaced."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from asyncua import ua
 
 from nodesets.model import Caller
@@ -67,8 +68,8 @@ def notifies(name: str) -> Reference:
 ONE, TWO = tank("T1"), tank("T2")
 
 
-@pytest.fixture(autouse=True)
-def tanks(bench: Bench) -> Iterator[None]:
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def tanks(bench: Bench) -> AsyncIterator[None]:
     bench.server.replace([ONE, TWO], [notifies("T1"), notifies("T2")])
     yield
     bench.server.replace([], [])
@@ -273,8 +274,8 @@ async def test_nothing_is_kept_for_nodes_that_nobody_watches_or_writes(bench: Be
 LOOK = Instance(template=VIEW, prefix="Look", parent=ua.NodeId(IDS.ViewsFolder))
 
 
-@pytest.fixture
-def look(bench: Bench) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def look(bench: Bench) -> None:
     """A view of T1 as a whole."""
     shown = Reference(source=nid("Look"), type=ORGANIZES, target=nid("T1"))
     bench.server.replace([ONE, TWO, LOOK], [notifies("T1"), shown])
