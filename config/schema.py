@@ -423,6 +423,8 @@ class Alarm(Model):
     """Whether an alarm that comes again before it was acknowledged is answered for each time by itself."""
     latched: bool | None = None
     """Whether it stays, also when it is over and acknowledged, until it is reset."""
+    chattering: bool | None = None
+    """Whether a comment tells that it comes three times within a minute (ISA-18.2 16.5.5)."""
     max_shelved: Annotated[float, Field(gt=0)] | None = None
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once."""
 

@@ -157,6 +157,8 @@ class AlarmKind:
     """Nobody can take it out of sight (process rule 9: AuditChainBroken)."""
     message: Mapping[str, str] = field(default_factory=dict)
     """The plant's own text while active, by language."""
+    chattering: bool = True
+    """Gets a comment when it comes three times within a minute (ISA-18.2 16.5.5)."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
 

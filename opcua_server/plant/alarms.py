@@ -386,7 +386,7 @@ def _other_fault(condition: Condition, finding: Finding) -> bool:
 def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:
     """The kind as the plant has it, and whether it is enabled at first."""
     own = plant.alarms.get(alarm.kind, Alarm())
-    names = ("on_delay", "off_delay", "gmp", "confirm", "branches", "latched", "max_shelved")
+    names = ("on_delay", "off_delay", "gmp", "confirm", "branches", "latched", "chattering", "max_shelved")
     changes: dict[str, object] = {name: value for name in names if (value := getattr(own, name)) is not None}
     changes["message"] = own.message
     if own.severity is not None:

@@ -212,7 +212,8 @@ class Annunciator:
             self._panel.condition(condition)
         for notification, event in zip(told, events, strict=True):
             self._panel.notify(event)
-            if chattering := self.figures.told(notification):
+            chattering = self.figures.told(notification)
+            if chattering and notification.condition.kind.chattering:
                 self._note(chattering)
 
     def _note(self, node: str) -> None:
