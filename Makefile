@@ -23,15 +23,18 @@ setup: $(VENV)/.installed
 demo: setup
 	$(VENV)/bin/enose demo
 
+# Files of tests share the processors; tests within a file share its servers.
+PYTEST = $(PY) -m pytest -n logical --dist loadfile
+
 test: setup $(INTEROP)
-	$(PY) -m pytest
+	$(PYTEST)
 
 check: setup $(INTEROP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m pytest
+	$(PYTEST)
 
 bench: setup
 	$(PY) -m benchmarks

@@ -58,6 +58,6 @@ def test_simulated_results_count_on_a_demo_site() -> None:
     assert ask(case).answer == "approve"
 
 
-@pytest.mark.parametrize("state", set(ExecutionState) - {ExecutionState.COMPLETE})
+@pytest.mark.parametrize("state", sorted(set(ExecutionState) - {ExecutionState.COMPLETE}))
 def test_only_a_complete_batch_is_approved(state: ExecutionState) -> None:
     assert ask(replace(GOOD, execution=state)).answer != "approve"
