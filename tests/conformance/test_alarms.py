@@ -97,15 +97,16 @@ class Alarm:
                       ua.Variant(1, ua.VariantType.UInt16))  # fmt: skip
         assert await self.talk.outcome(raised) == [0]
         told: list[Told] = []
-        while True:
-            for fields in await self.talk.next_data():
+        marked = False
+        while not marked:
+            for fields in await self.talk.next_data():  # what follows the marker in one message is news as well
                 condition, *values = [v.Value for v in fields]
                 event = dict(zip(SELECTED, values, strict=True))
-                if event["Message"].Text == marker:
-                    self.told += told
-                    return told
+                marked |= event["Message"].Text == marker
                 if condition == nid(self.node):
                     told.append(event)
+        self.told += told
+        return told
 
     @property
     def last(self) -> bytes:
