@@ -8,6 +8,7 @@ the same run. The server is a process of its own, started as a user starts it, w
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import json
 import subprocess
@@ -62,6 +63,8 @@ async def measured(url: str, *arguments: Any) -> tuple[dict[str, Any], float]:
                 waits.append(1000 * (time.monotonic() - begin))
                 await asyncio.sleep(0.05)
 
+        gc.collect()
+        gc.freeze()  # else the pauses of this process' collector are taken for the server's
         probing = asyncio.create_task(probe())
         found = await asyncio.to_thread(meter, url, *arguments)
         probing.cancel()
