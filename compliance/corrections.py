@@ -3,7 +3,6 @@
 Only values without a device source are corrected; whoever calls sees to that, and to the role.
 """
 
-import dataclasses
 from asyncio import wrap_future
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from compliance import audit
+from compliance.rows import entry
 from historian import corrections
 from historian.archive import Archive
 from historian.corrections import Author
@@ -99,9 +99,9 @@ class Corrections(Archive):
             if kind in (UpdateType.REPLACE, UpdateType.DELETE) and not there:
                 return BAD_NO_ENTRY_EXISTS
             made = corrections.annotate(tx, tag, note, removed=kind is UpdateType.DELETE)
-            entry = self._entry("history.annotate", tag, caller, author)
             told = {"time": note.time, "user": note.user, "message": note.message, "kind": kind.name}
-            audit.append(tx, dataclasses.replace(entry, new=told), [("annotation", made)])
+            logged = entry(caller, author.made, "history.annotate", tag, reason=author.reason, new=told)
+            audit.append(tx, logged, [("annotation", made)])
             if kind is not UpdateType.UPDATE:
                 return GOOD
             return GOOD_ENTRY_REPLACED if there else GOOD_ENTRY_INSERTED
@@ -129,18 +129,6 @@ class Corrections(Archive):
     def _author(self, caller: Caller, reason: str) -> Author:
         return Author(caller.user, reason, self._clock.now())
 
-    def _entry(self, action: str, tag: str, caller: Caller, author: Author) -> audit.Entry:
-        return audit.Entry(
-            time=author.made,
-            action=action,
-            actor=caller.user,
-            object=tag,
-            reason=author.reason,
-            session=caller.session,
-            application_uri=caller.application_uri,
-            address=caller.address,
-        )
-
     def _log(
         self,
         tx: Connection,
@@ -153,11 +141,11 @@ class Corrections(Archive):
         made: Sequence[int],
     ) -> None:
         """Entries of the rows a correction made, each no longer than an entry can be."""
-        entry = self._entry(ACTIONS[kind], tag, caller, author)
         for first in range(0, len(made), LOGGED):
             rows, gone = made[first : first + LOGGED], old[first : first + LOGGED]
-            told = dataclasses.replace(entry, old=[_told(v) for v in gone], new=[_told(v) for v in new])
-            audit.append(tx, told, [("correction", row) for row in rows])
+            told = {"old": [_told(v) for v in gone], "new": [_told(v) for v in new]}
+            logged = entry(caller, author.made, ACTIONS[kind], tag, reason=author.reason, **told)
+            audit.append(tx, logged, [("correction", row) for row in rows])
 
 
 def _changes(page: Series) -> list[Change]:

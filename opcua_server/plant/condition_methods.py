@@ -11,6 +11,7 @@ from typing import Any
 from asyncua import ua
 
 from compliance import audit, exceptions, policy, texts
+from compliance.rows import entry
 from config.schema import Line
 from nodesets.errors import EnoseError, NodeIdInvalid
 from nodesets.model import Caller, Finding
@@ -150,18 +151,8 @@ def _lines(site: Site, at: str) -> list[Line]:
 
 def _record(site: Site, caller: Caller, at: str, act: Act, method: str, tx: Any) -> None:
     now = site.clock.now()
-    entry = audit.Entry(
-        time=now,
-        action=f"call.Alarms.{method}",
-        actor=caller.user,
-        object=at,
-        reason=act.comment,
-        new={"EventId": act.event_id, "Seconds": act.seconds},
-        session=caller.session,
-        application_uri=caller.application_uri,
-        address=caller.address,
-    )
-    audit.append(tx, entry)
+    given = {"EventId": act.event_id, "Seconds": act.seconds}
+    audit.append(tx, entry(caller, now, f"call.Alarms.{method}", at, reason=act.comment, new=given))
     if _hides(site, at, act):
         kind = site.alarms[at].kind
         words = f"{at}: {act.name} by {caller.user}: {act.comment}"

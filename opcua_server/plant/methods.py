@@ -15,6 +15,7 @@ from asyncua import ua
 
 from compliance import audit, batches, exceptions, models, policy, recommendations, signatures, texts
 from compliance.batches import Batch
+from compliance.rows import entry
 from nodesets.errors import EnoseError, InvalidArgument, InvalidState, NotFound, StorageError
 from nodesets.methods import MASK, METHODS, SECRETS
 from nodesets.model import Caller, Role
@@ -288,20 +289,9 @@ async def set_context(
         raise InvalidState(f"{name} is set by BatchControl alone")
     texts.text("Value", value)
     fields = site.context.setdefault(at, {})
-    now = site.clock.now()
-    entry = audit.Entry(
-        time=now,
-        action="context.set",
-        actor=caller.user,
-        object=f"{at}.Context.{name}",
-        old=fields.get(name, ""),
-        new=value,
-        on_behalf_of=on_behalf_of,
-        session=caller.session,
-        application_uri=caller.application_uri,
-        address=caller.address,
-    )
-    await site.submit(lambda tx: audit.append(tx, entry))
+    change = {"old": fields.get(name, ""), "new": value, "on_behalf_of": on_behalf_of}
+    logged = entry(caller, site.clock.now(), "context.set", f"{at}.Context.{name}", **change)
+    await site.submit(lambda tx: audit.append(tx, logged))
     fields[name] = value
     site.show_context(at)
     return ()
@@ -469,17 +459,14 @@ async def log_call(
     site: Site, caller: Caller, action: str, at: str, given: Mapping[str, Any], outcome: str, reason: str = ""
 ) -> None:
     """One audit entry a call, whatever became of it. Secrets are masked before they come here."""
-    entry = audit.Entry(
-        time=site.clock.now(),
-        action=f"call.{action}",
-        actor=caller.user,
-        object=at,
+    logged = entry(
+        caller,
+        site.clock.now(),
+        f"call.{action}",
+        at,
         outcome=outcome,
         reason=reason,
         new=dict(given),
         on_behalf_of=str(given.get("OnBehalfOf", "")),
-        session=caller.session,
-        application_uri=caller.application_uri,
-        address=caller.address,
     )
-    await site.submit(lambda tx: audit.append(tx, entry))
+    await site.submit(lambda tx: audit.append(tx, logged))
