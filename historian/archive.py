@@ -62,8 +62,8 @@ class Archive:
         self, tag: str, times: NDArray[np.int64], rules: AggregateRules, *, use_simple_bounds: bool
     ) -> Series:
         def query(connection: Connection) -> Series:
-            parts = list(self._at(connection, tag, np.unique(times), rules, use_simple_bounds))
-            order = np.searchsorted(np.unique(times), times)
+            ascending, order = np.unique(times, return_inverse=True)
+            parts = list(self._at(connection, tag, ascending, rules, use_simple_bounds))
             values, status = (np.concatenate([getattr(p, name) for p in parts])[order] for name in ("values", "status"))
             return Series(times, times, values, status, None)
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import getpass
-import ipaddress
 import json
 import logging
 import os
@@ -565,16 +564,8 @@ def _identity(plant: Plant, data_dir: Path) -> security.Identity:
     """Key and certificate, with every name and address clients may use to reach this machine."""
     names, addresses = [hostname(plant)], list[str]()
     for host in {plant.server.host, "127.0.0.1"} - {"0.0.0.0", "::"}:  # noqa: S104 - left out, not bound
-        (addresses if _is_address(host) else names).append(host)
+        (addresses if security.is_address(host) else names).append(host)
     return security.load_identity(data_dir, application_uri(plant), [*names, "localhost"], sorted(addresses))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _site(

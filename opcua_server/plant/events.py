@@ -335,16 +335,8 @@ def metrics_values(m: Metrics) -> dict[str, ua.Variant]:
 
 def security_report(words: str, severity: int, now: int) -> Event:
     """Something about the server's own security that someone has to know at once (R29): a SystemEvent of Server."""
-    return Event(
-        event_id=uuid.uuid4().bytes,
-        event_type=ua.NodeId(ua.ObjectIds.SystemEventType),
-        source=ua.NodeId(ua.ObjectIds.Server),
-        source_name="Server",
-        time=now,
-        received=now,
-        severity=severity,
-        message=words.encode("latin-1", "replace").decode("latin-1"),
-    )
+    message = words.encode("latin-1", "replace").decode("latin-1")
+    return Event.of_server(ua.NodeId(ua.ObjectIds.SystemEventType), message, severity, now)
 
 
 def _happening(

@@ -83,11 +83,11 @@ class Where:
     def _element(self, index: int, terms: list[Term | None]) -> tuple[Any, Term | None]:
         element = self._elements[index]
         operands = element.FilterOperands or []
-        build, counts = OPERATORS.get(element.FilterOperator, (None, range(0)))
         result = ua.ContentFilterElementResult()
-        if build is None:
+        if element.FilterOperator not in OPERATORS:
             result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorUnsupported)
             return result, None
+        build, counts = OPERATORS[element.FilterOperator]
         if len(operands) not in counts:
             result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperandCountMismatch)
             return result, None
@@ -99,7 +99,7 @@ class Where:
         if any(not c.is_good() for c in result.OperandStatusCodes):
             result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperandInvalid)
             return result, None
-        if element.FilterOperator == OPERATOR.RelatedTo:
+        if build is None:
             nested = [self._relations.get(o.Index) if isinstance(o, ua.ElementOperand) else None for o in operands[:2]]
             self._relations[index] = relation = Relation(self._space, compiled, nested)
             return result, relation.holds
@@ -376,11 +376,7 @@ def implicitly_unsigned(value: tuple[int, Any]) -> int:
     return int(value[1])
 
 
-def _related(_space: Space, *_operands: Term) -> Term:
-    raise NotImplementedError("made by Where, which knows what is nested")
-
-
-OPERATORS: Mapping[Any, tuple[Callable[..., Term], range]] = {
+OPERATORS: Mapping[Any, tuple[Callable[..., Term] | None, range]] = {
     OPERATOR.Equals: (_comparison(operator.eq), range(2, 3)),
     OPERATOR.GreaterThan: (_comparison(operator.gt), range(2, 3)),
     OPERATOR.LessThan: (_comparison(operator.lt), range(2, 3)),
@@ -396,8 +392,8 @@ OPERATORS: Mapping[Any, tuple[Callable[..., Term], range]] = {
     OPERATOR.Cast: (_cast, range(2, 3)),
     OPERATOR.InView: (_in_view, range(1, 2)),
     OPERATOR.OfType: (_of_type, range(1, 2)),
-    OPERATOR.RelatedTo: (_related, range(6, 7)),
+    OPERATOR.RelatedTo: (None, range(6, 7)),
     OPERATOR.BitwiseAnd: (_bitwise(operator.and_), range(2, 3)),
     OPERATOR.BitwiseOr: (_bitwise(operator.or_), range(2, 3)),
 }
-"""Operator -> (term of its operands, how many it takes)."""
+"""Operator -> (term of its operands, how many it takes); without one it is a `Relation`."""

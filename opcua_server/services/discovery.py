@@ -1,13 +1,12 @@
 """Discovery service set (Part 4 5.5): FindServers and GetEndpoints, the only services without a secure channel."""
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from asyncua import ua
 
-from opcua_server.security import Identity, host_names
+from opcua_server.security import Identity, host_names, is_address
 from opcua_server.services.seams import NONE_URI, POLICIES
 from opcua_server.services.sessions import ANONYMOUS, CERTIFICATE, USERNAME
 
@@ -110,15 +109,7 @@ class Discovery:
         try:
             there = urlsplit(asked or "")
             host = there.hostname or ""
-            usable = there.scheme == "opc.tcp" and (host in host_names(self.identity.certificate) or _is_address(host))
+            usable = there.scheme == "opc.tcp" and (host in host_names(self.identity.certificate) or is_address(host))
         except ValueError:
             usable = False
         return f"opc.tcp://{there.netloc}" if usable else self.url
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

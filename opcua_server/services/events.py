@@ -1,7 +1,6 @@
 """Delivery of events (Part 3 4.7.2) and ConditionRefresh (Part 9 5.5.7, 5.5.8)."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -135,14 +134,4 @@ class Events:
         return True
 
     def _bracket(self, kind: Any) -> Event:
-        now = self._clock.now()
-        return Event(
-            event_id=secrets.token_bytes(16),
-            event_type=kind,
-            source=SERVER,
-            source_name="Server",
-            time=now,
-            received=now,
-            severity=REFRESH_SEVERITY,
-            message="ConditionRefresh",
-        )
+        return Event.of_server(kind, "ConditionRefresh", REFRESH_SEVERITY, self._clock.now())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nodesets.ports import Annotation, Modified, Series
 from opcua_server.services.attributes import parse_range
 from opcua_server.services.status import FILETIME_EPOCH, Fault, from_ns
+from opcua_server.services.values import HAS_SERVER, HAS_SOURCE, HAS_STATUS, HAS_VALUE
 
 TICK = 100
 """Nanoseconds of the wire's time unit."""
@@ -31,9 +32,6 @@ NUMBERS = frozenset({*WIRE} - {STATUS_CODE})
 FLOATS = frozenset({10, 11})
 HISTORIZED = NUMBERS | {STRING}
 """Built-in types a history can be of."""
-
-HAS_VALUE, HAS_STATUS, HAS_SOURCE, HAS_SERVER = 0x01, 0x02, 0x04, 0x08
-"""Bits of a DataValue's encoding mask (Part 6 5.2.2.17)."""
 
 
 def history_data(parts: Sequence[Series], built_in: int, stamps: Any, index_range: str = "") -> Any:

@@ -5,6 +5,7 @@ what differs. The NodeId of a member is `ns=3;s=<prefix>.<path>`, so ids follow 
 change with restarts or neighbours. Knows nothing of e-noses.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
@@ -138,3 +139,25 @@ class Event:
     retain: bool = False
     fields: Mapping[str, ua.Variant] = field(default_factory=dict)
     """Further fields by browse path without namespaces, `ActiveState/Id`; base event fields need not be repeated."""
+
+    @classmethod
+    def of_server(
+        cls,
+        event_type: ua.NodeId,
+        message: str,
+        severity: int,
+        now: int,
+        fields: Mapping[str, ua.Variant] | None = None,
+    ) -> "Event":
+        """What the Server object tells at `now` (ns UTC)."""
+        return cls(
+            event_id=secrets.token_bytes(16),
+            event_type=event_type,
+            source=ua.NodeId(ua.ObjectIds.Server),
+            source_name="Server",
+            time=now,
+            received=now,
+            severity=severity,
+            message=message,
+            fields=fields or {},
+        )

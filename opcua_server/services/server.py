@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -102,7 +101,7 @@ class UaServer:
         """asyncua's Server: for XML import and node access while the address space is made."""
         self.table = Table(self._clock.monotonic)
         self.space = Space(self.aspace, self.table)
-        self._outbox = Outbox(journal, self._deliver)
+        self._outbox = Outbox(journal, self.deliver_event)
         self._audit = Audit(application_uri, self._clock, self._outbox.put)
         self._methods = Methods(self.space, self._clock, self._audit.tell)
         self._sight = sight = roles.Sight()
@@ -326,28 +325,20 @@ class UaServer:
                 ua.ModelChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node), Verb=verb)
                 for node, verb in verbs.items()
             ]
-            self.publish_event(self._changed(MODEL_CHANGE, "The address space has changed", changes))
+            self._tell_changes(MODEL_CHANGE, "The address space has changed", changes)
         if self._listener is not None and (variables := change.semantics()):
-            changes = [
-                ua.SemanticChangeStructureDataType(Affected=node, AffectedType=change.type_definition(node))
-                for node in variables
-            ]
-            self.publish_event(self._changed(SEMANTIC_CHANGE, "Ranges or units of variables have changed", changes))
+            types = {node: change.type_definition(node) for node in variables}
+            self._tell_semantics("Ranges or units of variables have changed", types)
         return change
 
-    def _changed(self, event_type: Any, message: str, changes: list[Any]) -> Event:
-        now = self._clock.now()
-        return Event(
-            event_id=secrets.token_bytes(16),
-            event_type=event_type,
-            source=SERVER,
-            source_name="Server",
-            time=now,
-            received=now,
-            severity=CHANGE_SEVERITY,
-            message=message,
-            fields={"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)},
-        )
+    def _tell_semantics(self, message: str, types: Mapping[Any, Any]) -> None:
+        """`types`: TypeDefinition by variable."""
+        changes = [ua.SemanticChangeStructureDataType(Affected=node, AffectedType=kind) for node, kind in types.items()]
+        self._tell_changes(SEMANTIC_CHANGE, message, changes)
+
+    def _tell_changes(self, event_type: Any, message: str, changes: list[Any]) -> None:
+        fields = {"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)}
+        self.publish_event(Event.of_server(event_type, message, CHANGE_SEVERITY, self._clock.now(), fields))
 
     def open(self, sees: Callable[[str], bool]) -> None:
         """Let anonymous sessions see the nodes of ns=3 whose string ids `sees` says, of which there are none before.
@@ -382,9 +373,7 @@ class UaServer:
         """
         variable = site(node)
         self._subscriptions.redefine(variable)
-        kind = self.space.type_definition(variable)
-        changes = [ua.SemanticChangeStructureDataType(Affected=variable, AffectedType=kind)]
-        self.publish_event(self._changed(SEMANTIC_CHANGE, f"{node} means something else", changes))
+        self._tell_semantics(f"{node} means something else", {variable: self.space.type_definition(variable)})
 
     def columns(self, nodes: Sequence[str]) -> slice:
         """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
@@ -444,9 +433,6 @@ class UaServer:
 
     def deliver_event(self, event: Event) -> None:
         """Deliver what was recorded in the transaction of what it tells of (`event_fields.row`)."""
-        self._deliver(event)
-
-    def _deliver(self, event: Event) -> None:
         self._events.publish(event)
 
     def retained(self, states: Callable[[], Iterable[Event]]) -> None:
