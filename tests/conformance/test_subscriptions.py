@@ -395,6 +395,12 @@ def events(*paths: str, where: list[Any] | None = None) -> ua.EventFilter:
     return ua.EventFilter(SelectClauses=select(*paths), WhereClause=ua.ContentFilter(Elements=where or []))
 
 
+def of_source(name: str) -> Any:
+    """The rest of the plant has events of its own at the Server."""
+    operands = [*select("SourceName"), ua.LiteralOperand(Value=ua.Variant(name))]
+    return ua.ContentFilterElement(FilterOperator=ua.FilterOperator.Equals, FilterOperands=operands)
+
+
 async def raise_event(talk: Conversation, message: str, severity: int = 500) -> None:
     arguments = ua.Variant(message, T.String), ua.Variant(severity, T.UInt16)
     assert await talk.outcome(call("Methods.RaiseEvent", *arguments)) == [0]
@@ -403,10 +409,8 @@ async def raise_event(talk: Conversation, message: str, severity: int = 500) -> 
 @pytest.mark.parametrize("notifier", ["", "i=2253"])
 async def test_events_reach_their_source_and_the_server(talk: Conversation, notifier: str) -> None:
     number = (await talk.subscribe()).SubscriptionId
-    item = await talk.monitor(
-        number, nid(notifier), A.EventNotifier, Filter=events("Message", "Severity", "SourceName")
-    )
-    item.StatusCode.check()
+    wanted = events("Message", "Severity", "SourceName", where=[of_source("Playground")])
+    (await talk.monitor(number, nid(notifier), A.EventNotifier, Filter=wanted)).StatusCode.check()
     await raise_event(talk, "hello", 321)
     fields = (await talk.next_data())[0]
     assert [f.Value for f in fields[1:]] == [321, "Playground"]
@@ -483,8 +487,8 @@ async def test_a_new_range_marks_the_next_value_and_moves_the_deadband(talk: Con
     await set_value(talk, node, 0.0)
     percent = change(kind=DEADBAND.Percent, value=10.0)
     number, _ = await begun(talk, node, Filter=percent)
-    item = await talk.monitor(number, nid("i=2253"), A.EventNotifier, Filter=events("EventType", "Changes"))
-    item.StatusCode.check()
+    wanted = events("EventType", "Changes", where=[of_source("Server")])
+    (await talk.monitor(number, nid("i=2253"), A.EventNotifier, Filter=wanted)).StatusCode.check()
     level = (await talk.read(nid(f"{node}.EURange"), A.AccessLevel)).Value.Value
     assert level & 16  # SemanticChange (Part 3 8.57)
     assert await talk.outcome(write(f"{node}.EURange", ua.Range(Low=0.0, High=10.0), T.ExtensionObject)) == [0]
