@@ -389,6 +389,7 @@ async def _pages(server: Running, begin: int, end: int, pages: int) -> list[floa
                 Parameters=ua.HistoryReadParameters(
                     HistoryReadDetails=details,
                     TimestampsToReturn=ua.TimestampsToReturn.Both,
+                    ReleaseContinuationPoints=False,
                     NodesToRead=[ua.HistoryReadValueId(NodeId=SERVER)],
                 )
             )

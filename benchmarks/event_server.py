@@ -6,6 +6,7 @@ and a fifth as many that do not, and prints how many of the former there were.
 
 import argparse
 import asyncio
+import gc
 import itertools
 import sys
 import time
@@ -17,7 +18,7 @@ import uvloop
 from asyncua import Server, ua
 
 from config.load import load
-from opcua_server import app
+from opcua_server import admin, app
 from opcua_server.plant import events
 
 PERIOD = 0.01
@@ -28,14 +29,18 @@ SUBJECT = "EN01"
 
 @asynccontextmanager
 async def ours(config: str, data: str) -> AsyncIterator[tuple[str, Callable[[int], None]]]:
-    async with app.running(load(Path(config)), Path(data)) as server:
+    gc.disable()  # as `enose run` does
+    with admin.data_folder(Path(data)):
+        async with app.running(load(Path(config)), Path(data)) as server:
+            gc.freeze()
+            gc.enable()
 
-        def publish(severity: int) -> None:
-            words = f"{SUBJECT}: clean the sample line before the next batch"
-            event = events.recommendation_published(SUBJECT, "R-1", words, severity, time.time_ns())
-            server.publish_event(event)
+            def publish(severity: int) -> None:
+                words = f"{SUBJECT}: clean the sample line before the next batch"
+                event = events.recommendation_published(SUBJECT, "R-1", words, severity, time.time_ns())
+                server.publish_event(event)
 
-        yield server.url, publish
+            yield server.url, publish
 
 
 @asynccontextmanager

@@ -407,6 +407,20 @@ class UaServer:
 
         self.space.write_made(site(node), made)
 
+    def write_instance(
+        self, instance: str, make: Callable[[], Mapping[str, Any]], source_time: int, server_time: int
+    ) -> None:
+        """Show Good values of an instance's variables, Variants by path, which `make` makes as soon as somebody looks.
+
+        Raises KeyError without such an instance.
+        """
+
+        def made() -> Mapping[str, Any]:
+            times = from_ns(source_time), from_ns(server_time)
+            return {path: shown(value, 0, *times) for path, value in make().items()}
+
+        self.space.write_instance(instance, made)
+
     def _show_constant(self, node_id: Any, value: Any) -> None:
         now = self._clock.now()
         self._write_node(node_id, value, 0, now, now)
