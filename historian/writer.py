@@ -227,8 +227,8 @@ class Writer:
     def submit(self, work: Callable[[Connection], T], *, alone: bool = False, soon: bool = False) -> Future[T]:
         """Run `work` in a transaction; its result or its exception, when that is on the disk. Never blocks.
 
-        `work` sees the rows appended before it. `alone`: in a transaction of its own, as a signature or a release is. `soon`: now,
-        with what waits already, not when `commit_seconds` are over.
+        `work` sees the rows appended before it. `alone`: in a transaction of its own, as a signature or a release is.
+        `soon`: now, with what waits already, and not when `commit_seconds` are over.
         The future carries StorageError when nothing was acknowledged.
         """
         future: Future[T] = Future()

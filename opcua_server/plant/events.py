@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 
 from asyncua import ua
 
@@ -48,6 +49,10 @@ RATE_MINUTES = 10
 NOT_ACTIVE = ua.NodeId()
 
 
+REMEMBERED = 1024
+"""Variants of one kind that are made once: the members of a condition's event are mostly the same few."""
+
+
 def date(time: int) -> datetime:
     """ns UTC as the library takes it, to the microsecond; a time that never was is the OPC UA null date."""
     if not time:
@@ -56,10 +61,12 @@ def date(time: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
 
 
+@lru_cache(REMEMBERED)
 def text(value: str) -> ua.Variant:
     return ua.Variant(ua.LocalizedText(value, "en"), ua.VariantType.LocalizedText)
 
 
+@lru_cache(REMEMBERED)
 def boolean(value: bool) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Boolean)
 
@@ -68,6 +75,7 @@ def string(value: str) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.String)
 
 
+@lru_cache(REMEMBERED)
 def moment(time: int) -> ua.Variant:
     return ua.Variant(date(time), ua.VariantType.DateTime)
 
@@ -76,6 +84,7 @@ def double(value: float) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Double)
 
 
+@lru_cache(REMEMBERED)
 def number(value: int, kind: ua.VariantType = ua.VariantType.UInt32) -> ua.Variant:
     return ua.Variant(int(value), kind)
 
@@ -93,6 +102,7 @@ def machine_state(path: str, machine: str, state: IntEnum) -> dict[str, ua.Varia
     }
 
 
+@lru_cache(REMEMBERED)
 def duration(seconds: float) -> ua.Variant:
     """Duration (Part 3 8.13): milliseconds."""
     return double(seconds * 1000)

@@ -316,6 +316,7 @@ class UaServer:
         (`Tree.replace`).
         """
         change = self.space.replace(instances, references)
+        self._events.forget_notifiers()
         self._subscriptions.release_missing()
         self.space.forget_missing()
         self._methods.forget_missing()
