@@ -253,6 +253,36 @@ async def test_a_change_of_the_address_space_is_an_event(bench: Bench, raw: Raw)
     }
 
 
+async def test_a_replacement_that_changes_what_values_mean_marks_them(bench: Bench, raw: Raw) -> None:
+    # Part 8 5.2, Part 3 9.33: the same as when somebody writes the unit.
+    units = {"Level.EngineeringUnits": ua.Variant("l")}
+    scaled = member(
+        "Level.EngineeringUnits", NodeClass.VARIABLE, data_type=ua.NodeId(IDS.String), reference=HAS_PROPERTY,
+        type_definition=PROPERTY,
+    )  # fmt: skip
+    template = Template(name="Scaled", members=(*TANK.members, scaled))
+    bench.server.replace([tank("T8", template, values=units)], [])
+    show(bench, "T8.Level", 1.0)
+    number = await watch(raw, "T8.Level")
+    assert await values(raw) == [(1.0, 0)]
+    kinds = ua.EventFilter(
+        SelectClauses=[
+            ua.SimpleAttributeOperand(
+                TypeDefinitionId=ua.NodeId(IDS.BaseEventType),
+                BrowsePath=[ua.QualifiedName(name)],
+                AttributeId=ua.AttributeIds.Value,
+            )
+            for name in ("EventType", "Changes")
+        ]
+    )
+    (await raw.monitor(number, SERVER, ua.AttributeIds.EventNotifier, Filter=kinds)).StatusCode.check()
+    bench.server.replace([tank("T8", template, values={"Level.EngineeringUnits": ua.Variant("hl")})], [])
+    marked, (kind, changes) = await raw.next_data()
+    assert (marked.Value.Value, marked.StatusCode.value) == (1.0, 0x4000)
+    assert kind.Value == ua.NodeId(IDS.SemanticChangeEventType)
+    assert [(c.Affected, c.AffectedType) for c in changes.Value] == [(nid("T8.Level"), VARIABLE)]
+
+
 async def test_a_replacement_by_the_same_is_no_change(bench: Bench, raw: Raw) -> None:
     await model_changes(raw)
     change = bench.server.replace([ONE, TWO], [notifies("T1"), notifies("T2")])
