@@ -261,9 +261,9 @@ async def test_a_replacement_that_changes_what_values_mean_marks_them(bench: Ben
         type_definition=PROPERTY,
     )  # fmt: skip
     template = Template(name="Scaled", members=(*TANK.members, scaled))
-    bench.server.replace([tank("T8", template, values=units)], [])
-    show(bench, "T8.Level", 1.0)
-    number = await watch(raw, "T8.Level")
+    bench.server.replace([tank("T20", template, values=units)], [])
+    show(bench, "T20.Level", 1.0)
+    number = await watch(raw, "T20.Level")
     assert await values(raw) == [(1.0, 0)]
     kinds = ua.EventFilter(
         SelectClauses=[
@@ -276,11 +276,11 @@ async def test_a_replacement_that_changes_what_values_mean_marks_them(bench: Ben
         ]
     )
     (await raw.monitor(number, SERVER, ua.AttributeIds.EventNotifier, Filter=kinds)).StatusCode.check()
-    bench.server.replace([tank("T8", template, values={"Level.EngineeringUnits": ua.Variant("hl")})], [])
+    bench.server.replace([tank("T20", template, values={"Level.EngineeringUnits": ua.Variant("hl")})], [])
     marked, (kind, changes) = await raw.next_data()
     assert (marked.Value.Value, marked.StatusCode.value) == (1.0, 0x4000)
     assert kind.Value == ua.NodeId(IDS.SemanticChangeEventType)
-    assert [(c.Affected, c.AffectedType) for c in changes.Value] == [(nid("T8.Level"), VARIABLE)]
+    assert [(c.Affected, c.AffectedType) for c in changes.Value] == [(nid("T20.Level"), VARIABLE)]
 
 
 async def test_a_replacement_by_the_same_is_no_change(bench: Bench, raw: Raw) -> None:
