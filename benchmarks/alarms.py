@@ -31,8 +31,8 @@ from benchmarks.report import Answer, main
 from historian import events as history
 from historian.schema import engine
 from nodesets import ids
-from opcua_server.records import DATABASE
 from opcua_server.plant import events
+from opcua_server.records import DATABASE
 from opcua_server.services.event_fields import row
 from tests.servers import Running, environment, free_port
 

@@ -153,6 +153,116 @@ async def test_a_write_is_told_with_old_and_new_value(plant: Plant, auditor: Aud
         assert event["NewValue"] == [8, 9]
 
 
+# -- HistoryUpdate
+
+HISTORY, NOTES = "History.Writable", "History.Ramp.Annotations"
+_seconds = (datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=i) for i in itertools.count())
+
+
+def history_update(details: Any, entry: str = "") -> Any:
+    return with_entry(
+        ua.HistoryUpdateRequest(Parameters=ua.HistoryUpdateParameters(HistoryUpdateDetails=[details])), entry
+    )
+
+
+def corrected(kind: Any, at: datetime, value: float) -> Any:
+    data = ua.DataValue(ua.Variant(value, T.Double), SourceTimestamp=at)
+    return ua.UpdateDataDetails(nid(HISTORY), kind, [data])
+
+
+def annotated(kind: Any, at: datetime, message: str) -> Any:
+    note = ua.Variant(ua.Annotation(message, "", at), T.ExtensionObject)
+    return ua.UpdateStructureDataDetails(nid(NOTES), kind, [ua.DataValue(note, SourceTimestamp=at)])
+
+
+def numbers(values: Sequence[Any]) -> list[Any]:
+    return [(value.SourceTimestamp.replace(tzinfo=UTC), value.Value.Value) for value in values]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_a_corrected_value_is_told_with_what_it_was(plant: Plant, auditor: Auditor, channel: str) -> None:
+    # Part 11 5.8.3, 5.8.6, 5.8.7, Part 5 6.4.26: inserted, replaced, refused, deleted at an instant and in a range.
+    perform, at, later = ua.PerformUpdateType, next(_seconds), next(_seconds)
+    fields = ("UpdatedNode", "ParameterDataTypeId", "PerformInsertReplace", "NewValues", "OldValues", "ReqTimes",
+              "StartTime", "EndTime", "IsDeleteModified")  # fmt: skip
+    steps = (
+        (corrected(perform.Insert, at, 1.0), True, [(at, 1.0)], []),
+        (corrected(perform.Replace, at, 2.0), True, [(at, 2.0)], [(at, 1.0)]),
+        (corrected(perform.Insert, at, 3.0), False, [(at, 3.0)], []),
+        (ua.DeleteAtTimeDetails(nid(HISTORY), [at]), True, None, [(at, 2.0)]),
+        (corrected(perform.Update, at, 4.0), True, [(at, 4.0)], []),
+        (ua.DeleteRawModifiedDetails(nid(HISTORY), False, at, later), True, None, [(at, 4.0)]),
+        (ua.DeleteRawModifiedDetails(nid(HISTORY), False, at, later), False, None, []),
+    )
+    kinds = {
+        ua.UpdateDataDetails: (IDS.AuditHistoryValueUpdateEventType, IDS.UpdateDataDetails),
+        ua.DeleteAtTimeDetails: (IDS.AuditHistoryAtTimeDeleteEventType, IDS.DeleteAtTimeDetails),
+        ua.DeleteRawModifiedDetails: (IDS.AuditHistoryRawModifyDeleteEventType, IDS.DeleteRawModifiedDetails),
+    }
+    async with plant.session(channel) as talk, auditor.listening(IDS.AuditHistoryUpdateEventType, *fields) as told:
+        for number, (details, good, new, old) in enumerate(steps):
+            await talk.outcome(history_update(details, f"{channel}/{number}"))
+            event = await told.heard(ClientAuditEntryId=f"{channel}/{number}")
+            kind, data_type = kinds[type(details)]
+            check_base(event, kind, "Attribute/HistoryUpdate", status=good, entry=f"{channel}/{number}")
+            assert (event["SourceNode"], event["UpdatedNode"], event["ClientUserId"]) == (*2 * (nid(HISTORY),), "op1")
+            assert event["ParameterDataTypeId"] == ua.NodeId(data_type)
+            assert numbers(event["OldValues"]) == old
+            if new is not None:
+                assert event["PerformInsertReplace"] == int(details.PerformInsertReplace)
+                assert numbers(event["NewValues"]) == new
+            elif kind == IDS.AuditHistoryAtTimeDeleteEventType:
+                assert [time.replace(tzinfo=UTC) for time in event["ReqTimes"]] == [at]
+            else:
+                assert [event[name].replace(tzinfo=UTC) for name in ("StartTime", "EndTime")] == [at, later]
+                assert event["IsDeleteModified"] is False
+    entries = [e["action"] for e in log(plant) if e["reason"].startswith(f"{channel}/")]
+    assert entries == ["history.insert", "history.replace", "history.delete", "history.update", "history.delete"]
+
+
+async def test_a_changed_annotation_is_told_with_what_it_was(plant: Plant, auditor: Auditor) -> None:
+    # Part 11 5.8.4.
+    perform, at = ua.PerformUpdateType, next(_seconds)
+    kind, fields = IDS.AuditHistoryAnnotationUpdateEventType, ("PerformInsertReplace", "NewValues", "OldValues")
+    steps = (
+        (annotated(perform.Insert, at, "one"), True, []),
+        (annotated(perform.Update, at, "two"), True, ["one"]),
+        (annotated(perform.Insert, at, "three"), False, []),
+        (annotated(perform.Remove, at, ""), True, ["two"]),
+    )
+    async with plant.session("Basic256Sha256") as talk, auditor.listening(kind, *fields) as told:
+        for number, (details, good, old) in enumerate(steps):
+            await talk.outcome(history_update(details, f"note/{number}"))
+            event = await told.heard(ClientAuditEntryId=f"note/{number}")
+            check_base(event, kind, "Attribute/HistoryUpdate", status=good, entry=f"note/{number}")
+            assert [(note.Message, note.UserName) for note in event["OldValues"]] == [(word, "op1") for word in old]
+            assert [note.Message for note in event["NewValues"]] == [details.UpdateValues[0].Value.Value.Message]
+
+
+@pytest.mark.parametrize(
+    ("details", "kind", "field"),
+    [
+        (ua.UpdateEventDetails(SERVER, ua.PerformUpdateType.Insert, ua.EventFilter(), []),
+         IDS.AuditHistoryEventUpdateEventType, "Filter"),
+        (ua.DeleteEventDetails(SERVER, [b"event"]), IDS.AuditHistoryEventDeleteEventType, "EventIds"),
+        (ua.DeleteAtTimeDetails(nid("ns=3;s=EN01.Array.S01.SensorValue"), [datetime(2026, 1, 1, tzinfo=UTC)]),
+         IDS.AuditHistoryAtTimeDeleteEventType, "ReqTimes"),
+    ],
+)  # fmt: skip
+async def test_an_attempt_on_what_never_changes_is_told(
+    plant: Plant, auditor: Auditor, details: Any, kind: int, field: str
+) -> None:
+    # Part 11 5.8.2, 5.8.8; process rule 13: events and the samples of a device stay as they were recorded.
+    async with plant.session("Basic256Sha256") as talk, auditor.listening(kind, field, "OldValues") as told:
+        (code,) = await talk.outcome(history_update(details, "attempt"))
+        event = await told.heard(ClientAuditEntryId="attempt")
+        check_base(event, kind, "Attribute/HistoryUpdate", status=False, entry="attempt")
+        assert event[field]
+        assert not event["OldValues"]
+    refusal = [e for e in log(plant) if e["action"] == "history.update" and e["object"] == details.NodeId.to_string()]
+    assert refusal[-1]["outcome"] == ua.status_codes.get_name_and_doc(code)[0]
+
+
 # -- Call
 
 
@@ -459,6 +569,13 @@ async def test_audit_events_go_to_auditors_on_encrypted_channels_alone(
 # -- the log
 
 
+def log(plant: Plant) -> list[dict[str, Any]]:
+    """Entries of the audit log, in order."""
+    with sqlite3.connect(plant.running.data / "enose.db") as database:
+        bodies = database.execute("SELECT body FROM audit_entry ORDER BY seq").fetchall()
+    return [json.loads(body) for (body,) in bodies]
+
+
 async def test_every_act_is_one_entry_of_the_audit_log(plant: Plant) -> None:
     # compliance.md 2.4; a good login is one entry, not two.
     async with elsewhere(plant) as talk:
@@ -469,9 +586,7 @@ async def test_every_act_is_one_entry_of_the_audit_log(plant: Plant) -> None:
         await talk.outcome(write("Scalar.SByte", 4, T.SByte))
         await talk.outcome(call("Methods.Add", ua.Variant(1.0, T.Double), ua.Variant(2.0, T.Double)))
         address = talk.local
-    with sqlite3.connect(plant.running.data / "enose.db") as database:
-        bodies = database.execute("SELECT body FROM audit_entry").fetchall()
-    entries = [e for e in (json.loads(body) for (body,) in bodies) if e["address"] == address]
+    entries = [e for e in log(plant) if e["address"] == address]
     assert [e["action"] for e in entries] == [
         "security.channel", "security.session", "user.login", "write", "write", "call",
     ]  # fmt: skip
