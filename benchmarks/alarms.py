@@ -16,16 +16,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from asyncua import Client, ua
-from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.ua_binary import struct_from_binary, variant_to_binary
 
 from analytics.limits import Limit, Limits
-from benchmarks.event_server import LOW, PASSING
+from benchmarks.event_server import LOW, PASSING, WORDS
 from benchmarks.fanout import STATE, line_plant, prepared
 from benchmarks.report import Answer, main
 from historian import events as history
@@ -90,16 +91,35 @@ def wanted(kind: ua.NodeId, severity: int, fields: Sequence[str] = FIELDS) -> An
 
 
 class Listener:
-    """A client with one subscription to events of Server."""
+    """A client with one subscription to events of Server. What it hears is decoded afterwards, not while it waits."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, mark: bytes) -> None:
+        """`mark`: bytes whose occurrences are counted as they come."""
         self._client = client
+        self._mark = mark
         self.number = 0
-        self.heard: list[tuple[int, list[Any]]] = []
-        """Fields of each event, and when its message had come, ns UTC."""
-        self.sequence = 0
-        self.gaps = 0
+        self.marks = 0
+        self._received: list[tuple[int, Any]] = []
+        """Publish responses, and when each had come, ns UTC."""
         self._news = asyncio.Event()
+
+    def clear(self) -> None:
+        self.marks = 0
+        self._received.clear()
+
+    def heard(self) -> list[tuple[int, list[Any]]]:
+        """Fields of each event, and when its message had come, ns UTC. Raises AssertionError for a missing message."""
+        decoded = [(at, struct_from_binary(ua.PublishResponse, data.copy())) for at, data in self._received]
+        messages = [(at, response.Parameters.NotificationMessage) for at, response in decoded]
+        messages = sorted((m for m in messages if m[1].NotificationData), key=lambda m: m[1].SequenceNumber)
+        numbers = [message.SequenceNumber for _, message in messages]
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        return [
+            (at, [field.Value for field in event.EventFields])
+            for at, message in messages
+            for notification in message.NotificationData
+            for event in notification.Events
+        ]
 
     async def ask(self, request: Any, response: Any) -> Any:
         answer = struct_from_binary(response, await self._client.uaclient.session._send_request(request))  # noqa: SLF001
@@ -124,39 +144,29 @@ class Listener:
         answer = await self.ask(ua.CreateMonitoredItemsRequest(Parameters=items), ua.CreateMonitoredItemsResponse)
         answer.Results[0].StatusCode.check()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Return when it holds, which is looked at with every message."""
-        while not holds():
+    async def until(self, marks: int) -> None:
+        """Return when so many marks have come."""
+        while self.marks < marks:
             self._news.clear()
             await self._news.wait()
 
     async def publish(self) -> None:
         """Until cancelled."""
-        acknowledgements: list[Any] = []
         while True:
-            request = ua.PublishRequest()
-            request.Parameters.SubscriptionAcknowledgements, acknowledgements = acknowledgements, []
-            data = await self._client.uaclient.session._send_request(request, timeout=0)  # noqa: SLF001
-            now = time.time_ns()
-            result = struct_from_binary(ua.PublishResponse, data).Parameters
-            message = result.NotificationMessage
-            if message.NotificationData:
-                acknowledgements.append(ua.SubscriptionAcknowledgement(result.SubscriptionId, message.SequenceNumber))
-                self.gaps += message.SequenceNumber != self.sequence + 1
-                self.sequence = message.SequenceNumber
-            for notification in message.NotificationData or []:
-                self.heard += [(now, [f.Value for f in e.EventFields]) for e in notification.Events]
+            data = await self._client.uaclient.session._send_request(ua.PublishRequest(), timeout=0)  # noqa: SLF001
+            self._received.append((time.time_ns(), data.copy()))
+            self.marks += data.read(len(data)).count(self._mark)
             self._news.set()
 
 
 @contextlib.asynccontextmanager
-async def listening(url: str, event_filter: Any, clients: int = 1) -> AsyncIterator[list[Listener]]:
+async def listening(url: str, event_filter: Any, mark: bytes, clients: int = 1) -> AsyncIterator[list[Listener]]:
     async with contextlib.AsyncExitStack() as stack:
         connected = [await stack.enter_async_context(Client(url, timeout=60)) for _ in range(clients)]
-        listeners = [Listener(client) for client in connected]
+        listeners = [Listener(client, mark) for client in connected]
         for listener in listeners:
             await listener.listen(event_filter)
-        publishing = [asyncio.create_task(listener.publish()) for listener in listeners]
+        publishing = [asyncio.create_task(listener.publish()) for listener in listeners for _ in range(3)]
         gc.collect()
         gc.freeze()  # else the pauses of this process' collector are taken for the server's
         yield listeners
@@ -218,14 +228,14 @@ def alarmed(plant: dict[str, Any], channels: int, **limit: float) -> dict[str, A
 
 
 async def _latency(server: Running, seconds: float) -> tuple[list[float], float]:
-    async with listening(server.endpoint, wanted(LEVEL_ALARM, 1, ALARM_FIELDS), CLIENTS) as listeners:
+    async with listening(server.endpoint, wanted(LEVEL_ALARM, 1, ALARM_FIELDS), b"", CLIENTS) as listeners:
         await asyncio.sleep(3.0)
         for listener in listeners:
-            listener.heard.clear()
+            listener.clear()
         used, begin = cpu(server.pid), time.monotonic()
         await asyncio.sleep(seconds)
         share = (cpu(server.pid) - used) / (time.monotonic() - begin)
-    heard = [(now, fields[TIME]) for listener in listeners for now, fields in listener.heard]
+    heard = [(now, fields[TIME]) for listener in listeners for now, fields in listener.heard()]
     return [1000 * (now / SECOND - found.replace(tzinfo=UTC).timestamp()) for now, found in heard], share
 
 
@@ -264,7 +274,7 @@ def event_server(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]
 
 async def _many(url: str, process: Any, event_filter: Any, rate: float, seconds: float) -> tuple[int, list[int], float]:
     """Events raised, heard by each subscriber, and CPU seconds of the server until all had heard them, or 10 s more."""
-    async with listening(url, event_filter, CLIENTS) as listeners:
+    async with listening(url, event_filter, WORDS.encode(), CLIENTS) as listeners:
         await asyncio.sleep(1.0)
         used = cpu(process.pid)
         process.stdin.write(f"{rate} {seconds}\n")
@@ -273,11 +283,12 @@ async def _many(url: str, process: Any, event_filter: Any, rate: float, seconds:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
                 for listener in listeners:
-                    await listener.until(lambda heard=listener.heard: len(heard) >= raised)  # type: ignore[misc]
+                    await listener.until(raised)
         used = cpu(process.pid) - used
         await asyncio.sleep(2 * PUBLISHING / 1000)
-        assert all(fields[SEVERITY] == PASSING != LOW for listener in listeners for _, fields in listener.heard)
-    return raised, [0 if listener.gaps else len(listener.heard) for listener in listeners], used
+        heard = [[fields for _, fields in listener.heard()] for listener in listeners]
+        assert all(fields[SEVERITY] == PASSING != LOW for fields in chain(*heard))
+    return raised, list(map(len, heard)), used
 
 
 def many(folder: Path, seconds: float, rate: int = 1000) -> Iterator[Answer]:
@@ -306,8 +317,9 @@ def many(folder: Path, seconds: float, rate: int = 1000) -> Iterator[Answer]:
 async def _refresh(server: Running, retained: int, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds of each refresh until its end was heard; ms of each Read by another client meanwhile."""
     took, waits = list[float](), list[float]()
+    end = bytes(variant_to_binary(ua.Variant(REFRESH_END, ua.VariantType.NodeId)))
     async with (
-        listening(server.endpoint, wanted(LEVEL_ALARM, 1, ALARM_FIELDS)) as (listener,),
+        listening(server.endpoint, wanted(LEVEL_ALARM, 1, ALARM_FIELDS), end) as (listener,),
         Client(server.endpoint) as other,
     ):
         state = other.get_node(STATE)
@@ -320,7 +332,7 @@ async def _refresh(server: Running, retained: int, rounds: int) -> tuple[list[fl
                 await asyncio.sleep(0.005)
 
         for _ in range(rounds):
-            listener.heard.clear()
+            listener.clear()
             probing = asyncio.create_task(probe())
             begin = time.monotonic()
             call = ua.CallMethodRequest(
@@ -330,12 +342,13 @@ async def _refresh(server: Running, retained: int, rounds: int) -> tuple[list[fl
             )
             answer = await listener.ask(ua.CallRequest(Parameters=ua.CallParameters([call])), ua.CallResponse)
             answer.Results[0].StatusCode.check()
-            await listener.until(lambda: bool(listener.heard) and listener.heard[-1][1][TYPE] == REFRESH_END)
-            took.append(listener.heard[-1][0] / SECOND - time.time() + time.monotonic() - begin)
+            await listener.until(1)
+            took.append(time.monotonic() - begin)
             probing.cancel()
             await asyncio.wait([probing])
-            told = {fields[SOURCE] for _, fields in listener.heard[1:-1]}
-            assert len(told) == len(listener.heard) - 2 == retained, (len(told), len(listener.heard), retained)
+            _, *told, (_, last) = listener.heard()
+            assert len({fields[SOURCE] for _, fields in told}) == len(told) == retained
+            assert last[TYPE] == REFRESH_END
             await asyncio.sleep(1.0)
     return took, waits
 

@@ -24,7 +24,7 @@ from opcua_server.plant import events
 PERIOD = 0.01
 PASSING, LOW = 600, 100
 """Severities: of what is to pass, and of what is not."""
-SUBJECT = "EN01"
+SUBJECT, WORDS = "EN01", "clean the sample line"
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def ours(config: str, data: str) -> AsyncIterator[tuple[str, Callable[[int
             gc.enable()
 
             def publish(severity: int) -> None:
-                words = f"{SUBJECT}: clean the sample line before the next batch"
+                words = f"{SUBJECT}: {WORDS}"
                 event = events.recommendation_published(SUBJECT, "R-1", words, severity, time.time_ns())
                 server.publish_event(event)
 
@@ -54,7 +54,7 @@ async def bare(port: str) -> AsyncIterator[tuple[str, Callable[[int], None]]]:
 
     def publish(severity: int) -> None:
         generator.event.Severity = severity
-        task = asyncio.ensure_future(generator.trigger(message=f"{SUBJECT}: clean the sample line"))
+        task = asyncio.ensure_future(generator.trigger(message=f"{SUBJECT}: {WORDS}"))
         waiting.add(task)
         task.add_done_callback(waiting.discard)
 
