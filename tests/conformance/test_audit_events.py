@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
 from nodesets import ids
 from opcua_server import security
@@ -337,6 +337,45 @@ async def test_what_is_done_to_a_condition_is_told_by_its_own_type(
                 assert event["Comment"].Text == "seen"
 
 
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_what_was_done_to_a_condition_is_told_with_what_was_said(
+    plant: Plant, auditor: Auditor, channel: str
+) -> None:
+    # Part 9 5.10.4, 5.10.6, 5.10.7, 5.10.9: acknowledged, confirmed, commented on, shelved, disabled and enabled.
+    alarm, fields = "ns=3;s=EN01.Stream01.Alarms.QualityScoreLow", ("ConditionEventId", "Comment", "ShelvingTime")
+    seen = ua.Variant(ua.LocalizedText("seen"), T.LocalizedText)
+    acts = (
+        ("op1", "Acknowledge", IDS.AuditConditionAcknowledgeEventType, "event", [seen]),
+        ("op1", "AddComment", IDS.AuditConditionCommentEventType, "event", [seen]),
+        ("op1", "Confirm", IDS.AuditConditionConfirmEventType, "event", [seen]),
+        ("op1", "ShelvingState.TimedShelve", IDS.AuditConditionShelvingEventType, "", [ua.Variant(60_000.0, T.Double)]),
+        ("op1", "ShelvingState.Unshelve", IDS.AuditConditionShelvingEventType, "", []),
+        ("eng1", "Disable", IDS.AuditConditionEnableEventType, "", []),
+        ("eng1", "Enable", IDS.AuditConditionEnableEventType, "", []),
+    )
+    async with (
+        plant.session(channel) as operator,
+        plant.session(channel, "eng1") as engineer,
+        auditor.listening(IDS.AuditConditionEventType, *fields) as told,
+    ):
+        assert await operator.outcome(call("Methods.ClearAlarm")) == [0]
+        assert await operator.outcome(call("Methods.RaiseAlarm")) == [0]
+        for user, method, kind, names, arguments in acts:
+            event_id = (await operator.read(nid(f"{alarm}.EventId"))).Value
+            given = [event_id, *arguments] if names else arguments
+            called = f"{alarm}.{method}", alarm + (".ShelvingState" if "." in method else "")
+            talk = engineer if user == "eng1" else operator
+            assert await talk.outcome(call(called[0], *given, on=called[1])) == [0], method
+            event = await told.heard(EventType=ua.NodeId(kind))
+            check_base(event, kind, f"Method/{method.rpartition('.')[2]}", status=True)
+            assert event["ClientUserId"] == user
+            if names:
+                assert (event["ConditionEventId"], event["Comment"].Text) == (event_id.Value, "seen")
+            if method.endswith("TimedShelve"):
+                assert event["ShelvingTime"] == 60_000.0
+        assert await operator.outcome(call("Methods.ClearAlarm")) == [0]
+
+
 # -- batches and signatures
 
 
@@ -459,24 +498,34 @@ def expired() -> Application:
     return Application(made, key(7), "urn:test:old")
 
 
-def purposeless() -> Application:
-    """A certificate for the protection of mail."""
-    names = [x509.UniformResourceIdentifier("urn:test:mail"), x509.DNSName("localhost")]
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail")])
-    now = datetime.now(UTC)
-    made = (
+def issued(
+    name: str, number: int, issuer: str, signer: int, *further: x509.ExtensionType, bits: int = 2048
+) -> Application:
+    """A certificate with the n-th key, signed with another or the same."""
+    uri, now = f"urn:test:{name}", datetime.now(UTC)
+    names = [x509.UniformResourceIdentifier(uri), x509.DNSName("localhost")]
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key(8).public_key())
-        .serial_number(1)
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+        .public_key(key(number, bits).public_key())
+        .serial_number(number)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
-        .sign(key(8), hashes.SHA256())
     )
-    return Application(made, key(8), "urn:test:mail")
+    for extension in further:
+        builder = builder.add_extension(extension, critical=False)
+    return Application(builder.sign(key(signer, bits), hashes.SHA256()), key(number, bits), uri)
+
+
+def purposeless() -> Application:
+    """A certificate for the protection of mail."""
+    return issued("mail", 8, "mail", 8, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION]))
+
+
+def weak() -> Application:
+    return issued("weak", 9, "weak", 9, bits=1024)
 
 
 @pytest.mark.parametrize(
@@ -486,6 +535,7 @@ def purposeless() -> Application:
          CODES.BadCertificateUntrusted),
         (expired, True, IDS.AuditCertificateExpiredEventType, CODES.BadCertificateTimeInvalid),
         (purposeless, True, IDS.AuditCertificateMismatchEventType, CODES.BadCertificateUseNotAllowed),
+        (weak, True, IDS.AuditCertificateInvalidEventType, CODES.BadCertificateInvalid),
         (lambda: application(6, "urn:test:liar", "liar"), True, IDS.AuditCertificateDataMismatchEventType,
          CODES.BadCertificateUriInvalid),
     ],
@@ -513,6 +563,35 @@ async def test_a_certificate_that_does_not_pass_is_told(
             assert failed["CertificateErrorEventId"] == event["EventId"]
         else:
             assert event["InvalidUri"] == "urn:someone:else"
+
+
+async def test_a_revoked_certificate_is_told(plant: Plant, auditor: Auditor) -> None:
+    # Part 5 6.4.17: by the list of its authority, though it is trusted.
+    authority = issued("Authority", 10, "Authority", 10, x509.BasicConstraints(ca=True, path_length=None),
+        x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+            key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+            decipher_only=False))  # fmt: skip
+    leaf = issued("leaf", 11, "Authority", 10)
+    now = datetime.now(UTC)
+    revoked = x509.RevokedCertificateBuilder().serial_number(11).revocation_date(now - timedelta(hours=1)).build()
+    revocations = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now - timedelta(hours=1))
+        .next_update(now + timedelta(days=1))
+        .add_revoked_certificate(revoked)
+        .sign(key(10), hashes.SHA256())
+    )
+    pki = plant.running.data / "pki"
+    (pki / "issuers/certs/authority.der").write_bytes(authority.der)
+    (pki / "issuers/crl/authority.der").write_bytes(revocations.public_bytes(serialization.Encoding.DER))
+    (pki / "trusted/certs/leaf.der").write_bytes(leaf.der)
+    kind = IDS.AuditCertificateRevokedEventType
+    async with auditor.listening(kind, "Certificate", "StatusCodeId") as told, elsewhere(plant, app=leaf) as talk:
+        assert await refused(talk.open()) == CODES.BadSecurityChecksFailed
+        event = await told.heard()
+        check_base(event, kind, "Security/Certificate", status=False)
+        assert (event["Certificate"], event["StatusCodeId"].value) == (leaf.der, CODES.BadCertificateRevoked)
 
 
 # -- node management
