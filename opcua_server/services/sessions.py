@@ -31,6 +31,7 @@ from opcua_server.services.status import Fault
 log = logging.getLogger(__name__)
 
 NONCE_LENGTH = 32
+MAX_NONCE = 128
 MAX_SECRET = 1024
 """Bytes of an encrypted password that are looked at: two RSA-4096 blocks."""
 PROOFS = {ua.UserNameIdentityToken: "password", ua.X509IdentityToken: "certificate"}
@@ -155,6 +156,12 @@ class Session:
             total, failed = self.counts.get(name, (0, 0))
             self.counts[name] = total, failed + 1
 
+    def expire(self, now: float) -> None:
+        """Answer the waiting Publish requests whose TimeoutHint is over (7.33); `now`: `Clock.monotonic`."""
+        for waiting in [w for w in self.publish if w.deadline is not None and now > w.deadline]:
+            self.publish.remove(waiting)
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadTimeout)
+
     def cancel(self, handle: int) -> int:
         """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
         cancelled = [w for w in self.publish if w.header.RequestHandle == handle]
@@ -251,8 +258,7 @@ class Sessions:
         """CreateSession (5.7.2). The certificate in it has to be the one the channel was opened with."""
         application_uri = parameters.ClientDescription.ApplicationUri or ""
         self._check_application(channel, parameters, application_uri)
-        if channel.secured and len(parameters.ClientNonce or b"") < NONCE_LENGTH:
-            raise Fault(ua.StatusCodes.BadNonceInvalid)
+        _check_nonce(channel, parameters.ClientNonce or b"")
         if parameters.ServerUri and parameters.ServerUri != self._application_uri:
             raise Fault(ua.StatusCodes.BadServerUriInvalid)
         self._make_room(channel)
@@ -462,13 +468,23 @@ class Sessions:
                 self.close(session, True)
 
     def sweep(self) -> None:
-        """Close what has been silent for too long. Subscriptions live on for TransferSubscriptions."""
+        """Close what has been silent for too long. Subscriptions live on for TransferSubscriptions.
+
+        What waits for longer than its client will is answered.
+        """
         now = self._clock.monotonic()
         for session in self:
             patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
+            session.expire(now)
             if now - session.touched > patience:
                 self.summary.SessionTimeoutCount += 1
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid, kind="session.timeout")
+
+
+def _check_nonce(channel: Channel, nonce: bytes) -> None:
+    """32 to 128 random bytes, of this request alone (5.7.2.3). Raises Fault."""
+    if channel.secured and not (NONCE_LENGTH <= len(nonce) <= MAX_NONCE and channel.fresh(nonce)):
+        raise Fault(ua.StatusCodes.BadNonceInvalid)
 
 
 def _check_kind(token: Any) -> None:
