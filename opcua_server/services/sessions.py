@@ -95,6 +95,37 @@ class Waiting:
     """Bytes its session takes in one response; 0: any."""
 
 
+class Points:
+    """Continuation points of a session (7.9): a new request takes the place of what earlier ones left."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[object, Any]] = {}
+
+    def keep(self, value: Any, request: object, most: int) -> bytes:
+        """A point for `value`. Raises Fault BadNoContinuationPoints when all `most` are of this very request."""
+        if len(self._kept) >= most:
+            earlier = next((key for key, (made_by, _) in self._kept.items() if made_by is not request), None)
+            if earlier is None:
+                raise Fault(ua.StatusCodes.BadNoContinuationPoints)
+            del self._kept[earlier]
+        key = secrets.token_bytes(16)
+        self._kept[key] = request, value
+        return key
+
+    def __iter__(self) -> Iterator[tuple[bytes, Any]]:
+        return iter([(key, value) for key, (_, value) in self._kept.items()])
+
+    def get(self, key: bytes | None) -> Any | None:
+        """What a point stands for; None for one that is not there."""
+        _, value = self._kept.get(key or b"", (None, None))
+        return value
+
+    def take(self, key: bytes | None) -> Any | None:
+        """As `get`, for the last time."""
+        _, value = self._kept.pop(key or b"", (None, None))
+        return value
+
+
 @dataclass(eq=False, slots=True)
 class Session:
     id: Any
@@ -129,20 +160,12 @@ class Session:
     closed: bool = False
     tasks: int = 0
     """Calls and history reads under way."""
-    browse_points: dict[bytes, Any] = field(default_factory=dict)
-    history_points: dict[bytes, Any] = field(default_factory=dict)
+    browse_points: Points = field(default_factory=Points)
+    history_points: Points = field(default_factory=Points)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
     notices: deque[tuple[int, Any]] = field(default_factory=lambda: deque(maxlen=100))
     """Last messages of subscriptions it has no more, with their ids, until a Publish request takes them."""
-
-    def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
-        """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
-        if len(points) >= limit:
-            raise Fault(ua.StatusCodes.BadNoContinuationPoints)
-        key = secrets.token_bytes(16)
-        points[key] = value
-        return key
 
     def count(self, service: str) -> None:
         """A request came."""

@@ -83,7 +83,9 @@ async def oracle(bench: Target, served: list[float], memory: int) -> AsyncIterat
     while len(served) <= before:  # an answer after the attack
         await asyncio.sleep(0.01)
     took = sorted(served[before:])
-    assert took[int(0.99 * (len(took) - 1))] < 2.0  # 0.5 s is the aim; the rest is for a busy test machine
+    p99 = took[int(0.99 * (len(took) - 1))]
+    print(f"answers of another client, p99: {1000 * p99:.0f} ms; memory: {(bench.memory - memory) // MIB:+} MiB")
+    assert p99 < 2.0  # 0.5 s is the aim; the rest is for a busy test machine
     deadline = time.monotonic() + 60
     while bench.memory - memory > 64 * MIB:
         assert time.monotonic() < deadline, f"{(bench.memory - memory) // MIB} MiB kept"
@@ -802,7 +804,7 @@ async def test_h38_a_flood_of_condition_refreshes_is_bounded(raw: Raw) -> None:
     codes = set()
     for _ in range(many(10, 200)):
         codes |= {int(r.StatusCode.value) for r in (await raw.call(ua.CallRequest(Parameters=request_))).Results}
-    assert codes <= {CODES.Good, CODES.BadRefreshInProgress}
+    assert codes <= {CODES.Good, CODES.BadRefreshInProgress, CODES.BadTooManyOperations}
 
 
 @pytest.mark.parametrize(
