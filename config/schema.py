@@ -4,6 +4,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 """
 
 import ipaddress
+from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
 from string import Formatter
@@ -225,7 +226,8 @@ class Stream(Model):
     """Seconds of cleaning air after it."""
 
 
-class Column(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
     """One measured value of a frame: derived from the device, in the order of `Frame.values`."""
 
     tag: Tag

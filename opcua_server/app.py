@@ -197,8 +197,9 @@ async def _log_renewal(records: Records, identity: security.Identity) -> None:
 
 def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
     """Have everything recorded read back, and noted on by people."""
+    steps = stepped(plant)
     for node in recorded(plant):
-        server.historize(node, history, stepped=stepped(plant, node))
+        server.historize(node, history, stepped=node in steps)
         server.grant(node_id(f"{node}.Annotations"), _may_annotate)
 
 

@@ -144,9 +144,10 @@ def recorded(plant: Plant) -> frozenset[str]:
     return frozenset(nodes | {t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}")})
 
 
-def stepped(plant: Plant, node: str) -> bool:
-    """Whether a recorded value holds until the next one: all of a stream do (process rule 1), no sensor's does."""
-    return any(node.startswith(f"{d.id}.{s.id}.") for d in plant.devices for s in d.streams)
+def stepped(plant: Plant) -> frozenset[str]:
+    """Recorded values that hold until the next one: all of a stream do (process rule 1), no sensor's does."""
+    streams = tuple(f"{d.id}.{s.id}." for d in plant.devices for s in d.streams)
+    return frozenset(node for node in recorded(plant) if node.startswith(streams))
 
 
 def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member]]:
