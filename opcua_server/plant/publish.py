@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -52,6 +53,10 @@ class Nodes(Protocol):
 
     def write_made(
         self, node: str, make: Callable[[], tuple[ua.Variant | None, int]], source_time: int, server_time: int
+    ) -> None: ...
+
+    def write_instance(
+        self, instance: str, make: Callable[[], Mapping[str, ua.Variant]], source_time: int, server_time: int
     ) -> None: ...
 
     def columns(self, nodes: Sequence[str]) -> slice: ...
@@ -281,8 +286,8 @@ class Publisher:
         """How a condition stands now: its members and its plain tags."""
         now = self._clock.now()
         self._translate(condition, condition.trunk)
-        values = events.condition_values(condition, now, {})
-        self.write(condition.node, values, condition.trunk.time or now)
+        make = partial(events.condition_values, condition, now, {})
+        self._nodes.write_instance(condition.node, make, condition.trunk.time or now, now)
 
     def notify(self, event: Event) -> None:
         """One event of a condition, which is recorded with what it tells of."""

@@ -61,13 +61,14 @@ def writing(
     clock: SteppedClock | None = None,
     queue: int = 10_000,
     stream: str = "",
+    commit_seconds: float = 0.0,
 ) -> Iterator[Writer]:
-    """A started writer that commits without waiting for company."""
+    """A started writer; it commits without waiting for company, unless told for how long."""
     writer = Writer(
         made,
         groups,
         clock=clock or SteppedClock(),
-        commit_seconds=0,
+        commit_seconds=commit_seconds,
         queue=queue,
         covered=audit.cover_history,
         stream=stream,

@@ -70,6 +70,9 @@ class Nodes:
     def write_made(self, node, make, source_time, server_time):
         self.write(node, *make(), source_time, server_time)
 
+    def write_instance(self, instance, make, source_time, server_time):
+        self.write_many(((f"{instance}.{path}", value, 0) for path, value in make().items()), source_time, server_time)
+
     def columns(self, nodes):
         first = len(self.rows)
         self.rows += nodes
