@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 
 from historian import aggregates, corrections
 from historian.aggregates import AGGREGATES, Intervals, Processed, Samples
+from historian.ahead import Ahead, Range
 from historian.chunks import HOUR
 from historian.query import Reader
 from nodesets.errors import NotFound, OutOfRange
 from nodesets.model import AggregateRules
-from nodesets.ports import Annotation, Modified, Position, Series
+from nodesets.ports import Annotation, Clock, Modified, Position, Series
 
 FIRST: Final = -(2**63)
 LAST: Final = 2**63 - 1
@@ -42,14 +43,16 @@ FAR: Final = 4_096
 class Archive:
     """Reading half of `ports.Archive`."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, clock: Clock) -> None:
         self._reader = reader
+        self._clock = clock
+        self._ahead = Ahead(self._pages, clock)
 
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
     ) -> Series:
         """`Reader.read_raw` with corrections in place of what they correct. Raises NotFound, StorageError."""
-        return await self._reader.read(lambda connection: self.page(connection, tag, start, end, limit, after))
+        return await self._ahead.page(Range(tag, start, end, limit, after))
 
     async def read_modified(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
@@ -95,6 +98,16 @@ class Archive:
         )
 
     # -- one page
+
+    async def _pages(self, asked: Range, most: int) -> Sequence[Series]:
+        """A page and those after it, at most `most`; of a corrected tag one."""
+
+        def query(connection: Connection) -> Sequence[Series]:
+            if corrections.corrected(connection, asked.tag):
+                return [self.page(connection, *asked)]
+            return self._reader.first_pages(connection, *asked, most)
+
+        return await self._reader.read(query)
 
     def page(
         self,

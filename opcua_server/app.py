@@ -111,12 +111,12 @@ class Records:
     trust: security.TrustStore
     close_sessions: Callable[[str], int] = lambda _: 0
     """Of an account; without a server there are none."""
+    archive: Corrections = field(init=False)
+    """The history as clients read and correct it."""
     _verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def archive(self) -> Corrections:
-        """The history as clients read and correct it."""
-        return Corrections(self.reader, self.writer, self.clock)
+    def __post_init__(self) -> None:
+        self.archive = Corrections(self.reader, self.writer, self.clock)
 
     async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
         """The writer's answer, awaited."""

@@ -359,6 +359,16 @@ async def test_what_was_recorded_is_corrected_above_and_read_around(talk: Conver
     assert numbers(await history(talk, raw_details(start, end), WRITABLE)) == [*before[:14], *before[16:]]
 
 
+async def test_a_correction_between_two_pages_is_in_the_next_one(talk: Conversation) -> None:
+    # Though it was read before it was asked for.
+    begin = -100 - 40 * next(_windows)
+    start, end, at = recent(begin), recent(begin + 30), recent(begin + 5)
+    first = await history(talk, raw_details(start, end, 4), WRITABLE)
+    await history(talk, raw_details(start, end, 4), WRITABLE)  # by when the next page is there
+    assert await update(talk, values(UPDATE, (at, -2000.0))) == (0, [CODES.GoodEntryReplaced])
+    assert -2000.0 in numbers(await history(talk, raw_details(start, end, 4), WRITABLE, point=first.ContinuationPoint))
+
+
 async def test_values_that_do_not_fit_are_refused_one_by_one(talk: Conversation) -> None:
     at = quiet_second()
     future = datetime.now(UTC) + timedelta(days=1)
