@@ -1,8 +1,8 @@
 """Pages read before they are asked for, while whoever reads is busy with the page before them.
 
 What a page leaves is nearly always the next question. A read ahead takes several pages at once, which costs little
-more than one. What it found stands for a second; later it is read anew. So is the last page of a range, behind which
-values arrive, and everything once a value was corrected.
+more than one; while others wait to be answered, nothing is read ahead. What was found stands for a second; later it is
+read anew. So is the last page of a range, behind which values arrive, and everything once a value was corrected.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ VALUES: Final = 40_000
 PAGES: Final = 8
 """Most of one read ahead."""
 READS: Final = 8
-"""Held at a time, some 10 MB: beyond so many, the readers have enough to do."""
+"""Held at a time: some 10 MB."""
 SECONDS: Final = 1.0
 
 
@@ -42,10 +42,16 @@ class _Held(NamedTuple):
 
 
 class Ahead:
-    """`read(range, most)` reads a page and those after it, `most` at most; its errors are of whoever asks for them."""
+    """`read(range, most)` reads a page and those after it, `most` at most; its errors are of whoever asks for them.
 
-    def __init__(self, read: Callable[[Range, int], Awaitable[Sequence[Series]]], clock: Clock) -> None:
+    `idle()`: who could read has nothing else to do.
+    """
+
+    def __init__(
+        self, read: Callable[[Range, int], Awaitable[Sequence[Series]]], idle: Callable[[], bool], clock: Clock
+    ) -> None:
         self._read = read
+        self._idle = idle
         self._clock = clock
         self._held: dict[Range, _Held] = {}
 
@@ -79,7 +85,7 @@ class Ahead:
     def _begin(self, asked: Range) -> None:
         now = self._clock.monotonic()
         self._held = {key: held for key, held in self._held.items() if held.until >= now}
-        if asked not in self._held and len(self._held) < READS:
+        if asked not in self._held and len(self._held) < READS and self._idle():
             reading = asyncio.ensure_future(self._read(asked, max(1, min(PAGES, VALUES // asked.limit))))
             reading.add_done_callback(_seen)
             self._held[asked] = _Held(reading, 0, now + SECONDS)

@@ -46,7 +46,7 @@ class Archive:
     def __init__(self, reader: Reader, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
-        self._ahead = Ahead(self._pages, clock)
+        self._ahead = Ahead(self._pages, lambda: reader.idle, clock)
 
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None

@@ -125,6 +125,7 @@ class Reader:
     def __init__(self, database: Engine) -> None:
         self._database = database
         self._threads = ThreadPoolExecutor(THREADS, "historian-reader")
+        self._under_way = 0
         self._lock = Lock()
         self._places: dict[str, list[_Place]] = {}
         self._newest_layout = 0
@@ -137,7 +138,16 @@ class Reader:
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on a reading connection, in a thread; it sees one committed state. Raises StorageError."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+        finally:
+            self._under_way -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Most of the threads have nothing to do."""
+        return self._under_way < THREADS // 2
 
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None

@@ -22,6 +22,7 @@ class Counted:
         self.times = list(times)
         self.asked: list[tuple[Range, int]] = []
         self.trouble = ""
+        self.idle = True
 
     async def read(self, asked: Range, most: int) -> Sequence[Series]:
         self.asked.append((asked, most))
@@ -35,6 +36,10 @@ class Counted:
     def _page(self, part: list[int], *, more: bool) -> Series:
         times = np.array(part, np.int64)
         return Series(times, times, times * 1.0, np.zeros(len(part), np.uint32), (part[-1], 0) if more else None)
+
+
+def ahead_of(history: Counted, clock: SteppedClock) -> Ahead:
+    return Ahead(history.read, lambda: history.idle, clock)
 
 
 async def rest(pages: Ahead, asked: Range) -> list[int]:
@@ -56,7 +61,7 @@ async def settled() -> None:
 
 async def test_a_range_is_read_several_pages_at_a_time() -> None:
     history = Counted(*range(40))
-    assert await rest(Ahead(history.read, SteppedClock()), ALL) == list(range(40))
+    assert await rest(ahead_of(history, SteppedClock()), ALL) == list(range(40))
     # the first page, two times eight pages with the last one among them, the last one anew
     assert [most for _, most in history.asked] == [1, 8, 8, 8, 1]
     assert {most * asked.limit <= ahead.VALUES for asked, most in history.asked} == {True}
@@ -64,7 +69,7 @@ async def test_a_range_is_read_several_pages_at_a_time() -> None:
 
 async def test_a_page_is_there_before_it_is_asked_for() -> None:
     history = Counted(*range(10))
-    pages = Ahead(history.read, SteppedClock())
+    pages = ahead_of(history, SteppedClock())
     first = await pages.page(ALL)
     await settled()
     before = len(history.asked)
@@ -74,7 +79,7 @@ async def test_a_page_is_there_before_it_is_asked_for() -> None:
 
 async def test_values_that_arrive_behind_the_last_page_are_seen() -> None:
     history = Counted(*range(3))
-    pages = Ahead(history.read, SteppedClock())
+    pages = ahead_of(history, SteppedClock())
     first = await pages.page(ALL)
     await settled()
     history.times.append(3)
@@ -83,7 +88,7 @@ async def test_values_that_arrive_behind_the_last_page_are_seen() -> None:
 
 async def test_a_page_read_ahead_is_not_shown_after_a_second() -> None:
     history, clock = Counted(0, 1, 3, 5, 7, 9), SteppedClock()
-    pages = Ahead(history.read, clock)
+    pages = ahead_of(history, clock)
     first = await pages.page(ALL)
     await settled()
     history.times.insert(2, 2)  # late
@@ -93,7 +98,7 @@ async def test_a_page_read_ahead_is_not_shown_after_a_second() -> None:
 
 async def test_what_was_corrected_is_read_anew() -> None:
     history = Counted(*range(10))
-    pages = Ahead(history.read, SteppedClock())
+    pages = ahead_of(history, SteppedClock())
     first = await pages.page(ALL)
     await settled()
     history.times.remove(2)
@@ -103,7 +108,7 @@ async def test_what_was_corrected_is_read_anew() -> None:
 
 async def test_no_more_is_held_than_there_is_room_for() -> None:
     history, clock = Counted(*range(10)), SteppedClock()
-    pages = Ahead(history.read, clock)
+    pages = ahead_of(history, clock)
     for i in range(20):
         await pages.page(ALL._replace(tag=f"tag {i}"))
     await settled()
@@ -114,10 +119,17 @@ async def test_no_more_is_held_than_there_is_room_for() -> None:
     assert len([1 for _, most in history.asked if most > 1]) == ahead.READS + 1
 
 
+async def test_nothing_is_read_ahead_while_others_wait() -> None:
+    history = Counted(*range(10))
+    history.idle = False
+    assert await rest(ahead_of(history, SteppedClock()), ALL) == list(range(10))
+    assert [most for _, most in history.asked] == [1] * 5
+
+
 async def test_an_error_is_of_whoever_asks_for_the_page() -> None:
     # One nobody asks for is no warning either (filterwarnings = error).
     history = Counted(*range(10))
-    pages = Ahead(history.read, SteppedClock())
+    pages = ahead_of(history, SteppedClock())
     first = await pages.page(ALL)
     history.trouble = "the disk is gone"
     await settled()
