@@ -238,7 +238,7 @@ def on_disk(folder: Path) -> Iterator[Answer]:
 
 def seal(path: Path, writer: Writer, clock: SystemClock) -> None:
     database = reading(f"sqlite:///{path}")
-    sealer = Sealer(database, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
+    sealer = Sealer(database, writer, clock=clock, seconds=60, logged=audit.seal_history, unaltered=audit.as_logged)
     sealer.seal()
     database.dispose()
 

@@ -258,7 +258,13 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
         unaltered=audit.as_logged,
     )
     sealer = Sealer(
-        history, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged, then=retirer.retire
+        history,
+        writer,
+        clock=clock,
+        seconds=plant.storage.seal,
+        logged=audit.seal_history,
+        unaltered=audit.as_logged,
+        then=retirer.retire,
     )
     sealer.start()
     accounts = Accounts(writer, plant.security, clock)
