@@ -37,8 +37,9 @@ from historian import archive, backup, events, exchange, schema
 from historian.alarms import Transition
 from historian.alarms import load as saved_alarms
 from historian.alarms import told as told_alarms
+from historian.chunks import Kind
 from historian.forward import StoreAndForward, recover
-from historian.frames import typed
+from historian.frames import Column, typed
 from historian.query import Reader
 from historian.retention import Retirer
 from historian.seal import Sealer
@@ -68,7 +69,7 @@ from opcua_server.plant.conformance import Playground
 from opcua_server.plant.diagnostics import Diagnostics
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import SERVICE, Site, Verified
-from opcua_server.plant.space import recorded, result_tags, scada_view, space, stepped
+from opcua_server.plant.space import batch_texts, recorded, result_tags, result_texts, scada_view, space, stepped
 from opcua_server.plant.translations import TRANSLATIONS
 from opcua_server.plant.watch import Watch
 from opcua_server.services.limits import Limits
@@ -341,7 +342,7 @@ async def _proved(records: Records, role: Role, name: str, password: str) -> str
     return account.name
 
 
-def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
+def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str | Column]]) -> Spool:
     folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
     return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
 
@@ -352,16 +353,24 @@ def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool
     return batches.under_way(tx, sorted(lines), first, last)
 
 
-def _groups(plant: Plant) -> dict[str, tuple[str, ...]]:
-    """Columns of every recorded group: devices' frames and streams' results."""
-    groups = {d.id: tuple(t.node for t in d.tags(plant.registers(d))) for d in plant.devices}
+def _groups(plant: Plant) -> dict[str, tuple[str | Column, ...]]:
+    """Columns of every recorded group: devices' frames, streams' results, lines' batches."""
+    groups: dict[str, tuple[str | Column, ...]] = {}
     for device in plant.devices:
-        for stream in device.streams:
-            tags = result_tags(f"{device.id}.{stream.id}")
-            groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
+        groups[device.id] = tuple(t.node for t in device.tags(plant.registers(device)))
+    for stream in (f"{device.id}.{stream.id}" for device in plant.devices for stream in device.streams):
+        numbers = (tag.node for tag in result_tags(stream))
+        groups[f"{stream}.Quality"] = (*numbers, *map(_column, result_texts(stream)))
+    for line in plant.lines:
+        groups[f"{line.id}.Batch"] = tuple(map(_column, batch_texts(line.id)))
     if plant.playground:
-        groups[conformance.GROUP] = conformance.RECORDED
+        groups[conformance.GROUP] = conformance.COLUMNS
     return groups
+
+
+def _column(node: str) -> Column:
+    """Of texts."""
+    return Column(node, Kind.STRING)
 
 
 # The server

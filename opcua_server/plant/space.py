@@ -99,7 +99,7 @@ def space(plant: Plant) -> Space:
     for device in plant.devices:
         instances += _device(plant, device, history)
     for line in plant.lines:
-        instances += _line(line)
+        instances += _line(line, history)
     alarms = list(Alarms(plant))
     conditions = list(_conditions(plant, alarms))
     shown = [i for i, condition in zip(conditions, alarms, strict=True) if condition.enabled.on]
@@ -138,15 +138,29 @@ def result_tags(stream: str) -> tuple[Tag, ...]:
     )
 
 
+def result_texts(stream: str) -> tuple[str, ...]:
+    """Recorded columns of the same group that are texts."""
+    return f"{stream}.Quality.VerdictText", f"{stream}.Quality.PredictedClass"
+
+
+def batch_texts(line: str) -> tuple[str, ...]:
+    """Recorded columns of what a line makes, the group `L01.Batch`: texts."""
+    return f"{line}.Batch.BatchId", f"{line}.Batch.StateText"
+
+
 def recorded(plant: Plant) -> frozenset[str]:
     """Ids of everything the historian has."""
     nodes = {t.node for d in plant.devices for t in d.tags(plant.registers(d))}
-    return frozenset(nodes | {t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}")})
+    streams = [f"{d.id}.{s.id}" for d in plant.devices for s in d.streams]
+    nodes.update(t.node for stream in streams for t in result_tags(stream))
+    nodes.update(node for stream in streams for node in result_texts(stream))
+    return frozenset(nodes.union(*(batch_texts(line.id) for line in plant.lines)))
 
 
 def stepped(plant: Plant, node: str) -> bool:
-    """Whether a recorded value holds until the next one: all of a stream do (process rule 1), no sensor's does."""
-    return any(node.startswith(f"{d.id}.{s.id}.") for d in plant.devices for s in d.streams)
+    """Whether a recorded value holds until the next one: all of a stream (process rule 1), a line, no sensor's."""
+    whole = [f"{d.id}.{s.id}." for d in plant.devices for s in d.streams] + [f"{line.id}." for line in plant.lines]
+    return node.startswith(tuple(whole))
 
 
 def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member]]:
@@ -376,9 +390,10 @@ def _stream(device: Device, stream: Stream, history: frozenset[str]) -> Iterator
     yield from _slots("EnoseResultType", f"{prefix}.Results", "R", RESULT_SLOTS)
 
 
-def _line(line: Line) -> Iterator[Instance]:
+def _line(line: Line, history: frozenset[str]) -> Iterator[Instance]:
+    historized = _below(line.id, (m.path for m in template("EnoseLineType").members), history)
     yield Instance(
-        template=template("EnoseLineType"),
+        template=template("EnoseLineType", historized=historized, stepped=True),
         prefix=line.id,
         parent=site("ENose.Lines"),
         descriptions={"": f"{line.title or line.id}: {', '.join(line.streams)}"},

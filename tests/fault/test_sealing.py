@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 from asyncua import Client, ua
 from sqlalchemy import select
 
-from historian.chunks import HOUR
-from historian.frames import columns
+from historian.chunks import HOUR, Kind
+from historian.frames import Column, columns
 from historian.query import Reader
 from historian.schema import layout, reading
 from nodesets.model import Row
@@ -29,6 +30,9 @@ SENSOR = f"{DEVICE}.Array.S01.SensorValue"
 OLD, YOUNG = 30, 3
 """Hours ago: what is retired, and what is only sealed."""
 STEP = 5 * 10**9
+LINE = "L01.Batch"
+GROUPS = (DEVICE, LINE)
+WORDS = np.array(["", "B-0815", "Running, NotReady", "Prüfling 7 · 嗅覚"])
 STATUSES = np.array([0, 0, 0, 0x40000000, 0x80310000], np.uint32)
 Shown = tuple[datetime, datetime, int, str]
 
@@ -44,27 +48,36 @@ def plant(folder: Path) -> Running:
     return server
 
 
-def fill(path: Path, hours: list[int]) -> tuple[str, ...]:
-    """Whole hours that the device recorded then, of every quality, a NaN among them; the tags they are of."""
+def fill(path: Path, hours: list[int]) -> dict[str, tuple[str, ...]]:
+    """Whole hours that were recorded then, of every quality, a NaN and texts among them; the tags, by group."""
     generator = np.random.default_rng(4)
     with database(path) as made:
         with made.begin() as tx:
-            known = tx.execute(select(layout.c.columns).where(layout.c.tag_group == DEVICE)).scalar_one()
-        tags = tuple(column.tag for column in columns(known))
-        with writing(made, {DEVICE: tags}, clock=SystemClock()) as writer:
-            for hour in hours:
+            known = tx.execute(select(layout.c.tag_group, layout.c.columns).where(layout.c.tag_group.in_(GROUPS)))
+            groups = {row.tag_group: columns(row.columns) for row in known}
+        with writing(made, groups, clock=SystemClock()) as writer:
+            for hour, (group, of) in product(hours, groups.items()):
                 times = range(hour, hour + HOUR, STEP)
-                values = generator.normal(50, 5, (len(times), len(tags)))
+                values = generator.normal(50, 5, (len(times), len(of)))
                 values[7] = np.nan
-                status = generator.choice(STATUSES, (len(times), len(tags)))
-                writer.append(rows(times, values, status)).result()
-    return tags
+                status = generator.choice(STATUSES, (len(times), len(of)))
+                words = generator.choice(WORDS, (len(times), len(of)))
+                writer.append(rows(group, of, times, values, status, words)).result()
+    return {group: tuple(column.tag for column in of) for group, of in groups.items()}
 
 
-def rows(times: range, values: Any, status: Any) -> list[Row]:
+def rows(group: str, of: Sequence[Column], times: range, values: Any, status: Any, words: Any) -> list[Row]:
+    texts = [i for i, column in enumerate(of) if column.kind is Kind.STRING]
     return [
-        Row(group=DEVICE, source_time=t, received_time=t + 2_000_000, values=v, status=s)
-        for t, v, s in zip(times, values, status, strict=True)
+        Row(
+            group=group,
+            source_time=time,
+            received_time=time + 2_000_000,
+            values=values[n],
+            status=status[n],
+            texts={i: str(words[n, i]) for i in texts},
+        )
+        for n, time in enumerate(times)
     ]
 
 
@@ -81,9 +94,11 @@ async def read(client: Client, tags: Sequence[str], hour: int) -> dict[str, list
 def left(path: Path, before: int) -> tuple[int, int]:
     """Frames of hours before a time, and whether the averages of an hour that was retired are there."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as tables:
-        frames = "SELECT count(*) FROM frame JOIN layout ON layout.id = layout WHERE tag_group = ? AND source_time < ?"
+        frames = (
+            "SELECT count(*) FROM frame JOIN layout ON layout.id = layout WHERE tag_group IN (?, ?) AND source_time < ?"
+        )
         tiers = "SELECT count(*) FROM layout JOIN block ON layout.id = layout WHERE tag_group = ?"
-        (unsealed,) = tables.execute(frames, (DEVICE, before)).fetchone()
+        (unsealed,) = tables.execute(frames, (*GROUPS, before)).fetchone()
         (retired,) = tables.execute(tiers, (f"{DEVICE}@minute",)).fetchone()
     return unsealed, retired
 
@@ -93,13 +108,14 @@ async def test_history_reads_the_same_while_a_server_seals_and_retires_it(tmp_pa
     path = server.data / DATABASE
     now = time.time_ns() // HOUR * HOUR
     old, young = now - OLD * HOUR, now - YOUNG * HOUR
-    tags = fill(path, [old, young])
+    groups = fill(path, [old, young])
+    tags = [tag for of in groups.values() for tag in of]
     with server.started():
         async with server.client("obs1") as client:
             before = {hour: await read(client, tags, hour) for hour in (old, young)}
         server.stop()
     assert {len(shown) for shown in before[young].values()} == {HOUR // STEP}
-    assert left(path, young + HOUR) == (2 * HOUR // STEP, 0)
+    assert left(path, young + HOUR) == (len(GROUPS) * 2 * HOUR // STEP, 0)
 
     server.config.write_text(server.config.read_text().replace("seal: 3600", "seal: 0.2"))
     with server.started():
@@ -108,9 +124,9 @@ async def test_history_reads_the_same_while_a_server_seals_and_retires_it(tmp_pa
                 assert await read(client, tags, young) == before[young]
                 await asyncio.sleep(0.05)
             assert await read(client, tags, young) == before[young]
-            gone = await read(client, tags, old)
+            shown = await read(client, tags, old)
         server.stop()
-    assert gone == {node: [] for node in tags}
+    assert shown == {tag: [] if tag in groups[DEVICE] else before[old][tag] for tag in tags}
     assert server.enose("audit", "verify").stdout.endswith("clean\n")
 
     reader = Reader(reading(url(path)))
