@@ -20,7 +20,7 @@ from historian.query import Reader
 from historian.schema import layout, reading
 from nodesets.model import Row
 from nodesets.ports import SystemClock
-from opcua_server.app import DATABASE
+from opcua_server.records import DATABASE
 from tests.conformance.plant import CONFIG
 from tests.servers import Running, free_port
 from tests.unit.historian.support import database, url, writing
