@@ -38,7 +38,14 @@ from historian.frames import Column
 from nodesets.errors import InvalidArgument
 from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
-from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
+from opcua_server.plant.templates import (
+    aggregates_of_texts,
+    engineering_units,
+    historical,
+    recorded_fields,
+    reference_id,
+    value_range,
+)
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -203,6 +210,7 @@ def references() -> tuple[Reference, ...]:
         Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),
         Reference(source=site(VIEW), type=ORGANIZES, target=site(ROOT)),
         *(Reference(source=source, type=ua.NodeId(_number(kind)), target=target) for kind in KINDS),
+        *aggregates_of_texts([TEXT]),
     )
 
 
@@ -215,7 +223,7 @@ def _histories() -> Iterator[Member]:
         access = READABLE | Access.HISTORY_WRITE if name in ("Writable", "Text") else READABLE
         variable = _variable(path, kind, VALUES[kind][0], access=access)
         yield replace(variable, historizing=True)
-        yield from historical(path, stepped=kind != "Double")
+        yield from historical(path, stepped=kind != "Double", text=kind == "String")
 
 
 @dataclass(frozen=True, slots=True)

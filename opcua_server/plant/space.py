@@ -24,7 +24,15 @@ from opcua_server.plant.alarm_states import Condition
 from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
 from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
 from opcua_server.plant.publish import level_limits
-from opcua_server.plant.templates import HISTORY, engineering_units, reference_id, template, type_id, value_range
+from opcua_server.plant.templates import (
+    HISTORY,
+    aggregates_of_texts,
+    engineering_units,
+    reference_id,
+    template,
+    type_id,
+    value_range,
+)
 from opcua_server.services.nodes import (
     HAS_CONDITION,
     HAS_EVENT_SOURCE,
@@ -104,7 +112,8 @@ def space(plant: Plant) -> Space:
     conditions = list(_conditions(plant, alarms))
     shown = [i for i, condition in zip(conditions, alarms, strict=True) if condition.enabled.on]
     view_instances, view_references = _views(plant, [*instances, *shown])
-    references = (*_notifiers(plant), *_conditions_of(alarms), *view_references)
+    described = aggregates_of_texts(_recorded_texts(plant))
+    references = (*_notifiers(plant), *_conditions_of(alarms), *described, *view_references)
     everything = (*instances, *conditions, *view_instances)
     if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
@@ -151,10 +160,13 @@ def batch_texts(line: str) -> tuple[str, ...]:
 def recorded(plant: Plant) -> frozenset[str]:
     """Ids of everything the historian has."""
     nodes = {t.node for d in plant.devices for t in d.tags(plant.registers(d))}
-    streams = [f"{d.id}.{s.id}" for d in plant.devices for s in d.streams]
-    nodes.update(t.node for stream in streams for t in result_tags(stream))
-    nodes.update(node for stream in streams for node in result_texts(stream))
-    return frozenset(nodes.union(*(batch_texts(line.id) for line in plant.lines)))
+    nodes.update(t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}"))
+    return frozenset(nodes | _recorded_texts(plant))
+
+
+def _recorded_texts(plant: Plant) -> set[str]:
+    of_streams = (result_texts(f"{d.id}.{s.id}") for d in plant.devices for s in d.streams)
+    return set().union(*of_streams, *(batch_texts(line.id) for line in plant.lines))
 
 
 def stepped(plant: Plant, node: str) -> bool:

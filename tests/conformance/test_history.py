@@ -486,10 +486,11 @@ async def test_a_device_is_noted_on_by_role_and_changed_by_nobody(
 
 
 async def test_the_functions_offered_are_listed(talk: Conversation) -> None:
-    # Part 13 4.4: under ServerCapabilities and under HistoryServerCapabilities.
-    for folder in (2997, 11201):
+    # Part 13 4.2.2.1: under ServerCapabilities and HistoryServerCapabilities; of a text those there are of it.
+    everywhere = (ua.NodeId(2997), ua.NodeId(11201))
+    for folder, offered in (*((f, set(AGGREGATES)) for f in everywhere), (nid("History.Text.HA.F"), OF_TEXTS)):
         description = ua.BrowseDescription(
-            NodeId=ua.NodeId(folder),
+            NodeId=folder,
             BrowseDirection=ua.BrowseDirection.Forward,
             ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasComponent),
             IncludeSubtypes=True,
@@ -497,7 +498,7 @@ async def test_the_functions_offered_are_listed(talk: Conversation) -> None:
         )
         request = ua.BrowseRequest(Parameters=ua.BrowseParameters(NodesToBrowse=[description]))
         (result,) = (await talk.call(request)).Results
-        assert {r.BrowseName.Name for r in result.References} == set(AGGREGATES)
+        assert {r.BrowseName.Name for r in result.References} == offered
 
 
 async def test_a_history_describes_itself(talk: Conversation) -> None:
