@@ -596,6 +596,8 @@ class Storage(Model):
     """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
     spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
     """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
+    seal: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds between two looks for hours that are over, to be compressed; in every sixtieth retention is applied."""
     retention: tuple[Retention, ...] = ()
     """What is kept how long; without a rule everything for ever."""
 
