@@ -171,7 +171,7 @@ class Table:
         """These rows in this order; the same object for all who want the same. One of -1 stands for none."""
         found = self._together.get(key := rows.tobytes())
         if found is None:
-            found = self._together[key] = Rows(self, rows)
+            found = self._together[key] = Rows(self, rows.copy())
         return found
 
     def subscribe(self, reader: Reader) -> None:
