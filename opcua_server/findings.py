@@ -5,20 +5,22 @@
     DeviceFailure, ...                 health after NAMUR NE 107
     LevelAlarm                         limits of channels, in the phases they are watched in (process rule 19)
 
-Each is found when it comes, changes or goes. What an earlier run left as an alarm is `held`: that it is over is found
-with the first frame that says so.
+Each is found when it comes, changes or goes; what an earlier run left as an alarm is `held`: that it is over is found
+with the first frame that says so. How sure all that is, `judged` tells beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analytics import validation
 from analytics.limits import LEVELS, Limit, Limits
+from analytics.qualities import Qualities
 from analytics.validation import Validated
 from config.schema import Alarm, Column, Device, Plant, StatusBit
-from nodesets.model import Finding, Frame, Phase
+from nodesets.model import Basis, Codes, Finding, Frame, Phase, Quality
 from nodesets.types import DeviceHealth
 from nodesets.units import UNITS
 
@@ -32,8 +34,23 @@ HEALTH: Mapping[str, DeviceHealth] = {
     "DeviceCheckFunction": DeviceHealth.CHECK_FUNCTION,
     "DeviceMaintenanceRequired": DeviceHealth.MAINTENANCE_REQUIRED,
 }
+OF_DEVICE = ("SensorFailure", *BITS, "DeviceCheckFunction", "DeviceMaintenanceRequired")
+"""Kinds that are judged by what the device answers."""
+OF_CYCLES = ("AnomalyDetected", "FingerprintDeviation", "QualityScoreLow")
+"""Kinds that are judged by the results of its stream."""
 NEEDS_MAINTENANCE = int(StatusBit.HEATER_FAILURE | StatusBit.FLOW_LOW)
 UNUSABLE = np.uint32(0x80000000)
+
+
+UNANSWERED = frozenset(
+    {
+        Quality.UNCERTAIN_NO_COMMUNICATION_LAST_USABLE,
+        Quality.UNCERTAIN_LAST_USABLE,
+        Quality.BAD_NO_COMMUNICATION,
+        Quality.BAD_WAITING_FOR_INITIAL_DATA,
+    }
+)
+"""Qualities of the values of a device that does not answer, or with old data."""
 
 
 def health(silent: bool, failed: bool, flags: int) -> DeviceHealth:
@@ -76,12 +93,57 @@ class DeviceWatch:
     _seen: tuple[int, bool, bool, bool] | None = None
     """Of the last frame: status bits, purging or unknown phase, silent, failed sensors."""
     _answered: bool = False
+    _result: int = Quality.BAD_WAITING_FOR_INITIAL_DATA
+    """Quality of the newest result."""
+    _stream: int = Quality.BAD_WAITING_FOR_INITIAL_DATA
+    """What was told of the alarms it judges."""
+    _basis: Qualities = field(init=False)
+    """Of the device's answers, then of the channels that have limits."""
+    _limited: NDArray[np.intp] = field(init=False)
+    """Those channels."""
+    _status: Codes | None = None
+    """Of the last frame."""
 
     def __post_init__(self) -> None:
+        self._limited = np.flatnonzero([limit.given for limit in self.limits])
+        self._basis = Qualities(1 + len(self._limited))
         sources = [c.tag.node.rpartition(".")[0] for c in self.columns[: len(self.limits)]]
         levels = [self.held.get(("LevelAlarm", source), "") for source in sources]
         self._levels = Limits(self.limits, levels) if any(limit.given for limit in self.limits) else None
         self._told = {kind: level for (kind, source), level in self.held.items() if source == self.device.id}
+
+    def judged(self, frame: Frame, after: Validated) -> Iterator[Basis]:
+        """What has another quality with a frame, of what alarms are judged by."""
+        if after.status is self._status and self._basis.calm:
+            return
+        self._status = after.status
+        codes = np.concatenate([[_answered(after.status)], after.status[self._limited]]).astype(np.uint32)
+        for i in self._basis.changed(codes, frame.received_time).tolist():
+            quality = int(self._basis.settled[i])
+            for kind, source in self._judges(i):
+                yield Basis(kind=kind, source=source, time=frame.received_time, quality=quality)
+        yield from self._of_cycles(frame.received_time)
+
+    def decided(self, decided: bool, time: int) -> Iterator[Basis]:
+        """A cycle has its result, or one that decides nothing (process rule 1)."""
+        self._result = Quality.GOOD if decided else Quality.BAD_NO_DATA
+        yield from self._of_cycles(time)
+
+    def _judges(self, i: int) -> Iterator[tuple[str, str]]:
+        """(kind, source) of the alarms that are judged by part i of the basis."""
+        if i == 0:
+            yield from ((kind, self.device.id) for kind in OF_DEVICE)
+        else:
+            yield "LevelAlarm", self.columns[self._limited[i - 1]].tag.node.rpartition(".")[0]
+
+    def _of_cycles(self, time: int) -> Iterator[Basis]:
+        """Of a device that is lost the newest result says nothing any more."""
+        answers = int(self._basis.settled[0])
+        quality = answers if answers >= UNUSABLE else self._result
+        if quality != self._stream:
+            self._stream = quality
+            source = f"{self.device.id}.{self.device.streams[0].id}"
+            yield from (Basis(kind=kind, source=source, time=time, quality=quality) for kind in OF_CYCLES)
 
     def look(self, frame: Frame, before: Validated, after: Validated) -> Iterator[Finding]:
         """What came, changed or went with a frame."""
@@ -145,3 +207,9 @@ class DeviceWatch:
             text=f"{source}: {value:g} {unit}, {words}",
             details={"Unit": unit},
         )
+
+
+def _answered(status: Codes) -> int:
+    """Quality of what a device says of itself: of all its values, where that is none of an answer."""
+    first = int(status[0])
+    return first if first in UNANSWERED and bool((status == first).all()) else Quality.GOOD

@@ -19,7 +19,7 @@ from analytics.features import Features
 from analytics.fingerprint import Fingerprint
 from config.schema import Device, Plant, StatusBit
 from nodesets.errors import EnoseError, StorageError
-from nodesets.model import Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.model import Basis, Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
 from opcua_server.findings import DeviceWatch, channel_limits, watched_phases
 
@@ -43,6 +43,9 @@ class Sink(Protocol):
 
     def find(self, finding: Finding) -> None:
         """Something came or went."""
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality."""
 
 
 @dataclass(slots=True)
@@ -133,6 +136,8 @@ class Pipeline:
         self.counters.received += 1
         before = watch.last
         validated = watch.last = watch.validator.validate(frame)
+        for basis in watch.findings.judged(frame, validated):
+            self._sink.judge(basis)
         for finding in watch.findings.look(frame, before, validated):
             self._sink.find(finding)
         if not validated.fresh:
@@ -230,9 +235,16 @@ class Pipeline:
             else:
                 self.counters.results += 1
                 self._sink.result(stored, judged.judgement)
+                self._judge_by(stored)
                 for finding in result_findings(stored, judged.judgement, judged.product):
                     self._sink.find(finding)
             self._results.task_done()
+
+    def _judge_by(self, result: Result) -> None:
+        """Say how sure the alarms of a stream are by its newest result."""
+        watch = self._watches[result.stream.partition(".")[0]]
+        for basis in watch.findings.decided(result.verdict is not Verdict.NOT_DECIDABLE, self._clock.now()):
+            self._sink.judge(basis)
 
     async def _persist(self, record: Callable[[Result], Awaitable[Result]], result: Result) -> Result:
         while True:

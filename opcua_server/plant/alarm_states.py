@@ -22,7 +22,9 @@ Theory of operation:
 6. Every notification has an EventId of its own. A person answers for what a notification said: so every one that said
    the same alarm still answers, a later worse one is needed for what is worse (5.7.3), and those that were answered
    for say that they were. Others are unknown.
-7. Disabled is not forgotten: the machines go on without a word, and enabling says how things stand (5.5.2).
+7. What a condition is judged by may be doubtful: its Quality says so, and a change of it is told while somebody has to
+   know of the condition at all. The state stays what it was: of what is not known nothing is said (5.5.2).
+8. Disabled is not forgotten: the machines go on without a word, and enabling says how things stand (5.5.2).
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +44,7 @@ from nodesets.errors import (
     NotShelved,
     ShelvingTimeOutOfRange,
 )
-from nodesets.model import Finding
+from nodesets.model import Finding, Quality
 
 SECOND = 1_000_000_000
 REMEMBERED = 32
@@ -161,6 +163,8 @@ class AlarmKind:
     """Gets a comment when it comes three times within a minute (ISA-18.2 16.5.5)."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
+    quality: int = Quality.BAD_WAITING_FOR_INITIAL_DATA
+    """At first: Good where the service judges by what it always knows itself, and nothing can make that doubtful."""
 
     def node(self, source: str) -> str:
         """String id of the alarm of a source."""
@@ -211,6 +215,10 @@ class Branch:
     comment_time: int = 0
     user: str = ""
     """ClientUserId of the newest act."""
+    quality: int = Quality.GOOD
+    """StatusCode of what it is, or was, judged by."""
+    quality_time: int = 0
+    """Since when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +312,14 @@ def found(condition: Condition, finding: Finding, now: int, new_id: NewId) -> St
     condition = _with_horn(condition, trigger, now)
     condition, tellable = _tell(condition, moved, new_id, anew=trigger is Trigger.RAISE)
     return condition, _told(condition, *told, tellable)
+
+
+def judged(condition: Condition, quality: int, now: int, new_id: NewId) -> Step:
+    """What it is judged by has another quality: told of a condition that is retained (Part 9 5.5.2)."""
+    if condition.trunk.quality == quality:
+        return condition, ()
+    condition = replace(condition, trunk=replace(condition.trunk, quality=int(quality), quality_time=now))
+    return _trunk_told(_at(condition, now), new_id) if condition.retain else (condition, ())
 
 
 def _trigger(condition: Condition, finding: Finding) -> Trigger:

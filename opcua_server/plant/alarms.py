@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from config.schema import Alarm, Plant
 from nodesets.errors import AccessDenied, InvalidArgument, NotFound
-from nodesets.model import Finding
+from nodesets.model import Basis, Finding, Quality
 from opcua_server.plant import alarm_states as states
 from opcua_server.plant.alarm_states import (
     SECOND,
     AlarmKind,
+    Branch,
     Condition,
     NewId,
     Notification,
@@ -37,6 +38,7 @@ ALARMS: Mapping[str, AlarmKind] = {
             on_delay=2.0,
             off_delay=5.0,
             bars_release=True,
+            quality=Quality.GOOD,  # that no answer comes is sure
         ),
         AlarmKind(kind="SensorFailure", scope="device", severities=_FAULT, on_delay=2.0, off_delay=5.0),
         AlarmKind(kind="HeaterFailure", scope="device", severities=_FAULT, on_delay=2.0, off_delay=5.0),
@@ -48,6 +50,7 @@ ALARMS: Mapping[str, AlarmKind] = {
             severities={"Active": 800},
             path="DeviceHealthAlarms.Failure",
             enabled=False,
+            quality=Quality.GOOD,
         ),
         AlarmKind(
             kind="DeviceCheckFunction",
@@ -75,7 +78,14 @@ ALARMS: Mapping[str, AlarmKind] = {
         AlarmKind(kind="AnomalyDetected", scope="stream", severities={"High": 600, "HighHigh": 800}, gmp=True),
         AlarmKind(kind="QualityScoreLow", scope="stream", severities={"Low": 500, "LowLow": 800}, gmp=True),
         AlarmKind(kind="FingerprintDeviation", scope="stream", severities={"High": 500}, enabled=False),
-        AlarmKind(kind="BatchExceptionOpen", scope="line", severities={"Active": 500}, path="{kind}", branches=False),
+        AlarmKind(
+            kind="BatchExceptionOpen",
+            scope="line",
+            severities={"Active": 500},
+            path="{kind}",
+            branches=False,
+            quality=Quality.GOOD,
+        ),
         AlarmKind(
             kind="ReleaseOverdue",
             scope="line",
@@ -83,6 +93,7 @@ ALARMS: Mapping[str, AlarmKind] = {
             path="{kind}",
             on_delay=8 * 3600.0,
             branches=False,
+            quality=Quality.GOOD,
         ),
         AlarmKind(
             kind="AuditChainBroken",
@@ -94,7 +105,12 @@ ALARMS: Mapping[str, AlarmKind] = {
             fixed=True,
         ),
         AlarmKind(
-            kind="CertificateExpiring", scope="security", severities={"Active": 400}, path="{kind}", branches=False
+            kind="CertificateExpiring",
+            scope="security",
+            severities={"Active": 400},
+            path="{kind}",
+            branches=False,
+            quality=Quality.GOOD,
         ),
     )
 }
@@ -206,6 +222,9 @@ class Alarms:
         self._ending: dict[str, int] = {}
         """When something of a condition ends by itself."""
         self._quiet: set[str] = set()
+        self._judged: dict[str, tuple[int, int]] = {}
+        """Of conditions that never moved: quality, and since when."""
+        self._doubted: set[str] = set()
         self._before: dict[str, Condition] = {}
         """What conditions were at the last commit."""
         self._waited: dict[str, tuple[int, Finding] | None] = {}
@@ -225,7 +244,9 @@ class Alarms:
             source, kind, enabled = self._initial[node]
         except KeyError:
             raise NotFound(f"no condition {node}") from None
-        return Condition(node=node, source=source, kind=kind, enabled=Switch(enabled))
+        quality, time = self._judged.get(node, (kind.quality, 0))
+        trunk = Branch(quality=quality, quality_time=time)
+        return Condition(node=node, source=source, kind=kind, enabled=Switch(enabled), trunk=trunk)
 
     def __contains__(self, node: object) -> bool:
         return node in self._initial
@@ -266,6 +287,22 @@ class Alarms:
         self._wait(node, (since, finding))
         return self._settle(node, now)
 
+    def judge(self, basis: Basis, now: int) -> tuple[Notification, ...]:
+        """Take in the quality of what an alarm is judged by; told of a retained one, else see `quiet`, `doubted`."""
+        node = self._by_finding.get((basis.kind, basis.source))
+        if node is None:
+            return ()
+        if node not in self._moved:
+            self._judged[node] = basis.quality, now
+            self._doubted.add(node)
+            return ()
+        condition, told = states.judged(self[node], basis.quality, now, self._new_id)
+        if told:
+            return self._step((condition, told))
+        self._put(condition)
+        self._quiet.add(node)
+        return ()
+
     def due(self, now: int) -> tuple[Notification, ...]:
         """What a delay or a shelf has run out for."""
         told = [n for node in list(self._pending) for n in self._settle(node, now)]
@@ -295,6 +332,11 @@ class Alarms:
         """What changed without a word since this was last asked, and is not recorded."""
         quiet, self._quiet = self._quiet, set()
         return tuple(self[node] for node in quiet)
+
+    def doubted(self) -> tuple[Condition, ...]:
+        """Those that never moved, and of which nothing but the quality changed since this was last asked."""
+        doubted, self._doubted = self._doubted, set()
+        return tuple(self[node] for node in doubted if node not in self._moved)
 
     # People
 
@@ -341,6 +383,7 @@ class Alarms:
         return told
 
     def _put(self, condition: Condition) -> None:
+        self._judged.pop(condition.node, None)
         self._moved[condition.node] = condition
         self._ending.pop(condition.node, None)
         if end := states.ends(condition):

@@ -17,7 +17,7 @@ from compliance import audit
 from historian import alarms as store
 from historian import events as history
 from nodesets.errors import EnoseError, StorageError
-from nodesets.model import Finding
+from nodesets.model import Basis, Finding
 from nodesets.ports import Clock
 from opcua_server.plant import alarm_record
 from opcua_server.plant.alarm_figures import CHATTER_COUNT, CHATTER_SECONDS, Figures
@@ -48,6 +48,9 @@ class Panel(Protocol):
 
     def condition(self, condition: Condition) -> None:
         """How a condition stands now."""
+
+    def quality(self, condition: Condition) -> None:
+        """Of what it is judged by: all that is new of one that never moved."""
 
     def event(self, told: Notification) -> Event:
         """What clients are told."""
@@ -82,6 +85,11 @@ class Annunciator:
         """Something came, changed or went. Never blocks."""
         now = self._clock.now()
         self._enter(_Waiting(lambda: self._alarms.update(finding, now)))
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality."""
+        now = self._clock.now()
+        self._enter(_Waiting(lambda: self._alarms.judge(basis, now)))
 
     def inhibit(self, kind: str, source: str, on: bool) -> None:
         """The state of the plant suppresses an alarm, or no longer does."""
@@ -156,6 +164,8 @@ class Annunciator:
             return False
         self._alarms.commit()
         self._show((*changed, *self._alarms.quiet()), told, events)
+        for condition in self._alarms.doubted():
+            self._panel.quality(condition)
         for i, waiting in enumerate(taken):
             _answer(waiting, refused.get(i))
         self._taken = []

@@ -34,7 +34,7 @@ import numpy as np
 from asyncua import ua
 
 from nodesets.errors import InvalidArgument
-from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
+from nodesets.model import Basis, Caller, Finding, Floats, Quality, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
 from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
 from opcua_server.services.nodes import (
@@ -69,6 +69,7 @@ PERIOD = 0.1
 """Seconds between changes of the dynamic variables."""
 TREND_SECONDS = 600
 SECOND = 1_000_000_000
+BAD = 0x80000000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
 MEANING = Access.READ | Access.WRITE | Access.SEMANTIC_CHANGE
@@ -541,21 +542,31 @@ class Playground:
         self,
         server: UaServer,
         find: Find,
+        judge: Callable[[Basis], None],
         settled: Callable[[], Awaitable[None]],
         recorder: Recorder,
         history: Archive,
         clock: Clock,
     ) -> None:
-        """`find` is told of the alarm to play with, `settled` returns when that is shown."""
+        """`find` and `judge` are told of the alarms to play with, `settled` returns when that is shown."""
         self._server = server
         self._find = find
+        self._judge = judge
         self._settled = settled
         self._recorder = recorder
         self._history = history
         self._clock = clock
+        self._source = ""
+        """The stream whose alarms are played with."""
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality; of those driven here only its variable says so."""
+        if basis.source != self._source or basis.kind not in {drive.kind for drive in DRIVES.values()}:
+            self._judge(basis)
 
     def link(self, alarm_source: str) -> None:
         """Let everybody write and call; `alarm_source` is the stream whose alarm is played with."""
+        self._source = alarm_source
         for instance in instances():
             for member in instance.template.members:
                 if member.node_class is NodeClass.VARIABLE and member.reference != HAS_PROPERTY:
@@ -576,6 +587,7 @@ class Playground:
         for drive in DRIVES:
             node = site(f"{ROOT}.Alarms.{drive}")
             self._server.grant(node, _everybody, partial(self._drive, alarm_source, DRIVES[drive]))
+            self._judge(Basis(kind=DRIVES[drive].kind, source=alarm_source, time=now, quality=Quality.GOOD))
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -638,8 +650,9 @@ class Playground:
 
     def _drive(self, source: str, drive: Drive, data: Any) -> None:
         """Somebody wrote the input of an alarm."""
-        value = data.Value.Value
-        if value is not None:
+        value, code = data.Value.Value, data.StatusCode.value if data.StatusCode is not None else 0
+        self._judge(Basis(kind=drive.kind, source=source, time=self._clock.now(), quality=code))
+        if value is not None and code < BAD:
             self._find(self._finding(source, drive, value))
 
     def _finding(self, source: str, drive: Drive, value: float) -> Finding:

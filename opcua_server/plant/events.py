@@ -128,8 +128,7 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **_two_state("EnabledState", condition.enabled.on, ("Enabled", "Disabled"), condition.enabled.time),
         "EnabledState/EffectiveDisplayName": text(effective_state(condition, branch)),
         "EnabledState/EffectiveTransitionTime": moment(branch.time),
-        "Quality": ua.Variant(ua.StatusCode(0), ua.VariantType.StatusCode),
-        "Quality/SourceTimestamp": moment(branch.time),
+        **quality_fields(branch),
         "LastSeverity": number(branch.last_severity, ua.VariantType.UInt16),
         "LastSeverity/SourceTimestamp": moment(branch.severity_time),
         "Comment": text(branch.comment),
@@ -144,6 +143,14 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **_service_fields(condition, now),
         **_kind_fields(condition, branch, shown),
         **{f"{level}Limit": _known(value) for level, value in limits.items()},
+    }
+
+
+def quality_fields(branch: Branch) -> dict[str, ua.Variant]:
+    """Quality of what it is judged by, and since when (Part 9 5.5.2)."""
+    return {
+        "Quality": ua.Variant(ua.StatusCode(branch.quality), ua.VariantType.StatusCode),
+        "Quality/SourceTimestamp": moment(branch.quality_time),
     }
 
 

@@ -11,7 +11,7 @@ from asyncua import ua
 from analytics.features import Features, is_ratio
 from analytics.fingerprint import FAR, Fingerprint, Judgement
 from config.schema import Device, Plant, StatusBit
-from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.model import Basis, Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
 from opcua_server.findings import channel_limits, health
@@ -100,6 +100,8 @@ class Publisher:
         """Told of every finding, before its alarm: batches' exceptions follow from it."""
         self.annunciate: Callable[[Finding], None] = lambda _: None
         """Told of every finding: alarms follow from it."""
+        self.doubt: Callable[[Basis], None] = lambda _: None
+        """Told of the quality of what an alarm is judged by."""
         self.inhibit: Callable[[str, str, bool], None] = lambda _kind, _source, _on: None
         """Told when the state of the plant suppresses an alarm, or no longer does: (kind, source, on)."""
         self._purging: set[str] = set()
@@ -266,6 +268,10 @@ class Publisher:
         self.on_finding(finding)
         self.annunciate(finding)
 
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality."""
+        self.doubt(basis)
+
     def nameplate(self, device: str, identity: Mapping[str, str]) -> None:
         """What the device told of itself."""
         names = {"SerialNumber": "SerialNumber", "Firmware": "SoftwareRevision"}
@@ -283,6 +289,12 @@ class Publisher:
         self._translate(condition, condition.trunk)
         values = events.condition_values(condition, now, {})
         self.write(condition.node, values, condition.trunk.time or now)
+
+    def quality(self, condition: Condition) -> None:
+        """How sure a condition is that never moved."""
+        fields = events.quality_fields(condition.trunk)
+        shown = {path.replace("/", "."): value for path, value in fields.items()}
+        self.write(condition.node, shown, condition.trunk.quality_time)
 
     def notify(self, event: Event) -> None:
         """One event of a condition, which is recorded with what it tells of."""

@@ -29,7 +29,18 @@ from historian.forward import StoreAndForward
 from historian.query import Reader
 from historian.writer import Writer
 from nodesets.errors import StorageError
-from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Recommendation, Result, Row, Verdict
+from nodesets.model import (
+    Basis,
+    Caller,
+    DispositionState,
+    ExecutionState,
+    Finding,
+    Quality,
+    Recommendation,
+    Result,
+    Row,
+    Verdict,
+)
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
 from opcua_server.plant import events
@@ -388,6 +399,9 @@ class Site:
         now = self.clock.now()
         if not found.clean:
             log.critical("the audit log, a record or the history was altered: run `enose audit verify`")
+        self.annunciator.judge(
+            Basis(kind="AuditChainBroken", source=SITE_SOURCES["site"], time=now, quality=Quality.GOOD)
+        )
         said = "nothing was altered" if found.clean else "the audit log, a record or the history was altered"
         self.annunciator.find(
             Finding(

@@ -312,6 +312,29 @@ async def test_the_tags_say_what_the_condition_says(score: Alarm) -> None:
     assert await score.shows("Acked") is False
 
 
+# -- how sure it is
+
+
+async def test_a_change_of_the_quality_is_told_while_the_alarm_is_retained(score: Alarm) -> None:
+    # Part 9 5.5.2: Quality is that of what the condition is judged by; a state it cannot know stays what it was.
+    async def written(value: float, code: int) -> list[Told]:
+        data = write(f"Alarms.{score.drive}", double(value), StatusCode=ua.StatusCode(code))
+        assert await score.talk.outcome(data) == [0]
+        return await score.news()
+
+    assert await written(100.0, CODES.UncertainLastUsableValue) == []
+    assert (await score.shows("Quality")).value == CODES.UncertainLastUsableValue
+    [raised] = await written(30.0, CODES.UncertainLastUsableValue)
+    assert (raised["Quality"].value, raised["ActiveState/Id"]) == (CODES.UncertainLastUsableValue, True)
+    [lost] = await written(100.0, CODES.BadNoCommunication)
+    assert (lost["Quality"].value, lost["ActiveState/Id"]) == (CODES.BadNoCommunication, True)
+    assert lost["Quality/SourceTimestamp"] > raised["Quality/SourceTimestamp"]
+    assert await score.shows("Quality.SourceTimestamp") == lost["Quality/SourceTimestamp"]
+    assert await score.does("Acknowledge", event_id(lost["EventId"]), text("seen")) == 0
+    sure, over = [t for t in await score.sees(100.0) if t["Quality"].value == CODES.Good]
+    assert (sure["ActiveState/Id"], over["ActiveState/Id"]) == (True, False)
+
+
 # -- codes
 
 

@@ -7,7 +7,7 @@ from analytics.limits import Limit
 from analytics.validation import Validator, waiting
 from config.load import DEMO, load
 from config.schema import StatusBit
-from nodesets.model import Cause, Frame, Phase
+from nodesets.model import Cause, Frame, Phase, Quality
 from nodesets.types import DeviceHealth
 from opcua_server.findings import DeviceWatch, health
 
@@ -36,6 +36,7 @@ class Watched:
             flags=0 if lost else flags,
         )
         before, self.last = self.last, self.validator.validate(made)
+        self.judged = {(b.kind, b.source): b.quality for b in self.watch.judged(made, self.last)}
         found = list(self.watch.look(made, before, self.last))
         return [(f.kind, f.source, f.level) for f in found]
 
@@ -107,3 +108,64 @@ def test_health_is_found_when_it_changes():
     watched.frame()
     assert ("DeviceCheckFunction", "EN02", "Active") in watched.frame(flags=StatusBit.CALIBRATING)
     assert ("DeviceCheckFunction", "EN02", "") in watched.frame()
+
+
+# -- how sure
+
+
+LINK = [Quality.UNCERTAIN_NO_COMMUNICATION_LAST_USABLE, Quality.BAD_NO_COMMUNICATION]
+OF_EN02 = [(kind, "EN02") for kind in ("SensorFailure", "HeaterFailure", "FlowLow")]
+OF_STREAM = [(kind, "EN02.Stream01") for kind in ("AnomalyDetected", "FingerprintDeviation", "QualityScoreLow")]
+
+
+def test_what_a_device_says_of_itself_is_as_sure_as_its_answers():
+    # Part 9 5.5.2: of a device that does not answer its alarms know nothing.
+    watched = Watched()
+    watched.frame()
+    assert {watched.judged[alarm] for alarm in OF_EN02} == {Quality.GOOD}
+    told = []
+    for _ in range(5):
+        watched.frame(lost=True)
+        told += [{watched.judged[alarm] for alarm in OF_EN02}] if watched.judged else []
+    assert told == [{LINK[0]}, {LINK[1]}]
+
+
+def test_a_sensor_that_fails_leaves_what_its_device_says_of_itself_sure():
+    watched = Watched()
+    watched.frame()
+    watched.frame(np.nan)
+    assert watched.judged == {}
+
+
+def test_the_limits_of_a_channel_are_as_sure_as_its_value():
+    limits = [Limit(high=100.0)] + [Limit()] * (len(DEVICE.channels) - 1)
+    watched = Watched(limits=limits)
+    level = ("LevelAlarm", "EN02.Array.S01")
+    watched.frame()
+    assert watched.judged[level] == Quality.GOOD
+    assert ("LevelAlarm", "EN02.Array.S02") not in watched.judged  # without limits it is disabled
+    watched.frame(1e6)
+    assert watched.judged == {level: Quality.UNCERTAIN_ENGINEERING_UNITS_EXCEEDED}
+    watched.frame(np.nan)
+    assert watched.judged == {level: Quality.BAD_SENSOR_FAILURE}
+
+
+def test_the_alarms_of_a_stream_are_as_sure_as_its_newest_result():
+    # Process rule 1: a cycle that is not decidable decides nothing of the one before either.
+    watched = Watched()
+    watched.frame()
+    told = [
+        {(b.kind, b.source): b.quality for b in watched.watch.decided(decided, 1)}
+        for decided in (True, True, False, True)
+    ]
+    good, bad = dict.fromkeys(OF_STREAM, Quality.GOOD), dict.fromkeys(OF_STREAM, Quality.BAD_NO_DATA)
+    assert told == [good, {}, bad, good]
+    judged = {}
+    for _ in range(5):
+        watched.frame(lost=True)
+        judged |= watched.judged
+    assert {judged[alarm] for alarm in OF_STREAM} == {LINK[1]}
+    for _ in range(7):
+        watched.frame()
+        judged |= watched.judged
+    assert {judged[alarm] for alarm in OF_STREAM} == {Quality.GOOD}
