@@ -225,6 +225,15 @@ class Stream(Model):
     """Seconds of cleaning air after it."""
 
 
+class Redundant(Model):
+    """Two channels that measure the same."""
+
+    channels: tuple[Name, Name]
+    """Their ids, of one technology and unit; the alarm ChannelDisagreement is the first one's."""
+    tolerance: Annotated[float, Field(gt=0)]
+    """How far apart their responses in a cycle may be, in their unit; of MOS ln of the ratio (0.1: a tenth)."""
+
+
 class Column(Model):
     """One measured value of a frame: derived from the device, in the order of `Frame.values`."""
 
@@ -267,6 +276,8 @@ class Device(Model):
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
     """What it measures beside the array."""
+    redundant: tuple[Redundant, ...] = ()
+    """Pairs of channels that are compared with each other."""
     streams: Annotated[tuple[Stream, ...], Field(min_length=1, max_length=1)] = (Stream(),)
     """Its sampling line; one, because a register map tells one phase and one cycle counter."""
 
@@ -284,7 +295,19 @@ class Device(Model):
         ):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
+        self._check_pairs()
         return self
+
+    def _check_pairs(self) -> None:
+        known = {c.id: (c.technology, c.unit) for c in self.channels}
+        for first, second in (pair.channels for pair in self.redundant):
+            if unknown := [name for name in (first, second) if name not in known]:
+                raise ValueError(f"redundant: there is no channel {unknown[0]}")
+            if first == second or known[first] != known[second]:
+                raise ValueError(f"redundant: {first} and {second} are not two of one technology and unit")
+        firsts = [pair.channels[0] for pair in self.redundant]
+        if twice := sorted({name for name in firsts if firsts.count(name) > 1}):
+            raise ValueError(f"redundant: {', '.join(twice)} is the first of two pairs; name the other one first")
 
     def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
         """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""

@@ -142,7 +142,7 @@ class Bell:
     def lost(self, row: Row) -> None:
         """Nothing is refused here."""
 
-    def cycle(self, stream: str, cycle: Features) -> None:
+    def cycle(self, stream: str, cycle: Features, drift_index: float) -> None:
         """Alarms follow from findings."""
 
     def result(self, result: Result, judgement: Judgement) -> None:

@@ -132,7 +132,7 @@ class AlarmKind:
     kind: str
     """Equals `Finding.kind`."""
     scope: str
-    """What each belongs to: `site`, `line`, `device`, `stream` or `channel`."""
+    """What each belongs to: `site`, `line`, `device`, `stream`, `channel`, or `pair` of channels."""
     severities: Mapping[str, int]
     """By level of the finding, the mildest first."""
     path: str = "Alarms.{kind}"
@@ -229,6 +229,8 @@ class Condition:
     """String id of the condition: its ConditionId, `EN01.Alarms.CommunicationLost`."""
     source: str
     kind: AlarmKind
+    partner: str = ""
+    """Node it is compared with, of one that compares two."""
     enabled: Switch = Switch(on=True)
     suppressed: Switch = Switch()
     """By a person."""

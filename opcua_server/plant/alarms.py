@@ -61,6 +61,14 @@ ALARMS: Mapping[str, AlarmKind] = {
             enabled=False,
         ),
         AlarmKind(
+            kind="DeviceOffSpec",
+            scope="device",
+            severities={"Active": 600},
+            path="DeviceHealthAlarms.OffSpec",
+            on_delay=2.0,
+            off_delay=5.0,
+        ),
+        AlarmKind(
             kind="DeviceMaintenanceRequired",
             scope="device",
             severities={"Active": 300},
@@ -75,6 +83,8 @@ ALARMS: Mapping[str, AlarmKind] = {
             path="{kind}",
             enabled=False,  # but for channels with limits
         ),
+        AlarmKind(kind="SensorDrift", scope="device", severities={"High": 400}),
+        AlarmKind(kind="ChannelDisagreement", scope="pair", severities={"High": 400, "Low": 400}, path="{kind}"),
         AlarmKind(kind="AnomalyDetected", scope="stream", severities={"High": 600, "HighHigh": 800}, gmp=True),
         AlarmKind(kind="QualityScoreLow", scope="stream", severities={"Low": 500, "LowLow": 800}, gmp=True),
         AlarmKind(kind="FingerprintDeviation", scope="stream", severities={"High": 500}, enabled=False),
@@ -133,10 +143,24 @@ def _sources(plant: Plant, scope: str) -> Iterator[str]:
             yield from (f"{device.id}.{stream.id}" for device in plant.devices for stream in device.streams)
         case "channel":
             yield from (f"{device.id}.Array.{channel.id}" for device in plant.devices for channel in device.channels)
+        case "pair":
+            yield from (
+                f"{device.id}.Array.{pair.channels[0]}" for device in plant.devices for pair in device.redundant
+            )
         case "line":
             yield from (line.id for line in plant.lines)
         case _:
             yield SITE_SOURCES[scope]
+
+
+def _partners(plant: Plant) -> dict[str, str]:
+    """By condition: the node it is compared with."""
+    kind = ALARMS["ChannelDisagreement"]
+    return {
+        kind.node(f"{device.id}.Array.{first}"): f"{device.id}.Array.{second}.SensorValue"
+        for device in plant.devices
+        for first, second in (pair.channels for pair in device.redundant)
+    }
 
 
 # -- what people do
@@ -216,6 +240,7 @@ class Alarms:
         self._initial: dict[str, tuple[str, AlarmKind, bool]] = {}
         """By node: source, kind, whether it is enabled at first."""
         self._by_finding: dict[tuple[str, str], str] = {}
+        self._partners = _partners(plant)
         self._moved: dict[str, Condition] = {}
         self._pending: dict[str, tuple[int, Finding]] = {}
         """Findings that wait for their delay, and since when."""
@@ -246,7 +271,8 @@ class Alarms:
             raise NotFound(f"no condition {node}") from None
         quality, time = self._judged.get(node, (kind.quality, 0))
         trunk = Branch(quality=quality, quality_time=time)
-        return Condition(node=node, source=source, kind=kind, enabled=Switch(enabled), trunk=trunk)
+        partner = self._partners.get(node, "")
+        return Condition(node=node, source=source, kind=kind, partner=partner, enabled=Switch(enabled), trunk=trunk)
 
     def __contains__(self, node: object) -> bool:
         return node in self._initial
@@ -422,8 +448,12 @@ def _other_fault(condition: Condition, finding: Finding) -> bool:
     Of a device it is found only when that is so; of a stream with every cycle.
     """
     told = condition.trunk.finding
-    changed = told is not None and finding.text != told.text
+    changed = told is not None and _at_fault(finding) != _at_fault(told)
     return condition.kind.scope == "device" and bool(condition.trunk.level and finding.level) and changed
+
+
+def _at_fault(finding: Finding) -> str:
+    return finding.details.get("Channels", finding.text)
 
 
 def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:

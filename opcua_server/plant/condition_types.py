@@ -36,7 +36,7 @@ class ConditionType:
     texts: tuple[str, ...] = ()
     """Further members, taken from the details of the finding."""
     setpoint: str = ""
-    """SetpointNode of a deviation alarm, relative to the source."""
+    """SetpointNode of a deviation alarm, relative to the source; empty: `Condition.partner`."""
     certificate: bool = False
     """Whether it tells of a certificate (Part 9 5.8.25)."""
 
@@ -52,6 +52,9 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
     "DeviceCheckFunction": ConditionType(
         type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
     ),
+    "DeviceOffSpec": ConditionType(
+        type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
+    ),
     "DeviceMaintenanceRequired": ConditionType(
         type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
     ),
@@ -60,6 +63,12 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
         condition_class=PROCESS,
         input="SensorValue",
         levels=("High", "HighHigh", "Low", "LowLow"),
+    ),
+    "SensorDrift": ConditionType(
+        type="ExclusiveLevelAlarmType", condition_class=MAINTENANCE, input="Array.DriftIndex", levels=("High",)
+    ),
+    "ChannelDisagreement": ConditionType(
+        type="ExclusiveDeviationAlarmType", condition_class=MAINTENANCE, input="SensorValue", levels=("High", "Low")
     ),
     "FingerprintDeviation": ConditionType(
         type="ExclusiveDeviationAlarmType",

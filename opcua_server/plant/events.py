@@ -216,8 +216,8 @@ def _kind_fields(condition: Condition, branch: Branch, shown: ConditionType) -> 
     """What only some types have."""
     details = branch.finding.details if branch.finding else {}
     fields = {name: string(details.get(name, "")) for name in shown.texts}
-    if shown.setpoint:
-        fields["SetpointNode"] = node(site(f"{condition.source}.{shown.setpoint}"))
+    if setpoint := condition.partner or (shown.setpoint and f"{condition.source}.{shown.setpoint}"):
+        fields["SetpointNode"] = node(site(setpoint))
     if shown.certificate:
         fields |= _certificate_fields(details)
     if not shown.levels:

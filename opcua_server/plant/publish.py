@@ -8,13 +8,15 @@ from typing import Protocol
 import numpy as np
 from asyncua import ua
 
+from analytics import drift
 from analytics.features import Features, is_ratio
 from analytics.fingerprint import FAR, Fingerprint, Judgement
+from analytics.limits import Limit
 from config.schema import Device, Plant, StatusBit
 from nodesets.model import Basis, Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
-from opcua_server.findings import channel_limits, health
+from opcua_server.findings import channel_limits, health, pair_limits
 from opcua_server.plant import alarm_texts, events
 from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
 from opcua_server.plant.alarms import ALARMS
@@ -94,6 +96,7 @@ class Publisher:
         self._ring: dict[str, int] = {}
         self._devices = {d.id: _device(plant, nodes, d) for d in plant.devices}
         self._failed: set[str] = set()
+        self._outside: set[str] = set()
         self.silent_devices: set[str] = set()
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
@@ -160,7 +163,8 @@ class Publisher:
         return min(100.0, (time - began) / 1e9 / length * 100)
 
     def _health(self, device: Device, frame: Frame) -> DeviceHealth:
-        return health(device.id in self.silent_devices, device.id in self._failed, frame.flags)
+        silent, failed, outside = (device.id in s for s in (self.silent_devices, self._failed, self._outside))
+        return health(silent, failed, outside, frame.flags)
 
     def _texts(
         self,
@@ -181,10 +185,11 @@ class Publisher:
 
     # Cycles and results
 
-    def cycle(self, stream: str, cycle: Features) -> None:
+    def cycle(self, stream: str, cycle: Features, drift_index: float) -> None:
         """An exposure has ended: baseline of each channel, and the normalised response where there is a ratio."""
         to, now = self._devices[stream.split(".")[0]], self._clock.now()
         device = to.device.id
+        self.number(f"{device}.Array.DriftIndex", drift_index, now)
         self._nodes.write_row(to.baselines, cycle.baseline, _known(cycle.baseline), now, now)
         if not to.ratios:
             return
@@ -262,7 +267,11 @@ class Publisher:
 
     def find(self, finding: Finding) -> None:
         """Something came or went: the alarm that follows from it."""
-        of_device = {"CommunicationLost": self.silent_devices, "SensorFailure": self._failed}
+        of_device = {
+            "CommunicationLost": self.silent_devices,
+            "SensorFailure": self._failed,
+            "DeviceOffSpec": self._outside,
+        }
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
         self.on_finding(finding)
@@ -345,13 +354,21 @@ def _state(frame: Frame) -> DeviceState | None:
 
 
 def level_limits(plant: Plant) -> dict[str, dict[str, float]]:
-    """Limits of the channels' alarms, by condition; NaN for none."""
-    kind = ALARMS["LevelAlarm"]
-    levels = CONDITION_TYPES[kind.kind].levels
+    """Limits of the alarms of devices and their channels, by condition; NaN for none."""
+    limits = {ALARMS["SensorDrift"].node(device.id): {"High": drift.LIMIT} for device in plant.devices}
+    for device in plant.devices:
+        named = zip((c.id for c in device.channels), channel_limits(plant, device), strict=True)
+        limits |= _of_channels("LevelAlarm", device, named)
+        pairs = zip((p.channels[0] for p in device.redundant), pair_limits(device), strict=True)
+        limits |= _of_channels("ChannelDisagreement", device, pairs)
+    return limits
+
+
+def _of_channels(kind: str, device: Device, limits: Iterable[tuple[str, Limit]]) -> dict[str, dict[str, float]]:
+    levels = CONDITION_TYPES[kind].levels
     return {
-        kind.node(f"{device.id}.Array.{channel.id}"): {level: limit.of(level) for level in levels}
-        for device in plant.devices
-        for channel, limit in zip(device.channels, channel_limits(plant, device), strict=True)
+        ALARMS[kind].node(f"{device.id}.Array.{channel}"): {level: limit.of(level) for level in levels}
+        for channel, limit in limits
     }
 
 

@@ -443,7 +443,7 @@ def _place(condition: Condition) -> tuple[str, str]:
     above, _, name = condition.node.rpartition(".")
     if condition.kind.scope in SITE_SOURCES:
         return "ENose.Alarms", name
-    if condition.kind.scope != "channel":
+    if condition.kind.scope not in ("channel", "pair"):
         return above, name
     device, channel = above.split(".Array.")
     return f"{device}.Alarms", f"{channel}.{name}"

@@ -32,7 +32,7 @@ class Shown:
     def lost(self, row):
         self.told.append(("lost", row.source_time // SECOND))
 
-    def cycle(self, stream, cycle):
+    def cycle(self, stream, cycle, drift_index):
         self.cycles.append((stream, cycle))
 
     def result(self, result, judgement):

@@ -98,7 +98,7 @@ async def test_every_variable_of_the_address_space_gets_a_value(site):
             reasons=("",) * n,
             defect="",
         )
-        made.publisher.cycle(f"{device.id}.Stream01", cycle)
+        made.publisher.cycle(f"{device.id}.Stream01", cycle, 0.25)
         for number in range(20):
             made.publisher.ring(result(stream=f"{device.id}.Stream01", result_id=str(number)))
         made.publisher.result(
