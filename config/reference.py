@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from config import schema
 from config.schema import (
+    Agents,
     Alarm,
     Block,
     Channel,
@@ -54,6 +55,7 @@ SECTIONS: Mapping[type[BaseModel], str] = {
     Stream: "devices: streams",
     Line: "lines",
     Product: "products",
+    Agents: "agents",
     Alarm: "alarms",
     ChannelLimits: "alarms: limits of a channel",
     RegisterMap: "register_maps",

@@ -639,6 +639,13 @@ class Storage(Model):
         return self
 
 
+class Agents(Model):
+    """What advises people; nothing is carried out by it."""
+
+    dialogs: bool = False
+    """Whether each recommendation asks as a dialog too (Part 9 5.6), for alarm clients that can answer one."""
+
+
 class Site(Model):
     """The plant as a whole."""
 
@@ -684,6 +691,8 @@ class Plant(Model):
     """Production lines and the streams that watch them; batches are made on lines."""
     products: tuple[Product, ...] = ()
     """What is made."""
+    agents: Agents = Agents()
+    """What advises people."""
     alarms: dict[str, Alarm] = {}
     """Alarms that are not to be as alarms.md says, by kind."""
     playground: bool = False

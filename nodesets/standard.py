@@ -46,6 +46,9 @@ _COMMENT = (
 _SHELVING = Argument(
     name="ShelvingTime", data_type="Duration", description="Milliseconds until the alarm is unshelved by itself."
 )
+_RESPONSE = Argument(
+    name="SelectedResponse", data_type="Int32", description="Which of ResponseOptionSet, counted from 0."
+)
 _GROUPS = Argument(name="Groups", data_type="NodeId", description="Groups the alarm belongs to.", array=True)
 
 
@@ -223,6 +226,22 @@ STANDARD: Mapping[str, Type] = {
                 _method("Disable"),
                 _method("Enable"),
                 _method("AddComment", *_COMMENT),
+            ),
+        ),
+        Type(
+            name="DialogConditionType",
+            number=2830,
+            base="ConditionType",
+            members=(
+                _two_state("DialogState"),
+                prop("Prompt", "LocalizedText"),
+                prop("ResponseOptionSet", "LocalizedText", array=True),
+                prop("DefaultResponse", "Int32"),
+                prop("OkResponse", "Int32"),
+                prop("CancelResponse", "Int32"),
+                prop("LastResponse", "Int32"),
+                _method("Respond", _RESPONSE),
+                _method("Respond2", _RESPONSE, _WORDS, rule="Optional"),
             ),
         ),
         Type(

@@ -425,6 +425,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             publisher.find,
             annunciator.judge,
             annunciator.settled,
+            site.publish_advice,
             records.writer,
             records.archive,
             records.clock,

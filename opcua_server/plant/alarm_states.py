@@ -39,6 +39,7 @@ from nodesets.errors import (
     AlreadyEnabled,
     AlreadyShelved,
     ConditionDisabled,
+    DialogNotActive,
     EventIdUnknown,
     InvalidState,
     NotShelved,
@@ -50,6 +51,8 @@ SECOND = 1_000_000_000
 REMEMBERED = 32
 """Notifications of one state that can still be named by an answer; a client that is farther behind refreshes."""
 MOST_BRANCHES = 10
+RESPONSE = "Response"
+"""Detail of a finding: the last response to a dialog."""
 
 
 class State(Enum):
@@ -132,7 +135,7 @@ class AlarmKind:
     kind: str
     """Equals `Finding.kind`."""
     scope: str
-    """What each belongs to: `site`, `line`, `device`, `stream`, `channel`, or `pair` of channels."""
+    """What each belongs to: `site`, `line`, `device`, `stream`, `channel`, `pair` of channels, or `advice`."""
     severities: Mapping[str, int]
     """By level of the finding, the mildest first."""
     path: str = "Alarms.{kind}"
@@ -163,6 +166,8 @@ class AlarmKind:
     """Gets a comment when it comes three times within a minute (ISA-18.2 16.5.5)."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
+    dialog: bool = False
+    """It asks (Part 9 5.6): active while it waits for a response, which ends it; there is nothing to acknowledge."""
     quality: int = Quality.BAD_WAITING_FOR_INITIAL_DATA
     """At first: Good where the service judges by what it always knows itself, and nothing can make that doubtful."""
 
@@ -333,6 +338,8 @@ def _trigger(condition: Condition, finding: Finding) -> Trigger:
 
 
 def _settled(kind: AlarmKind, after: State) -> State:
+    if kind.dialog and after is State.UNACKED:
+        return State.ACTIVE
     return after if kind.confirm else SETTLES.get(after, after)
 
 
@@ -406,6 +413,16 @@ def add_comment(condition: Condition, event_id: bytes, comment: str, user: str, 
     """Part 9 5.5.6. Raises ConditionDisabled, EventIdUnknown."""
     branch = _named(_enabled(condition), event_id)
     return _answered(condition, replace(_commented(branch, comment, user, now), time=now), new_id)
+
+
+def respond(condition: Condition, response: int, comment: str, user: str, now: int, new_id: NewId) -> Step:
+    """Part 9 5.6.3: ends the dialog. Raises ConditionDisabled, DialogNotActive."""
+    trunk = _enabled(condition).trunk
+    if not trunk.state.active or trunk.finding is None:
+        raise DialogNotActive(f"{condition.node} asks nothing")
+    answered = replace(trunk.finding, level="", time=now, details={**trunk.finding.details, RESPONSE: str(response)})
+    moved = replace(trunk, state=State.NORMAL, level="", finding=answered, active_time=now, time=now)
+    return _answered(condition, _commented(moved, comment, user, now), new_id)
 
 
 def enable(condition: Condition, comment: str, user: str, now: int, new_id: NewId) -> Step:

@@ -124,6 +124,14 @@ _ROWS: tuple[tuple[str, ...], ...] = (
         "{source}: 指纹偏差 {value} (限值 {limit}) {batch}",
     ),
     (
+        "Decision",
+        "{source}: Empfehlung: {text}",
+        "{source} : recommandation : {text}",
+        "{source}: recomendación: {text}",
+        "{source}: 推奨: {text}",
+        "{source}: 建议: {text}",
+    ),
+    (
         "BatchExceptionOpen",
         "{source}: Abweichungen der Charge offen",
         "{source} : exceptions de lot ouvertes",

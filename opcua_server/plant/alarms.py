@@ -106,6 +106,15 @@ ALARMS: Mapping[str, AlarmKind] = {
             quality=Quality.GOOD,
         ),
         AlarmKind(
+            kind="Decision",
+            scope="advice",
+            severities={"Active": 200},
+            path="{kind}",
+            branches=False,
+            dialog=True,
+            quality=Quality.GOOD,
+        ),
+        AlarmKind(
             kind="AuditChainBroken",
             scope="site",
             severities={"Active": 1000},
@@ -124,6 +133,8 @@ ALARMS: Mapping[str, AlarmKind] = {
         ),
     )
 }
+ADVICE_SLOTS = 10
+"""Recommendations that are shown (information model 1.4)."""
 SITE_SOURCES = {"site": "ENose.Compliance", "security": "ENose.Security"}
 """Sources of alarms there is one of."""
 
@@ -147,6 +158,9 @@ def _sources(plant: Plant, scope: str) -> Iterator[str]:
             yield from (
                 f"{device.id}.Array.{pair.channels[0]}" for device in plant.devices for pair in device.redundant
             )
+        case "advice":
+            slots = range(1, ADVICE_SLOTS + 1) if plant.agents.dialogs else ()
+            yield from (f"ENose.Agents.R{i:02}" for i in slots)
         case "line":
             yield from (line.id for line in plant.lines)
         case _:
@@ -176,6 +190,8 @@ class Act:
     comment: str = ""
     seconds: float = 0.0
     """Of TimedShelve."""
+    response: int = -1
+    """Of Respond."""
     user: str = ""
 
 
@@ -191,6 +207,7 @@ ACTS: Mapping[str, Perform] = {
     "Acknowledge": lambda c, a, now, _, new: states.acknowledge(c, a.event_id, a.comment, a.user, now, new),
     "Confirm": lambda c, a, now, _, new: states.confirm(c, a.event_id, a.comment, a.user, now, new),
     "AddComment": lambda c, a, now, _, new: states.add_comment(c, a.event_id, a.comment, a.user, now, new),
+    "Respond": lambda c, a, now, _, new: states.respond(c, a.response, a.comment, a.user, now, new),
     "Enable": lambda c, a, now, _, new: states.enable(c, a.comment, a.user, now, new),
     "Disable": lambda c, a, now, until, new: states.disable(c, a.comment, a.user, now, until, new),
     "TimedShelve": _shelve(Shelve.TIMED),
@@ -445,11 +462,11 @@ def _delay(condition: Condition, finding: Finding) -> float:
 def _other_fault(condition: Condition, finding: Finding) -> bool:
     """Whether something else is wrong with an alarmed device now, as one more failed sensor.
 
-    Of a device it is found only when that is so; of a stream with every cycle.
+    Of a device, or advice, it is found only when that is so; of a stream with every cycle.
     """
     told = condition.trunk.finding
     changed = told is not None and _at_fault(finding) != _at_fault(told)
-    return condition.kind.scope == "device" and bool(condition.trunk.level and finding.level) and changed
+    return condition.kind.scope in ("device", "advice") and bool(condition.trunk.level and finding.level) and changed
 
 
 def _at_fault(finding: Finding) -> str:

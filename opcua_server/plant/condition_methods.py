@@ -10,12 +10,20 @@ from typing import Any
 
 from asyncua import ua
 
-from compliance import audit, exceptions, policy, texts
+from compliance import audit, exceptions, policy, recommendations, texts
 from compliance.rows import entry
 from config.schema import Line
-from nodesets.errors import EnoseError, NodeIdInvalid
+from nodesets.errors import (
+    ConditionDisabled,
+    DialogNotActive,
+    DialogResponseInvalid,
+    EnoseError,
+    InvalidState,
+    NodeIdInvalid,
+)
 from nodesets.model import Caller, Finding
 from opcua_server.plant.alarms import HIDES, Act
+from opcua_server.plant.events import RESPONSES
 from opcua_server.plant.methods import log_call, log_outcome
 from opcua_server.plant.site import Site
 from opcua_server.services.methods import Audited
@@ -29,6 +37,8 @@ METHODS: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "Acknowledge": ((I.AcknowledgeableConditionType_Acknowledge,), ("event_id", "comment")),
     "Confirm": ((I.AcknowledgeableConditionType_Confirm,), ("event_id", "comment")),
     "AddComment": ((I.ConditionType_AddComment,), ("event_id", "comment")),
+    "Respond": ((I.DialogConditionType_Respond,), ("response",)),
+    "Respond2": ((I.DialogConditionType_Respond2,), ("response", "comment")),
     "Enable": ((I.ConditionType_Enable,), ()),
     "Disable": ((I.ConditionType_Disable,), ()),
     "Silence": ((I.AlarmConditionType_Silence,), ()),
@@ -91,12 +101,16 @@ def _link(server: UaServer, site: Site, number: int, name: str, arguments: tuple
         try:
             at = _condition(site, called)
             act = _act(name.removesuffix("2"), caller, given)
+            if act.name == "Respond":
+                await _decide(site, caller, at, act)
             await site.annunciator.act(at, act, partial(_record, site, caller, at, act, name))
         except EnoseError as error:
             said = {key: _loggable(value) for key, value in given.items()}
             outcome = ua.StatusCode(error.status).name
             await log_outcome(site, caller, f"Alarms.{name}", at, said, outcome, str(error))
             raise
+        if act.name == "Respond":
+            await site.show(site.refresh_recommendations, "showing recommendations")
         for line in _lines(site, at) if _hides(site, at, act) else ():
             await site.show(partial(site.refresh_line, line.id), f"showing {line.id}")
         return ()
@@ -106,6 +120,30 @@ def _link(server: UaServer, site: Site, number: int, name: str, arguments: tuple
 
     allowed = partial(_may, action.removeprefix("Alarms."))
     server.link_method(ua.NodeId(number), answer, allowed, refused, Audited(logged=True))
+
+
+async def _decide(site: Site, caller: Caller, at: str, act: Act) -> None:
+    """Record a person's response to a recommendation: the same checks as of the methods of Agents (process rule 14).
+
+    Raises ConditionDisabled, DialogNotActive, also when somebody decided by another way or it expired,
+    DialogResponseInvalid, and as `recommendations.decide`.
+    """
+    condition = site.annunciator[at]
+    if not condition.enabled.on:
+        raise ConditionDisabled(f"{at} is disabled")
+    if not condition.trunk.state.active or condition.trunk.finding is None:
+        raise DialogNotActive(f"{at} asks nothing")
+    if not 0 <= act.response < len(RESPONSES):
+        raise DialogResponseInvalid(f"response {act.response}: 0 to {len(RESPONSES) - 1}")
+    name = RESPONSES[act.response]
+    policy.permit(caller, f"Agents.{name}Recommendation")
+    key = condition.trunk.finding.details["RecommendationId"]
+    try:
+        await site.submit(
+            lambda tx: recommendations.decide(tx, caller, site.clock.now(), key, name.lower(), act.comment)
+        )
+    except InvalidState as error:
+        raise DialogNotActive(str(error)) from error
 
 
 def _condition(site: Site, called: Any) -> str:
@@ -127,6 +165,7 @@ def _act(name: str, caller: Caller, given: Mapping[str, Any]) -> Act:
         event_id=given.get("event_id") or b"",
         comment=words,
         seconds=given.get("milliseconds", 0.0) / 1000,
+        response=given.get("response", -1),
         user=caller.user,
     )
 
@@ -151,7 +190,7 @@ def _lines(site: Site, at: str) -> list[Line]:
 
 def _record(site: Site, caller: Caller, at: str, act: Act, method: str, tx: Any) -> None:
     now = site.clock.now()
-    given = {"EventId": act.event_id, "Seconds": act.seconds}
+    given = {"EventId": act.event_id, "Seconds": act.seconds, "Response": act.response}
     audit.append(tx, entry(caller, now, f"call.Alarms.{method}", at, reason=act.comment, new=given))
     if _hides(site, at, act):
         kind = site.alarms[at].kind

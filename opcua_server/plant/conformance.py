@@ -8,7 +8,7 @@
       Access, Status                  variables by what may be done with them and by whom; Uncertain and Bad ones
       References                      two objects, and references of many kinds from one to the other
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseTypedEvent,
-                                      RaiseAlarm, ClearAlarm
+                                      RaiseAlarm, ClearAlarm; Recommend, which asks for a person's decision
       Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
                                       QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
                                       non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
@@ -34,7 +34,7 @@ import numpy as np
 from asyncua import ua
 
 from nodesets.errors import InvalidArgument
-from nodesets.model import Basis, Caller, Finding, Floats, Quality, Role, Row
+from nodesets.model import Basis, Caller, Finding, Floats, Quality, Recommendation, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
 from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
 from opcua_server.services.nodes import (
@@ -69,6 +69,7 @@ PERIOD = 0.1
 """Seconds between changes of the dynamic variables."""
 TREND_SECONDS = 600
 SECOND = 1_000_000_000
+DAY = 86_400
 BAD = 0x80000000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
@@ -492,6 +493,10 @@ SIGNATURES: Mapping[str, tuple[tuple[ua.Argument, ...], tuple[ua.Argument, ...]]
     "RaiseEvent": ((_argument("Message", "String"), _argument("Severity", "UInt16")), ()),
     "RaiseAlarm": ((), ()),
     "ClearAlarm": ((), ()),
+    "Recommend": (
+        (_argument("Text", "String"), _argument("Seconds", "Double")),
+        (_argument("RecommendationId", "String"),),
+    ),
 }
 """Method -> inputs, outputs. What has equal inputs and outputs gives back what it was given."""
 BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
@@ -544,15 +549,18 @@ class Playground:
         find: Find,
         judge: Callable[[Basis], None],
         settled: Callable[[], Awaitable[None]],
+        recommend: Callable[[Recommendation], Awaitable[None]],
         recorder: Recorder,
         history: Archive,
         clock: Clock,
     ) -> None:
-        """`find` and `judge` are told of the alarms to play with, `settled` returns when that is shown."""
+        """`find` and `judge` are told of the alarms to play with, `settled` returns when that is shown; `recommend`
+        publishes advice."""
         self._server = server
         self._find = find
         self._judge = judge
         self._settled = settled
+        self._recommend = recommend
         self._recorder = recorder
         self._history = history
         self._clock = clock
@@ -619,6 +627,12 @@ class Playground:
 
             return handler
 
+        async def recommend(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+            text, seconds = arguments
+            advice = _advice(text, seconds, self._clock.now())
+            await self._recommend(advice)
+            return (advice.recommendation_id,)
+
         return {
             "NoArguments": _nothing,
             "NotExecutable": _nothing,
@@ -633,6 +647,7 @@ class Playground:
             "RaiseTypedEvent": raise_typed_event,
             "RaiseAlarm": alarm(30.0),
             "ClearAlarm": alarm(100.0),
+            "Recommend": recommend,
         }
 
     def _event(self, event_type: ua.NodeId, message: str, severity: int) -> Event:
@@ -714,6 +729,24 @@ class Playground:
         for node, kind, value in zip(RECORDED, HISTORIES.values(), last.values.tolist(), strict=True):
             native = value if kind == "Double" else bool(value) if kind == "Boolean" else int(value)
             self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
+
+
+def _advice(text: str, seconds: float, now: int) -> Recommendation:
+    """Advice nobody gave, open for so many seconds."""
+    if not 0 < seconds <= DAY:
+        raise InvalidArgument(f"Seconds: more than 0, at most {DAY}", [0, ua.StatusCodes.BadOutOfRange])
+    key = f"REC-{secrets.token_hex(8)}"
+    return Recommendation(
+        recommendation_id=key,
+        agent="playground",
+        subject=f"{ROOT}.{key}",
+        text=text[:254],
+        rationale="somebody called Recommend",
+        confidence=0.5,
+        priority=200,
+        created=now,
+        expires=now + round(seconds * SECOND),
+    )
 
 
 def _trend(second: int) -> Floats:

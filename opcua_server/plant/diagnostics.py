@@ -48,6 +48,9 @@ class Diagnostics:
         """What goes on with time alone."""
         annunciator, now = self._site.annunciator, self._site.clock.now()
         self._site.publisher.shelved(annunciator.shown())
+        if 0 < self._site.advice_expires <= now:
+            self._site.advice_expires = 0
+            self._site.start_job(self._site.refresh_recommendations(), "showing recommendations")
         metrics = annunciator.figures.metrics(annunciator.shown(), now)
         self._site.publisher.write("ENose.AlarmMetrics", events.metrics_values(metrics), now)
 

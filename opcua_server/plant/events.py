@@ -15,7 +15,7 @@ from nodesets.model import Finding, Result
 from nodesets.types import state_name
 from opcua_server.plant import alarm_texts
 from opcua_server.plant.alarm_figures import BANDS, Metrics
-from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
+from opcua_server.plant.alarm_states import RESPONSE, Branch, Condition, Notification, Shelving
 from opcua_server.plant.condition_types import CLASS_NAMES, CONDITION_TYPES, ConditionType
 from opcua_server.plant.templates import type_id
 from opcua_server.services.nodes import TYPES_NS, Event, site
@@ -42,6 +42,9 @@ LASTING = frozenset(
 DISABLED = ua.Variant(ua.StatusCode(ua.StatusCodes.BadConditionDisabled), ua.VariantType.StatusCode)
 EXPIRATION_LIMIT = 30 * 24 * 3600.0
 """Seconds before its end that a certificate is told of (information model 1.5)."""
+RESPONSES = ("Accept", "Reject", "Defer")
+"""To a recommendation (information model 1.5)."""
+ACCEPT, DEFER = RESPONSES.index("Accept"), RESPONSES.index("Defer")
 RATE_MINUTES = 10
 """Over which rates of alarms are counted (Part 9 9.3)."""
 # The state machine of an exclusive alarm is in no state while the alarm is inactive (Part 9 5.8.19).
@@ -134,6 +137,30 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         "Comment": text(branch.comment),
         "Comment/SourceTimestamp": moment(branch.comment_time),
         "ClientUserId": string(branch.user),
+        **(_dialog_fields(branch) if shown.dialog else _alarm_fields(condition, branch, shown, now, limits)),
+    }
+
+
+def _dialog_fields(branch: Branch) -> dict[str, ua.Variant]:
+    """What only a dialog has (Part 9 5.6.2). No response stands out: a person decides (agents.md L15)."""
+    details = branch.finding.details if branch.finding else {}
+    named = {"DefaultResponse": -1, "OkResponse": ACCEPT, "CancelResponse": DEFER}
+    numbers = named | {"LastResponse": int(details.get(RESPONSE, "-1"))}
+    return {
+        **_two_state("DialogState", branch.state.active, ("Active", "Inactive"), branch.active_time),
+        "Prompt": text(branch.finding.text if branch.finding else ""),
+        "ResponseOptionSet": ua.Variant(
+            [ua.LocalizedText(name, "en") for name in RESPONSES], ua.VariantType.LocalizedText
+        ),
+        **{name: number(value, ua.VariantType.Int32) for name, value in numbers.items()},
+    }
+
+
+def _alarm_fields(
+    condition: Condition, branch: Branch, shown: ConditionType, now: int, limits: Limits
+) -> dict[str, ua.Variant]:
+    """What only an alarm has (Part 9 5.7, 5.8)."""
+    return {
         "InputNode": node(site(f"{condition.source}.{shown.input}") if shown.input else ua.NodeId()),
         "MaxTimeShelved": duration(condition.kind.max_shelved),
         "OnDelay": duration(condition.kind.on_delay),
@@ -291,6 +318,14 @@ def condition_values(condition: Condition, now: int, limits: Limits) -> dict[str
         "ReceiveTime": moment(now),
         "Message": text(said),
         "Severity": number(trunk.severity, ua.VariantType.UInt16),
+        **({} if condition.kind.dialog else _tags(condition, said)),
+    }
+
+
+def _tags(condition: Condition, said: str) -> dict[str, ua.Variant]:
+    """EnoseAlarmTagsType."""
+    trunk = condition.trunk
+    return {
         "Active": boolean(condition.enabled.on and trunk.state.active),
         "Acked": boolean(not condition.enabled.on or condition.acked),
         "Text": string(said[:254]),

@@ -21,7 +21,7 @@ from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
 from opcua_server.plant import events
 from opcua_server.plant.alarm_states import Condition
-from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
+from opcua_server.plant.alarms import ADVICE_SLOTS, ALARMS, SITE_SOURCES, Alarms
 from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
 from opcua_server.plant.publish import level_limits
 from opcua_server.plant.templates import HISTORY, engineering_units, reference_id, template, type_id, value_range
@@ -51,7 +51,7 @@ FOR_EVERYBODY = frozenset({"NamespaceMetadata", "SCADA", "Playground"})
 """Roots of what also sessions without a user see."""
 RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance", "Playground"})
 """First elements of ids that no device or line may have."""
-RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
+RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS = 20, 10, 10
 
 ALARM_TAGS = ("Active", "Acked", "Severity", "Text")
 """Members of a condition that a SCADA system binds to as tags."""
@@ -93,7 +93,7 @@ def space(plant: Plant) -> Space:
     instances = [
         _metadata(),
         _system(plant),
-        *_slots("AgentRecommendationType", "ENose.Agents", "R", RECOMMENDATION_SLOTS),
+        *_slots("AgentRecommendationType", "ENose.Agents", "R", ADVICE_SLOTS),
     ]
     history = recorded(plant)
     for device in plant.devices:
@@ -420,7 +420,7 @@ def _conditions(plant: Plant, alarms: Iterable[Condition]) -> Iterator[Instance]
         if id(kind) not in shapes:
             shown = CONDITION_TYPES[kind.kind]
             optional = optional_members(shown, latched=kind.latched)
-            compiled = template(shown.type, optional, interface="EnoseAlarmTagsType")
+            compiled = template(shown.type, optional, interface="" if kind.dialog else "EnoseAlarmTagsType")
             members = {m.path for m in compiled.members if m.node_class is NodeClass.VARIABLE}
             given = events.condition_values(condition, 0, known).keys() & members
             shapes[id(kind)] = compiled, dict.fromkeys(sorted(given))
@@ -454,7 +454,8 @@ def _conditions_of(alarms: Iterable[Condition]) -> Iterator[Reference]:
     for condition in alarms:
         node = site(condition.node)
         yield Reference(source=site(condition.source), type=HAS_CONDITION, target=node)
-        yield Reference(source=node, type=has_interface, target=tags_type)
+        if not condition.kind.dialog:
+            yield Reference(source=node, type=has_interface, target=tags_type)
 
 
 def _notifiers(plant: Plant) -> Iterator[Reference]:

@@ -5,7 +5,7 @@ import pytest
 
 from analytics.registry import ProductModel
 from config.load import DEMO, load
-from config.schema import Alarm, ChannelLimits, Redundant
+from config.schema import Agents, Alarm, ChannelLimits, Redundant
 from nodesets.errors import IntegrityError
 from nodesets.model import Finding, Quality, Verdict
 from opcua_server.learning import learn
@@ -111,6 +111,8 @@ SCRIPT = (
     finding(18, "AuditChainBroken", SITE_SOURCES["site"], ""),
     act(19, BROKEN, "Reset", "copy kept"),
     act(20, LEVEL, "TimedShelve", "reference air", seconds=30.0),
+    finding(61, "Decision", "ENose.Agents.R01", "Active"),
+    act(62, "ENose.Agents.R01.Decision", "Respond", "agreed", response=0),
     finding(62, "SensorDrift", "EN01", "High"),
     finding(63, "SensorDrift", "EN01", ""),
     act(70, ANOMALY, "Acknowledge"),
@@ -141,7 +143,7 @@ def alarmed_plant():
     )
     pair = Redundant(channels=("S05", "S06"), tolerance=0.3)
     device = device.model_copy(update={"environment": environment, "redundant": (pair,)})
-    made = made.model_copy(update={"devices": (device,)})
+    made = made.model_copy(update={"devices": (device,), "agents": Agents(dialogs=True)})
     own = {kind: Alarm(enabled=True) for kind in ALARMS}
     limits = {"EN01.Array.S01": ChannelLimits(high=200.5, deadband=20)}
     own["LevelAlarm"] = Alarm(limits=limits)

@@ -14,6 +14,7 @@ from nodesets.errors import (
     AlreadyEnabled,
     AlreadyShelved,
     ConditionDisabled,
+    DialogNotActive,
     EnoseError,
     EventIdUnknown,
     InvalidState,
@@ -490,6 +491,32 @@ def test_whatever_happens_retain_and_branches_tell_the_truth(steps, confirm, lat
             )
     ids = [n.branch.event_id for n in alarm.told]
     assert len(set(ids)) == len(ids)
+
+
+# -- dialogs
+
+
+def test_a_dialog_asks_until_a_response_ends_it():
+    # Part 9 5.6: nothing of it is acknowledged, confirmed or kept as a branch.
+    dialog = Alarm(replace(PLAIN, dialog=True))
+    with pytest.raises(DialogNotActive):
+        dialog.act(states.respond, 0, "why")
+    [asked] = dialog.found("High")
+    assert (asked.branch.state, asked.retain) == (State.ACTIVE, True)
+    with pytest.raises(AlreadyAcknowledged):
+        dialog.acknowledge(asked.branch.event_id)
+    [ended] = dialog.act(states.respond, 2, "later")
+    assert (ended.branch.state, ended.retain) == (State.NORMAL, False)
+    assert (ended.branch.finding.details["Response"], ended.branch.comment, ended.branch.user) == ("2", "later", "olga")
+    with pytest.raises(DialogNotActive):
+        dialog.act(states.respond, 0, "again")
+
+
+def test_a_dialog_ends_by_itself_when_nothing_is_asked_any_more():
+    dialog = Alarm(replace(PLAIN, dialog=True))
+    dialog.found("High")
+    [ended] = dialog.found("")
+    assert (ended.branch.state, ended.retain, ended.condition.branches) == (State.NORMAL, False, ())
 
 
 # -- how sure it is
