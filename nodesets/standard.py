@@ -17,7 +17,8 @@ DATA_TYPES: Mapping[str, int] = {
 REFERENCE_TYPES: Mapping[str, int] = {
     "Organizes": 35, "HasEventSource": 36, "HasModellingRule": 37, "HasTypeDefinition": 40, "HasSubtype": 45,
     "HasProperty": 46, "HasComponent": 47, "HasNotifier": 48, "FromState": 51, "ToState": 52,
-    "HasOptionalInputArgumentDescription": 131, "HasCondition": 9006, "HasInterface": 17603,
+    "HasOptionalInputArgumentDescription": 131, "HasCondition": 9006, "HasAlarmSuppressionGroup": 16361,
+    "AlarmGroupMember": 16362, "HasInterface": 17603, "AlarmSuppressionGroupMember": 32059,
 }  # fmt: skip
 MODELLING_RULES: Mapping[str, int] = {"Mandatory": 78, "Optional": 80, "OptionalPlaceholder": 11508}
 
@@ -295,6 +296,8 @@ STANDARD: Mapping[str, Type] = {
                 _method("GetGroupMemberships", outputs=(_GROUPS,), rule="Optional"),
             ),
         ),
+        Type(name="AlarmGroupType", number=16405, base="FolderType"),
+        Type(name="AlarmSuppressionGroupType", number=32064, base="AlarmGroupType"),
         Type(
             name="LimitAlarmType",
             number=2955,

@@ -331,6 +331,7 @@ _DEVICE = (
                 "AcquisitionStatus",
                 "Where the cycle stands",
                 variable("IsActive", "Boolean", "A cycle runs"),
+                variable("IsPurging", "Boolean", "Cleaning air after the sample: no flow is no news"),
                 variable("ExecutionCycle", "Int32", "Kind of the running cycle", enum="ExecutionCycleEnum"),
                 variable("Phase", "Int32", "Phase of the running cycle", enum="PhaseEnum"),
                 variable(

@@ -146,6 +146,11 @@ def condition_nodes(plant: Plant) -> Iterator[tuple[str, str, AlarmKind]]:
             yield alarm.node(source), source, alarm
 
 
+def first_up(source: str, kind: AlarmKind) -> str:
+    """Node of the group an alarm belongs to: that of its device, its line or the service (ISA-18.1; Part 9 5.8.3)."""
+    return f"{source}.FirstUp" if kind.scope == "line" else f"{source.partition('.')[0]}.Alarms.FirstUp"
+
+
 def _sources(plant: Plant, scope: str) -> Iterator[str]:
     match scope:
         case "device":
@@ -443,12 +448,12 @@ class Alarms:
         return self._step(states.found(condition, finding, now, self._new_id))
 
     def _is_first(self, condition: Condition) -> bool:
-        """First-up (ISA-18.1): of the alarms of its device, line or service no other is active in sight."""
-        group = condition.source.partition(".")[0]
+        """Of the alarms of its group no other is active in sight."""
+        group = first_up(condition.source, condition.kind)
         return not any(
-            c.trunk.state.active and c.enabled.on and not c.hidden
+            c.trunk.state.active and c.enabled.on and not c.hidden and not c.kind.dialog
             for c in self._moved.values()
-            if c.source.partition(".")[0] == group and c.node != condition.node
+            if c.node != condition.node and first_up(c.source, c.kind) == group
         )
 
 

@@ -22,12 +22,13 @@ from nodesets.errors import (
     NodeIdInvalid,
 )
 from nodesets.model import Caller, Finding
-from opcua_server.plant.alarms import HIDES, Act
+from opcua_server.plant.alarms import HIDES, Act, first_up
 from opcua_server.plant.events import RESPONSES
 from opcua_server.plant.methods import log_call, log_outcome
 from opcua_server.plant.site import Site
 from opcua_server.services.methods import Audited
 from opcua_server.services.nodes import SITE_NS
+from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
 
 I = ua.ObjectIds  # noqa: E741 - read in columns
@@ -201,6 +202,7 @@ def _record(site: Site, caller: Caller, at: str, act: Act, method: str, tx: Any)
 
 
 async def _groups(site: Site, _caller: Caller, called: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
-    """GetGroupMemberships (Part 9 5.8.6): the plant has no AlarmGroup objects, so there are none to name."""
-    _condition(site, called)
-    return (ua.Variant([], ua.VariantType.NodeId, is_array=True),)
+    """GetGroupMemberships (Part 9 5.8.16)."""
+    condition = site.alarms[_condition(site, called)]
+    groups = [node_id(first_up(condition.source, condition.kind))]
+    return (ua.Variant(groups, ua.VariantType.NodeId, is_array=True),)

@@ -34,11 +34,11 @@ Value = tuple[str, ua.Variant | None, int]
 NUMBER = ua.VariantType.Int32
 GOOD = np.zeros(1, np.uint32)
 DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
-STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.ExecutionCycle", "{stream}.Progress",
-          "DeviceStateNumber")  # fmt: skip
+STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.IsPurging", "{stream}.ExecutionCycle",
+          "{stream}.Progress", "DeviceStateNumber")  # fmt: skip
 """What a frame says besides its measured values, as numbers; `stream` is its AcquisitionStatus."""
-UNKNOWN_VALUES = (np.nan,) * 4
-UNKNOWN_CODES = np.array([0, 0, *[Quality.BAD_NO_COMMUNICATION] * 4], np.uint32)
+UNKNOWN_VALUES = (np.nan,) * 5
+UNKNOWN_CODES = np.array([0, 0, *[Quality.BAD_NO_COMMUNICATION] * 5], np.uint32)
 """Of `STATES` while the device does not answer."""
 STATE_TEXTS = {
     state: events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state) for state in DeviceState
@@ -146,10 +146,10 @@ class Publisher:
         state = _state(frame)
         if state is None:
             return np.array([data_quality, self._health(device, frame), *UNKNOWN_VALUES]), UNKNOWN_CODES
-        active = frame.phase is not Phase.IDLE
+        active, purging = frame.phase is not Phase.IDLE, frame.phase is Phase.PURGE
         cycle = ExecutionCycle.SAMPLING if active else ExecutionCycle.IDLE
         progress = self._progress(device, frame, time) if active else 0.0
-        values = data_quality, self._health(device, frame), active, cycle, progress, state
+        values = data_quality, self._health(device, frame), active, purging, cycle, progress, state
         return np.array(values, np.float64), GOOD
 
     def _progress(self, device: Device, frame: Frame, time: int) -> float:

@@ -643,6 +643,44 @@ async def test_conditions_are_browsed_from_their_source(talk: Conversation) -> N
     assert {nid(SCORE), nid(ANOMALY)} <= {r.NodeId for r in answer.Results[0].References}
 
 
+# -- groups
+
+
+async def browsed(talk: Conversation, node: str, reference: int) -> set[Any]:
+    description = ua.BrowseDescription(
+        NodeId=nid(node),
+        BrowseDirection=ua.BrowseDirection.Forward,
+        ReferenceTypeId=ua.NodeId(reference),
+        IncludeSubtypes=False,
+        ResultMask=63,
+    )
+    answer = await talk.call(ua.BrowseRequest(Parameters=ua.BrowseParameters(NodesToBrowse=[description])))
+    return {(r.NodeId, r.TypeDefinition.Identifier) for r in answer.Results[0].References}
+
+
+@pytest.mark.parametrize(
+    ("alarm", "group"), [(SCORE, "EN01.Alarms"), ("ns=3;s=L01.ReleaseOverdue", "L01"), (LOST, "EN01.Alarms")]
+)
+async def test_an_alarm_names_its_group_and_the_group_has_it(talk: Conversation, alarm: str, group: str) -> None:
+    # Part 9 5.8.3, 5.8.16: the group whose first alarm FirstInGroupFlag marks.
+    request = call(f"{alarm}.GetGroupMemberships", on=alarm)
+    [result] = (await talk.call(request)).Results
+    assert result.OutputArguments[0].Value == [nid(f"ns=3;s={group}.FirstUp")]
+    members = await browsed(talk, f"ns=3;s={group}.FirstUp", I.AlarmGroupMember)
+    assert nid(alarm) in {node for node, _ in members}
+
+
+async def test_what_suppresses_an_alarm_by_design_can_be_browsed(talk: Conversation) -> None:
+    # Part 9 5.4.4, 5.4.6: no FlowLow while the device purges.
+    flow = "ns=3;s=EN01.Alarms.FlowLow"
+    [(group, of_type)] = await browsed(talk, flow, I.HasAlarmSuppressionGroup)
+    assert of_type == I.AlarmSuppressionGroupType
+    [(state, _)] = await browsed(talk, group.to_string(), I.AlarmSuppressionGroupMember)
+    assert state == nid("ns=3;s=EN01.Stream01.AcquisitionStatus.IsPurging")
+    [shown] = (await talk.call(read(state.to_string()))).Results
+    assert isinstance(shown.Value.Value, bool)
+
+
 # -- metrics
 
 
