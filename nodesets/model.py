@@ -277,6 +277,7 @@ class Finding:
     source: str
     """Node the finding is about: `EN01`, `EN01.Stream01`."""
     time: int
+    """Since when it is so, ns UTC: delays of alarms count from it, also over a restart."""
     level: str = ""
     """`High`, `HighHigh`, `Low`, `LowLow`, `Active`; empty: over."""
     value: float = float("nan")

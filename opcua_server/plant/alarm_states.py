@@ -168,6 +168,8 @@ class AlarmKind:
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
     dialog: bool = False
     """It asks (Part 9 5.6): active while it waits for a response, which ends it; there is nothing to acknowledge."""
+    at_once: bool = False
+    """Told before it is recorded, as soon as it can be: it says that nothing can. It has no delays."""
     quality: int = Quality.BAD_WAITING_FOR_INITIAL_DATA
     """At first: Good where the service judges by what it always knows itself, and nothing can make that doubtful."""
 

@@ -156,6 +156,14 @@ _ROWS: tuple[tuple[str, ...], ...] = (
         "审计日志、记录或历史数据被篡改",
     ),
     (
+        "StorageFailure",
+        "Aufzeichnungen gehen nicht in die Datenbank ({text})",
+        "Les enregistrements ne vont pas dans la base de données ({text})",
+        "Los registros no llegan a la base de datos ({text})",
+        "記録がデータベースに保存されません ({text})",
+        "记录未写入数据库 ({text})",
+    ),
+    (
         "CertificateExpiring",
         "Das Zertifikat des Servers läuft bald ab",
         "Le certificat du serveur expire bientôt",

@@ -124,6 +124,14 @@ ALARMS: Mapping[str, AlarmKind] = {
             fixed=True,
         ),
         AlarmKind(
+            kind="StorageFailure",
+            scope="storage",
+            severities={"Active": 700, "Lost": 900},
+            path="{kind}",
+            at_once=True,
+            quality=Quality.GOOD,
+        ),
+        AlarmKind(
             kind="CertificateExpiring",
             scope="security",
             severities={"Active": 400},
@@ -135,7 +143,7 @@ ALARMS: Mapping[str, AlarmKind] = {
 }
 ADVICE_SLOTS = 10
 """Recommendations that are shown (information model 1.4)."""
-SITE_SOURCES = {"site": "ENose.Compliance", "security": "ENose.Security"}
+SITE_SOURCES = {"site": "ENose.Compliance", "security": "ENose.Security", "storage": "ENose.Diagnostics"}
 """Sources of alarms there is one of."""
 
 
@@ -329,9 +337,10 @@ class Alarms:
         if finding.level == condition.trunk.level and not _other_fault(condition, finding):
             self._wait(node, None)
             return ()
-        since, pending = self._pending.get(node, (now, finding))
+        begun = min(finding.time, now)
+        since, pending = self._pending.get(node, (begun, finding))
         if pending.level != finding.level:
-            since = now
+            since = begun
         self._wait(node, (since, finding))
         return self._settle(node, now)
 
@@ -422,11 +431,13 @@ class Alarms:
         if waits is not None:
             self._pending[node] = waits
 
-    def _step(self, step: Step) -> tuple[Notification, ...]:
+    def _step(self, step: Step, *, stands: bool = False) -> tuple[Notification, ...]:
+        """`stands`: it is not taken back when it cannot be recorded."""
         condition, told = step
         before = self[condition.node]
         if condition != before:
-            self._before.setdefault(condition.node, before)
+            if not stands:
+                self._before.setdefault(condition.node, before)
             self._put(condition)
         return told
 
@@ -445,7 +456,8 @@ class Alarms:
         self._wait(node, None)
         if finding.level and not condition.trunk.state.active:
             condition = replace(condition, first=self._is_first(condition))
-        return self._step(states.found(condition, finding, now, self._new_id))
+        step = states.found(condition, finding, now, self._new_id)
+        return self._step(step, stands=condition.kind.at_once)
 
     def _is_first(self, condition: Condition) -> bool:
         """Of the alarms of its group no other is active in sight."""
@@ -486,7 +498,7 @@ def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:
     changes["message"] = own.message
     if own.severity is not None:
         changes["severities"] = dict.fromkeys(alarm.severities, own.severity)
-    if alarm.scope == "channel":  # delayed before it is found, all channels at once (`analytics.limits`)
+    if alarm.scope == "channel" or alarm.at_once:  # channels: delayed before it is found (`analytics.limits`)
         changes |= {"on_delay": 0.0, "off_delay": 0.0}
     kind = replace(alarm, **changes)  # type: ignore[arg-type]  # names and types are those of config.schema.Alarm
     given = alarm.enabled or alarm.scope == "channel"

@@ -4,6 +4,7 @@ What was done and by whom is recorded in one transaction with what it changed. T
 exception in the batches it watches, in that transaction too (process rule 9).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +34,8 @@ from opcua_server.services.server import UaServer
 
 I = ua.ObjectIds  # noqa: E741 - read in columns
 SHELVING = ".ShelvingState"
+FOR = re.compile(r"\[([^\[\]]{1,64})\]")
+"""A person's name in a comment. The methods of Part 9 have no argument for it (decision 6)."""
 
 METHODS: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "Acknowledge": ((I.AcknowledgeableConditionType_Acknowledge,), ("event_id", "comment")),
@@ -171,6 +174,12 @@ def _act(name: str, caller: Caller, given: Mapping[str, Any]) -> Act:
     )
 
 
+def _claimed(caller: Caller, comment: str) -> str:
+    """Whom a service account says it acts for: `[NAME]` at the begin of its comment (process rule 15)."""
+    match = FOR.match(comment) if caller.service else None
+    return match[1] if match else ""
+
+
 def _loggable(value: Any) -> Any:
     return value.Text if isinstance(value, ua.LocalizedText) else value
 
@@ -192,7 +201,10 @@ def _lines(site: Site, at: str) -> list[Line]:
 def _record(site: Site, caller: Caller, at: str, act: Act, method: str, tx: Any) -> None:
     now = site.clock.now()
     given = {"EventId": act.event_id, "Seconds": act.seconds, "Response": act.response}
-    audit.append(tx, entry(caller, now, f"call.Alarms.{method}", at, reason=act.comment, new=given))
+    claimed = _claimed(caller, act.comment)
+    audit.append(
+        tx, entry(caller, now, f"call.Alarms.{method}", at, reason=act.comment, new=given, on_behalf_of=claimed)
+    )
     if _hides(site, at, act):
         kind = site.alarms[at].kind
         words = f"{at}: {act.name} by {caller.user}: {act.comment}"

@@ -87,6 +87,7 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
     ),
     "Decision": ConditionType(type="DialogConditionType", condition_class=PROCESS, input="", dialog=True),
     "AuditChainBroken": ConditionType(type="TripAlarmType", condition_class=HIGHLY_MANAGED, input="ChainVerified"),
+    "StorageFailure": ConditionType(type="SystemOffNormalAlarmType", condition_class=SYSTEM, input="LastError"),
     "CertificateExpiring": ConditionType(
         type="CertificateExpirationAlarmType", condition_class=SYSTEM, input="", certificate=True
     ),

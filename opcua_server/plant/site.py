@@ -322,7 +322,7 @@ class Site:
     async def refresh_line(self, line: str) -> None:
         """Show the batches of a line, and say what changed since they were last shown."""
         async with self._turn(line):
-            recent, raised, actors = await self.reader.read(lambda tx: _slots(tx, line))
+            recent, raised, actors, since = await self.reader.read(lambda tx: _line_records(tx, line))
             now = self.clock.now()
             if recent:
                 self.current[line] = recent[0]
@@ -330,7 +330,7 @@ class Site:
             for shown, actor in zip(recent, actors, strict=True):
                 self._announce(line, shown, actor, now)
             self._announce_exceptions(line, raised, now)
-            for finding in _line_findings(line, self.current.get(line), now):
+            for finding in _line_findings(line, self.current.get(line), since, now):
                 self.annunciator.find(finding)
 
     def _show_slots(
@@ -486,25 +486,27 @@ def _response(advice: Advice) -> int:
     return events.RESPONSES.index(by_state[advice.state]) if advice.state in by_state else -1
 
 
-def _line_findings(line: str, batch: Batch | None, now: int) -> Iterator[Finding]:
-    """What the batch in a line's slot asks of people."""
+def _line_findings(line: str, batch: Batch | None, since: int, now: int) -> Iterator[Finding]:
+    """What the batch in a line's slot asks of people; `since`: when its release was requested."""
     open_, waits = batch.open_exceptions if batch else 0, False
     if batch:
         waits = batch.disposition is DispositionState.AWAITING_SIGNATURE
     name = batch.batch_id if batch else "no batch"
-    for kind, on, words in (
-        ("BatchExceptionOpen", open_ > 0, f"{open_} exceptions are open"),
-        ("ReleaseOverdue", waits, "waits for its release"),
+    for kind, on, begun, words in (
+        ("BatchExceptionOpen", open_ > 0, now, f"{open_} exceptions are open"),
+        ("ReleaseOverdue", waits, since or now, "waits for its release"),
     ):
         said = f"{line}: batch {name}: {words}" if on else f"{line}: {kind} is over"
-        yield Finding(kind=kind, source=line, time=now, level="Active" if on else "", text=said)
+        time = begun if on else now
+        yield Finding(kind=kind, source=line, time=time, level="Active" if on else "", text=said)
 
 
-def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...]]:
-    """The last batches of a line, the exceptions of the newest, and who moved each of them last."""
+def _line_records(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...], int]:
+    """The last batches of a line, the exceptions of the newest, who moved each last, since when the newest waits."""
     recent = batches.recent(tx, line, BATCH_SLOTS)
     raised = exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
-    return recent, raised, tuple(batches.changed_by(tx, b.batch_id) for b in recent)
+    since = batches.awaits_since(tx, recent[0].batch_id) if recent else 0
+    return recent, raised, tuple(batches.changed_by(tx, b.batch_id) for b in recent), since
 
 
 async def _until_stored(attempt: Callable[[], Awaitable[None]], what: str) -> None:

@@ -112,6 +112,23 @@ def test_every_cycle_of_the_same_level_is_no_new_alarm(alarms):
     assert alarms.update(replace(anomaly("High", 3), text="another cycle"), 3) == ()
 
 
+def test_a_delay_counts_from_when_it_began_to_be_so(alarms):
+    # ReleaseOverdue: a restart would else give the batch another eight hours.
+    hour = 3600 * SECOND
+
+    def waits(since: int, level: str = "Active") -> Finding:
+        return Finding(kind="ReleaseOverdue", source="L01", time=since, level=level)
+
+    assert alarms.update(waits(hour), 2 * hour) == ()
+    assert alarms.next_due() == 9 * hour
+    assert only(alarms.due(9 * hour)).state is State.UNACKED
+    again = Alarms(load(DEMO))
+    assert only(again.update(waits(hour), 10 * hour)).state is State.UNACKED
+    ahead = Alarms(load(DEMO))  # a clock that was set back
+    assert ahead.update(waits(5 * hour), hour) == ()
+    assert ahead.next_due() == 9 * hour
+
+
 # -- GMP
 
 
@@ -226,6 +243,7 @@ def test_an_alarm_waits_for_its_first_data_unless_the_service_itself_judges(alar
         "BatchExceptionOpen",
         "ReleaseOverdue",
         "CertificateExpiring",
+        "StorageFailure",
     }
     assert set(qualities.values()) == {Quality.GOOD, Quality.BAD_WAITING_FOR_INITIAL_DATA}
 
