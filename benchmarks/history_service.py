@@ -21,8 +21,8 @@ from benchmarks.report import Answer, main
 from historian import chunks
 from historian.chunks import HOUR, Block, Kind
 from historian.schema import block, layout
-from opcua_server.app import DATABASE
 from opcua_server.plant.conformance import GROUP, RAMP, RECORDED
+from opcua_server.records import DATABASE
 from tests.servers import CLIENT_URI, Running, free_port
 
 METER = Path(__file__).parents[2] / "shared/tools/history.py"

@@ -16,6 +16,7 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from opcua_server import admin
 from opcua_server.security import self_signed
 
 ENOSE = [sys.executable, "-m", "opcua_server"]
@@ -76,7 +77,12 @@ class Running:
         )
 
     def add_user(self, name: str, *roles: str, service: bool = False, password: str = "") -> None:
+        """Beside a running server without a process of its own for the command."""
         self.passwords[name] = password = password or f"{secrets.token_hex(8)}-Aa1"
+        if self.process is not None:
+            account = {"name": name, "printed_name": name, "roles": roles, "service": service, "password": password}
+            admin.ask(self.data, "users.add", account)
+            return
         options = [x for role in roles for x in ("--role", role)] + (["--service"] if service else [])
         self.enose("users", "add", name, *options, given=f"{password}\n")
 
@@ -157,9 +163,9 @@ class Running:
 
 @contextlib.contextmanager
 def running(config: Path, data: Path, users: Mapping[str, str | Sequence[str]]) -> Iterator[Running]:
-    """`enose run` with these users (name -> role or roles) added before."""
+    """`enose run` with these users (name -> role or roles)."""
     server = Running(config, data)
-    for name, roles in users.items():
-        server.add_user(name, *([roles] if isinstance(roles, str) else roles))
     with server.started():
+        for name, roles in users.items():
+            server.add_user(name, *([roles] if isinstance(roles, str) else roles))
         yield server

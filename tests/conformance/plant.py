@@ -78,9 +78,9 @@ def running_plant(folder: Path, further: str = "") -> Iterator[Plant]:
     config = folder / "conformance.yaml"
     config.write_text(CONFIG.read_text().replace("port: 4840", f"port: {port}") + further)
     server = Running(config, folder / "data")
-    for name, role in USERS.items():
-        server.add_user(name, role)
     with server.started():
+        for name, role in USERS.items():
+            server.add_user(name, role)
         certificate = x509.load_der_x509_certificate((server.data / "pki/own/certs/enose.der").read_bytes())
         client = application()
         (server.data / f"pki/trusted/certs/{client.thumbprint}.der").write_bytes(client.der)

@@ -22,12 +22,12 @@ from historian.query import Reader
 from historian.spool import Spool
 from historian.writer import Writer
 from nodesets.ports import SystemClock
-from opcua_server.app import _groups
 from opcua_server.plant.alarms import Alarms
 from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
+from opcua_server.records import groups_of
 
 
 def _number(data_type, value):
@@ -99,10 +99,10 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
     url = f"sqlite:///{folder / 'enose.db'}"
     engine = schema.engine(url)
     schema.migrate(engine)
-    spool = Spool(folder / "spool", _groups(plant), limit=2**20, reserve=0)
+    spool = Spool(folder / "spool", groups_of(plant), limit=2**20, reserve=0)
     writer = Writer(
         engine,
-        _groups(plant),
+        groups_of(plant),
         clock=clock,
         commit_seconds=0.0,
         queue=1000,
