@@ -44,9 +44,8 @@ class Corrections(Archive):
     """`ports.Archive`: history that authorised people may correct and annotate."""
 
     def __init__(self, reader: Reader, writer: Writer, clock: Clock) -> None:
-        super().__init__(reader)
+        super().__init__(reader, clock)
         self._writer = writer
-        self._clock = clock
 
     async def update(
         self, tag: str, changes: Sequence[Change], kind: UpdateType, caller: Caller, reason: str
@@ -76,7 +75,7 @@ class Corrections(Archive):
                 if after is None:
                     return number, first
 
-        return await wrap_future(self._writer.submit(work))
+        return await self._carried_out(work)
 
     async def delete_at(self, tag: str, times: Sequence[int], caller: Caller, reason: str) -> list[Corrected]:
         def one(tx: Connection, time: int, author: Author) -> Corrected:
@@ -112,7 +111,12 @@ class Corrections(Archive):
     ) -> list[Corrected]:
         """What `one` says of each item, all in one transaction."""
         author = self._author(caller, reason)
-        return await wrap_future(self._writer.submit(lambda tx: [one(tx, item, author) for item in items]))
+        return await self._carried_out(lambda tx: [one(tx, item, author) for item in items])
+
+    async def _carried_out(self, work: Callable[[Connection], T]) -> T:
+        done = await wrap_future(self._writer.submit(work))
+        self._ahead.forget()
+        return done
 
     def _standing(self, tx: Connection, tag: str, time: int) -> list[Change]:
         """What stands at an instant now."""

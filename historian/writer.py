@@ -199,17 +199,28 @@ class Writer:
         """Every row of the stream up to this number is recorded, or will never be."""
         return self._position
 
-    def append(
-        self, rows: Sequence[Row], place: Place | None = None, then: Callable[[Connection], object] | None = None
-    ) -> Future[None]:
+    def append(self, rows: Sequence[Row]) -> Future[None]:
         """Record rows in order; done when they are on the disk. Never blocks.
 
-        Of rows with a place, those recorded already are left out, and all are refused when one before them is missing.
-        `then` runs in the transaction that records them, and not when they are recorded already.
         The future carries StorageError when they could not be recorded: then none of them is; Unrecordable when it is
         for what they are. Raises ValueError as `check` does.
         """
         self.check(rows)
+        return self._append(rows, None, None)
+
+    def append_at(
+        self, place: Place, rows: Sequence[Row], then: Callable[[Connection], object] | None = None
+    ) -> Future[None]:
+        """Record rows of the stream, which passed `check`, as `append` does.
+
+        Those recorded already are left out, and all are refused when one before them is missing.
+        `then` runs in the transaction that records them, and not when they are recorded already.
+        """
+        return self._append(rows, place, then)
+
+    def _append(
+        self, rows: Sequence[Row], place: Place | None, then: Callable[[Connection], object] | None
+    ) -> Future[None]:
         future: Future[None] = Future()
         self._enter(_Rows(future, rows, place, then))
         return future

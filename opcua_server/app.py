@@ -120,16 +120,25 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         publisher.annunciate = annunciator.find
+        publisher.doubt = annunciator.judge
         publisher.inhibit = annunciator.inhibit
         server.retained(lambda: map(publisher.event, annunciator.retained()))
         server.remember_events(records.reader)
         methods.link(server, site, tree)
         condition_methods.link(server, site)
         playground = Playground(
-            server, publisher.find, annunciator.settled, records.writer, records.archive, records.clock
+            server,
+            publisher.find,
+            annunciator.judge,
+            annunciator.settled,
+            site.publish_advice,
+            records.writer,
+            records.archive,
+            records.clock,
         )
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
+            publisher.doubt = playground.judge
         records.close_sessions = server.close_sessions
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
@@ -201,8 +210,9 @@ async def _log_renewal(records: Records, identity: security.Identity) -> None:
 
 def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
     """Have everything recorded read back, and noted on by people."""
+    steps = stepped(plant)
     for node in recorded(plant):
-        server.historize(node, history, stepped=stepped(plant, node))
+        server.historize(node, history, stepped=node in steps)
         server.grant(node_id(f"{node}.Annotations"), _may_annotate)
 
 

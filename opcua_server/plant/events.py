@@ -16,7 +16,7 @@ from nodesets.model import Finding, Result
 from nodesets.types import state_name
 from opcua_server.plant import alarm_texts
 from opcua_server.plant.alarm_figures import BANDS, Metrics
-from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
+from opcua_server.plant.alarm_states import RESPONSE, Branch, Condition, Notification, Shelving
 from opcua_server.plant.condition_types import CLASS_NAMES, CONDITION_TYPES, ConditionType
 from opcua_server.plant.templates import type_id
 from opcua_server.services.nodes import TYPES_NS, Event, site
@@ -43,6 +43,9 @@ LASTING = frozenset(
 DISABLED = ua.Variant(ua.StatusCode(ua.StatusCodes.BadConditionDisabled), ua.VariantType.StatusCode)
 EXPIRATION_LIMIT = 30 * 24 * 3600.0
 """Seconds before its end that a certificate is told of (information model 1.5)."""
+RESPONSES = ("Accept", "Reject", "Defer")
+"""To a recommendation (information model 1.5)."""
+ACCEPT, DEFER = RESPONSES.index("Accept"), RESPONSES.index("Defer")
 RATE_MINUTES = 10
 """Over which rates of alarms are counted (Part 9 9.3)."""
 
@@ -142,13 +145,36 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **_two_state("EnabledState", condition.enabled.on, ("Enabled", "Disabled"), condition.enabled.time),
         "EnabledState/EffectiveDisplayName": text(effective_state(condition, branch)),
         "EnabledState/EffectiveTransitionTime": moment(branch.time),
-        "Quality": ua.Variant(ua.StatusCode(0), ua.VariantType.StatusCode),
-        "Quality/SourceTimestamp": moment(branch.time),
+        **quality_fields(branch),
         "LastSeverity": number(branch.last_severity, ua.VariantType.UInt16),
         "LastSeverity/SourceTimestamp": moment(branch.severity_time),
         "Comment": text(branch.comment),
         "Comment/SourceTimestamp": moment(branch.comment_time),
         "ClientUserId": string(branch.user),
+        **(_dialog_fields(branch) if shown.dialog else _alarm_fields(condition, branch, shown, now, limits)),
+    }
+
+
+def _dialog_fields(branch: Branch) -> dict[str, ua.Variant]:
+    """What only a dialog has (Part 9 5.6.2). No response stands out: a person decides (agents.md L15)."""
+    details = branch.finding.details if branch.finding else {}
+    named = {"DefaultResponse": -1, "OkResponse": ACCEPT, "CancelResponse": DEFER}
+    numbers = named | {"LastResponse": int(details.get(RESPONSE, "-1"))}
+    return {
+        **_two_state("DialogState", branch.state.active, ("Active", "Inactive"), branch.active_time),
+        "Prompt": text(branch.finding.text if branch.finding else ""),
+        "ResponseOptionSet": ua.Variant(
+            [ua.LocalizedText(name, "en") for name in RESPONSES], ua.VariantType.LocalizedText
+        ),
+        **{name: number(value, ua.VariantType.Int32) for name, value in numbers.items()},
+    }
+
+
+def _alarm_fields(
+    condition: Condition, branch: Branch, shown: ConditionType, now: int, limits: Limits
+) -> dict[str, ua.Variant]:
+    """What only an alarm has (Part 9 5.7, 5.8)."""
+    return {
         "InputNode": node(site(f"{condition.source}.{shown.input}")) if shown.input else standard(None),
         "MaxTimeShelved": duration(condition.kind.max_shelved),
         "OnDelay": duration(condition.kind.on_delay),
@@ -158,6 +184,14 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **_service_fields(condition, now),
         **_kind_fields(condition, branch, shown),
         **{f"{level}Limit": _known(value) for level, value in limits.items()},
+    }
+
+
+def quality_fields(branch: Branch) -> dict[str, ua.Variant]:
+    """Quality of what it is judged by, and since when (Part 9 5.5.2)."""
+    return {
+        "Quality": ua.Variant(ua.StatusCode(branch.quality), ua.VariantType.StatusCode),
+        "Quality/SourceTimestamp": moment(branch.quality_time),
     }
 
 
@@ -223,8 +257,8 @@ def _kind_fields(condition: Condition, branch: Branch, shown: ConditionType) -> 
     """What only some types have."""
     details = branch.finding.details if branch.finding else {}
     fields = {name: string(details.get(name, "")) for name in shown.texts}
-    if shown.setpoint:
-        fields["SetpointNode"] = node(site(f"{condition.source}.{shown.setpoint}"))
+    if setpoint := condition.partner or (shown.setpoint and f"{condition.source}.{shown.setpoint}"):
+        fields["SetpointNode"] = node(site(setpoint))
     if shown.certificate:
         fields |= _certificate_fields(details)
     if not shown.levels:
@@ -298,6 +332,14 @@ def condition_values(condition: Condition, now: int, limits: Limits) -> dict[str
         "ReceiveTime": moment(now),
         "Message": text(said),
         "Severity": number(trunk.severity, ua.VariantType.UInt16),
+        **({} if condition.kind.dialog else _tags(condition, said)),
+    }
+
+
+def _tags(condition: Condition, said: str) -> dict[str, ua.Variant]:
+    """EnoseAlarmTagsType."""
+    trunk = condition.trunk
+    return {
         "Active": boolean(condition.enabled.on and trunk.state.active),
         "Acked": boolean(not condition.enabled.on or condition.acked),
         "Text": string(said[:254]),

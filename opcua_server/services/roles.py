@@ -116,12 +116,13 @@ class RoleSet:
             node, IDS.HasTypeDefinition, forward=False, bidirectional=False
         )
         empty = ua.Variant([], T.ExtensionObject, is_array=True)
-        await node.add_property(
+        identities = await node.add_property(
             _identities_node(role),
             ua.QualifiedName("Identities", 0),
             empty,
             datatype=ua.NodeId(IDS.IdentityMappingRuleType),
         )
+        await identities.write_value_rank(ua.ValueRank.OneDimension)
 
     @staticmethod
     def identities() -> Sequence[Any]:

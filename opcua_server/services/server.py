@@ -15,7 +15,7 @@ from opcua_server import security
 from opcua_server.services import acts, roles
 from opcua_server.services.attributes import Attributes, Rights, Written
 from opcua_server.services.audit import Audit
-from opcua_server.services.channel import Channel, ChannelError
+from opcua_server.services.channel import Channel, ChannelError, Nonces
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
@@ -96,6 +96,7 @@ class UaServer:
         self._trust = trust
         self._policies = tuple(policies)
         self.policies = tuple(POLICIES[name].URI for name in policies)
+        self.nonces = Nonces()
         self._address = (host, port, hostname)
         self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""

@@ -29,6 +29,9 @@ from opcua_server.services.status import GOOD, Fault, status
 from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
+BEAT = 0.1
+"""Seconds. Publishing cycles begin on a multiple of it, so that those of all subscriptions come together: what one has
+looked at is still at hand for the next."""
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
 
@@ -103,7 +106,8 @@ class Subscription:
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
         self._alive = self.lifetime
-        self._due = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        self._due = now - now % min(self.interval / 1000, BEAT)
         self._schedule()
 
     def _schedule(self) -> None:

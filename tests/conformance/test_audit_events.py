@@ -376,6 +376,22 @@ async def test_what_was_done_to_a_condition_is_told_with_what_was_said(
         assert await operator.outcome(call("Methods.ClearAlarm")) == [0]
 
 
+async def test_a_response_to_a_dialog_is_told_with_what_was_chosen(plant: Plant, auditor: Auditor) -> None:
+    # Part 9 5.10.5: refused responses too.
+    dialog, fields = nid("ns=3;s=ENose.Agents.R10.Decision"), ("SelectedResponse", "Comment", "MethodId")
+    respond = ua.NodeId(IDS.DialogConditionType_Respond2)
+    chosen = ua.Variant(2, T.Int32), ua.Variant(ua.LocalizedText("later"), T.LocalizedText)
+    async with (
+        plant.session("Basic256Sha256") as talk,
+        auditor.listening(IDS.AuditConditionEventType, *fields) as told,
+    ):
+        refused = await talk.outcome(call(respond.to_string(), *chosen, on=dialog.to_string()))
+        assert refused == [ua.StatusCodes.BadDialogNotActive]
+        event = await told.heard(MethodId=respond)
+        check_base(event, IDS.AuditConditionRespondEventType, "Method/Respond2", status=False)
+        assert (event["SourceNode"], event["ClientUserId"], event["SelectedResponse"]) == (dialog, "op1", 2)
+
+
 # -- batches and signatures
 
 

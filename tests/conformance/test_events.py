@@ -4,10 +4,11 @@ import asyncio
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asyncua import ua
+from asyncua import Client, ua
 
 from tests.conformance.events import OP, at, element, event_filter, history, literal, of_type, operand
 from tests.conformance.plant import CODES, Conversation, Plant, call, nid, running_plant
@@ -436,3 +437,15 @@ async def test_only_a_type_of_events_is_raised(talk: Conversation) -> None:
     arguments = ua.Variant(ua.NodeId(IDS.BaseObjectType), T.NodeId), ua.Variant("", T.String), ua.Variant(1, T.UInt16)
     (status,) = await talk.outcome(call("Methods.RaiseTypedEvent", *arguments))
     assert status == CODES.BadInvalidArgument
+
+
+async def test_the_client_of_asyncua_gets_the_events_it_asks_for(plant: Plant, talk: Conversation) -> None:
+    # It lists every subtype of the types it is given in one InList: over a hundred with ours.
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    async with Client(plant.url, timeout=30) as client:
+        subscription = await client.create_subscription(50, SimpleNamespace(event_notification=heard.put_nowait))
+        types = [client.get_node(ua.NodeId(n)) for n in (IDS.BaseEventType, IDS.AlarmConditionType)]
+        await subscription.subscribe_events(client.nodes.server, types)
+        word = await raised(talk, 500)
+        while (await heard.get()).Message.Text != word:
+            pass

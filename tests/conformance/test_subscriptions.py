@@ -132,6 +132,18 @@ async def test_too_many_publish_requests_cost_the_oldest(talk: Conversation) -> 
     assert fault.ResponseHeader.ServiceResult.value == CODES.BadNoSubscription
 
 
+async def test_a_publish_request_waits_no_longer_than_its_client(talk: Conversation) -> None:
+    # 7.33, 5.14.1.4: 0 is for ever; who asks to be told within a second is told that there was nothing.
+    number = (await talk.subscribe(60_000.0)).SubscriptionId
+    patient = talk.write(ua.PublishRequest())
+    hasty = talk.write(ua.PublishRequest(RequestHeader=ua.RequestHeader(TimeoutHint=200)))
+    fault = await talk.answer(hasty, "PublishResponse")
+    assert fault.ResponseHeader.ServiceResult.value == CODES.BadTimeout
+    await end(talk, number)
+    fault = await talk.answer(patient, "PublishResponse")
+    assert fault.ResponseHeader.ServiceResult.value == CODES.BadNoSubscription
+
+
 async def test_subscriptions_of_equal_priority_take_turns(plant: Plant, talk: Conversation) -> None:
     # 5.14.1.2: all are late again before each Publish request comes, and none starves.
     numbers = [(await begun(talk, "Dynamic.Int32"))[0] for _ in range(3)]

@@ -15,6 +15,7 @@ from historian.postgres import make_months
 from historian.schema import engine, layout, metadata, migrate
 from historian.writer import Writer
 from nodesets.model import Row
+from tests.sqlite import migrated_file
 
 NOW = 1_790_000_000_000_000_000
 GROUPS = {"EN01": ("EN01.S01", "EN01.S02", "EN01.S03"), "EN02": ("EN02.S01",)}
@@ -44,7 +45,7 @@ def url(path: Path | str) -> str:
 @contextmanager
 def database(path: Path | str) -> Iterator[Engine]:
     """The writer's engine on a migrated file."""
-    made = engine(url(path))
+    made = engine(url(migrated_file(path) if isinstance(path, Path) else path))
     migrate(made)
     try:
         yield made

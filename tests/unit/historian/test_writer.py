@@ -216,19 +216,19 @@ def test_a_row_that_cannot_be_recorded_is_refused_before_it_is_queued(made: Engi
 
 def test_rows_of_a_stream_are_recorded_in_order_and_once(path: Path, made: Engine) -> None:
     # What is handed over again after a failure nobody can explain: the position in the database tells what is there.
-    def place(*times: int) -> tuple[list[Row], Place]:
-        return [row("EN02", time, [0.0]) for time in times], Place(times[0] - 1, times[-1])
+    def place(*times: int) -> tuple[Place, list[Row]]:
+        return Place(times[0] - 1, times[-1]), [row("EN02", time, [0.0]) for time in times]
 
     with writing(made, stream="s") as writer:
-        writer.append(*place(1, 2, 3)).result()
-        writer.append(*place(2, 3, 4, 5)).result()
+        writer.append_at(*place(1, 2, 3)).result()
+        writer.append_at(*place(2, 3, 4, 5)).result()
         with pytest.raises(StorageError, match="not recorded: 6"):
-            writer.append(*place(7, 8)).result()
-        writer.append(*place(6)).result()
+            writer.append_at(*place(7, 8)).result()
+        writer.append_at(*place(6)).result()
         assert writer.position == 6
     with writing(made, stream="s") as writer:
         assert writer.position == 6
-        writer.append(*place(5, 6, 7)).result()
+        writer.append_at(*place(5, 6, 7)).result()
     with writing(made, stream="another") as writer:
         assert writer.position == 0
     assert stored(path, "SELECT source_time FROM frame ORDER BY id") == [(time,) for time in range(1, 8)]
@@ -238,7 +238,7 @@ def test_rows_of_a_stream_are_recorded_in_order_and_once(path: Path, made: Engin
 def test_what_follows_rows_is_done_with_them_or_not_at_all(path: Path, made: Engine) -> None:
     with writing(made, stream="s") as writer:
         for _ in range(2):
-            writer.append([row("EN02", 1, [0.0])], Place(0, 1), lambda tx: make_layout(tx, "once")).result()
+            writer.append_at(Place(0, 1), [row("EN02", 1, [0.0])], lambda tx: make_layout(tx, "once")).result()
         assert stored(path, "SELECT count(*) FROM layout WHERE tag_group = 'once'") == [(1,)]
 
 

@@ -28,6 +28,7 @@ from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
 from opcua_server.records import groups_of
+from tests.sqlite import migrated_file
 
 
 def _number(data_type, value):
@@ -99,7 +100,7 @@ class Nodes:
 @contextlib.asynccontextmanager
 async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes]]:
     clock = SystemClock()
-    url = f"sqlite:///{folder / 'enose.db'}"
+    url = f"sqlite:///{migrated_file(folder / 'enose.db')}"
     engine = schema.engine(url)
     schema.migrate(engine)
     spool = Spool(folder / "spool", groups_of(plant), limit=2**20, reserve=0)
