@@ -23,7 +23,7 @@ _SECURITY = frozenset({Role.SECURITY_ADMIN})
 ACTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "Read": _ANY,
-        "ReadAuditEvents": frozenset({Role.AUDITOR, Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN}),
+        "ReadAuditEvents": frozenset({Role.AUDITOR, Role.SECURITY_ADMIN}),
         "Alarms.Acknowledge": _OPERATOR,
         "Alarms.Confirm": _OPERATOR,
         "Alarms.AddComment": _OPERATOR,

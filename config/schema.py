@@ -4,6 +4,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 """
 
 import ipaddress
+from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
 from string import Formatter
@@ -234,7 +235,8 @@ class Redundant(Model):
     """How far apart their responses in a cycle may be, in their unit; of MOS ln of the ratio (0.1: a tenth)."""
 
 
-class Column(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
     """One measured value of a frame: derived from the device, in the order of `Frame.values`."""
 
     tag: Tag
@@ -617,6 +619,8 @@ class Storage(Model):
     """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
     spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
     """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
+    seal: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds between two looks for hours that are over, to be compressed; in every sixtieth retention is applied."""
     retention: tuple[Retention, ...] = ()
     """What is kept how long; without a rule everything for ever."""
 

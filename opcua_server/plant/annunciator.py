@@ -30,7 +30,7 @@ from opcua_server.services.nodes import Event
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-MOST = 500
+MOST = 100
 """Findings and acts in one turn: a flood is recorded in parts, so that none of it waits for all."""
 
 CHATTERS = f"Chattering: {CHATTER_COUNT} times within {CHATTER_SECONDS:g} s; look at its limit, dead-band and delay"

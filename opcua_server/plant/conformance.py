@@ -13,7 +13,7 @@
                                       QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
                                       non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
       History                         a value a second of each, the last ten minutes are there from the start:
-                                      Ramp, Counter, Switch; Writable, which HistoryUpdate changes as well
+                                      Ramp, Counter, Switch; Writable and Text, which HistoryUpdate changes as well
       Many                            2,000 children
       Deep                            twenty levels, and a name of 500 characters
 
@@ -33,10 +33,19 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
+from historian.chunks import Kind
+from historian.frames import Column
 from nodesets.errors import InvalidArgument
 from nodesets.model import Basis, Caller, Finding, Floats, Quality, Recommendation, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
-from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
+from opcua_server.plant.templates import (
+    aggregates_of_texts,
+    engineering_units,
+    historical,
+    recorded_fields,
+    reference_id,
+    value_range,
+)
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -57,10 +66,22 @@ from opcua_server.services.server import UaServer
 ROOT = "Playground"
 GROUP = f"{ROOT}.History"
 SCORE, ANOMALY = "QualityScoreLow", "AnomalyDetected"
-HISTORIES: Mapping[str, str] = {"Ramp": "Double", "Counter": "UInt32", "Switch": "Boolean", "Writable": "Double"}
+HISTORIES: Mapping[str, str] = {
+    "Ramp": "Double",
+    "Counter": "UInt32",
+    "Switch": "Boolean",
+    "Writable": "Double",
+    "Text": "String",
+}
 """Recorded variable -> its type."""
 RECORDED = tuple(f"{GROUP}.{name}" for name in HISTORIES)
-RAMP, WRITABLE = f"{GROUP}.Ramp", f"{GROUP}.Writable"
+COLUMNS = tuple(
+    Column(f"{GROUP}.{name}", Kind.STRING if kind == "String" else Kind.DOUBLE) for name, kind in HISTORIES.items()
+)
+TEXTS = ("IDLE", "BASELINE", "EXPOSURE", "", "Prüfling 7 · 嗅覚")
+"""What the recorded text is, one after another."""
+RAMP, WRITABLE, TEXT = f"{GROUP}.Ramp", f"{GROUP}.Writable", f"{GROUP}.Text"
+NATIVE: Mapping[str, Callable[[float], Any]] = {"Double": float, "UInt32": int, "Boolean": bool}
 VIEW = "PlaygroundView"
 MANY, DEEP, LONG = 2_000, 20, 500
 LARGE = 10_000
@@ -191,6 +212,7 @@ def references() -> tuple[Reference, ...]:
         Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),
         Reference(source=site(VIEW), type=ORGANIZES, target=site(ROOT)),
         *(Reference(source=source, type=ua.NodeId(_number(kind)), target=target) for kind in KINDS),
+        *aggregates_of_texts([TEXT]),
     )
 
 
@@ -200,10 +222,10 @@ READABLE = Access.READ | Access.HISTORY_READ
 def _histories() -> Iterator[Member]:
     for name, kind in HISTORIES.items():
         path = f"History.{name}"
-        access = READABLE | Access.HISTORY_WRITE if path.endswith("Writable") else READABLE
+        access = READABLE | Access.HISTORY_WRITE if name in ("Writable", "Text") else READABLE
         variable = _variable(path, kind, VALUES[kind][0], access=access)
         yield replace(variable, historizing=True)
-        yield from historical(path, stepped=kind != "Double")
+        yield from historical(path, stepped=kind != "Double", text=kind == "String")
 
 
 @dataclass(frozen=True, slots=True)
@@ -721,13 +743,14 @@ class Playground:
                 received_time=time,
                 values=_trend(time // SECOND),
                 status=np.full(len(RECORDED), Quality.GOOD, np.uint32),
+                texts={RECORDED.index(TEXT): _word(time // SECOND)},
             )
             for time in times
         ]
         await asyncio.wrap_future(self._recorder.append(rows))
         last = rows[-1]
-        for node, kind, value in zip(RECORDED, HISTORIES.values(), last.values.tolist(), strict=True):
-            native = value if kind == "Double" else bool(value) if kind == "Boolean" else int(value)
+        for column, (node, kind) in enumerate(zip(RECORDED, HISTORIES.values(), strict=True)):
+            native = last.texts[column] if column in last.texts else NATIVE[kind](last.values[column])
             self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
 
 
@@ -751,7 +774,12 @@ def _advice(text: str, seconds: float, now: int) -> Recommendation:
 
 def _trend(second: int) -> Floats:
     """Of the recorded variables at a second."""
-    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7], np.float64)
+    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7, 0], np.float64)
+
+
+def _word(second: int) -> str:
+    """The recorded text at a second."""
+    return TEXTS[second // 7 % len(TEXTS)]
 
 
 def _dynamic(name: str, step: int, now: int) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 
 from asyncua import ua
 
@@ -47,8 +48,10 @@ RESPONSES = ("Accept", "Reject", "Defer")
 ACCEPT, DEFER = RESPONSES.index("Accept"), RESPONSES.index("Defer")
 RATE_MINUTES = 10
 """Over which rates of alarms are counted (Part 9 9.3)."""
-# The state machine of an exclusive alarm is in no state while the alarm is inactive (Part 9 5.8.19).
-NOT_ACTIVE = ua.NodeId()
+
+
+REMEMBERED = 1024
+"""Variants of one kind that are made once: the members of a condition's event are mostly the same few."""
 
 
 def date(time: int) -> datetime:
@@ -59,10 +62,12 @@ def date(time: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
 
 
+@lru_cache(REMEMBERED)
 def text(value: str) -> ua.Variant:
     return ua.Variant(ua.LocalizedText(value, "en"), ua.VariantType.LocalizedText)
 
 
+@lru_cache(REMEMBERED)
 def boolean(value: bool) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Boolean)
 
@@ -71,6 +76,7 @@ def string(value: str) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.String)
 
 
+@lru_cache(REMEMBERED)
 def moment(time: int) -> ua.Variant:
     return ua.Variant(date(time), ua.VariantType.DateTime)
 
@@ -79,12 +85,19 @@ def double(value: float) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Double)
 
 
+@lru_cache(REMEMBERED)
 def number(value: int, kind: ua.VariantType = ua.VariantType.UInt32) -> ua.Variant:
     return ua.Variant(int(value), kind)
 
 
 def node(value: ua.NodeId) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.NodeId)
+
+
+@lru_cache(REMEMBERED)
+def standard(number: int | None) -> ua.Variant:
+    """A node of OPC UA's own namespace; None: none."""
+    return node(ua.NodeId() if number is None else ua.NodeId(number))
 
 
 def machine_state(path: str, machine: str, state: IntEnum) -> dict[str, ua.Variant]:
@@ -96,6 +109,7 @@ def machine_state(path: str, machine: str, state: IntEnum) -> dict[str, ua.Varia
     }
 
 
+@lru_cache(REMEMBERED)
 def duration(seconds: float) -> ua.Variant:
     """Duration (Part 3 8.13): milliseconds."""
     return double(seconds * 1000)
@@ -123,7 +137,7 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
     """Value of every member of the condition, by browse path: what its nodes hold and its events carry."""
     shown = CONDITION_TYPES[condition.kind.kind]
     return {
-        "ConditionClassId": node(ua.NodeId(shown.condition_class)),
+        "ConditionClassId": standard(shown.condition_class),
         "ConditionClassName": text(CLASS_NAMES[shown.condition_class]),
         "ConditionName": string(condition.kind.kind),
         "BranchId": node(branch_id(condition, branch)),
@@ -161,7 +175,7 @@ def _alarm_fields(
 ) -> dict[str, ua.Variant]:
     """What only an alarm has (Part 9 5.7, 5.8)."""
     return {
-        "InputNode": node(site(f"{condition.source}.{shown.input}") if shown.input else ua.NodeId()),
+        "InputNode": node(site(f"{condition.source}.{shown.input}")) if shown.input else standard(None),
         "MaxTimeShelved": duration(condition.kind.max_shelved),
         "OnDelay": duration(condition.kind.on_delay),
         "OffDelay": duration(condition.kind.off_delay),
@@ -218,10 +232,10 @@ def _service_fields(condition: Condition, now: int) -> dict[str, ua.Variant]:
         ),
         **_two_state("SilenceState", condition.silenced.on, ("Silenced", "Not Silenced"), condition.silenced.time),
         "ShelvingState/CurrentState": text(condition.shelving.value),
-        "ShelvingState/CurrentState/Id": node(ua.NodeId(SHELVING_STATES[condition.shelving])),
+        "ShelvingState/CurrentState/Id": standard(SHELVING_STATES[condition.shelving]),
         "ShelvingState/UnshelveTime": unshelve_time(condition, now),
         "ShelvingState/LastTransition": text(condition.transition),
-        "ShelvingState/LastTransition/Id": node(_transition(condition.transition)),
+        "ShelvingState/LastTransition/Id": standard(_transition(condition.transition)),
     }
     if condition.kind.latched:
         latched = condition.latched
@@ -229,9 +243,9 @@ def _service_fields(condition: Condition, now: int) -> dict[str, ua.Variant]:
     return fields
 
 
-def _transition(name: str) -> ua.NodeId:
-    """NodeId of a transition of ShelvedStateMachineType; null before the first."""
-    return ua.NodeId(getattr(ua.ObjectIds, f"ShelvedStateMachineType_{name}")) if name else ua.NodeId()
+def _transition(name: str) -> int | None:
+    """A transition of ShelvedStateMachineType; none before the first."""
+    return int(getattr(ua.ObjectIds, f"ShelvedStateMachineType_{name}")) if name else None
 
 
 def unshelve_time(condition: Condition, now: int) -> ua.Variant:
@@ -248,15 +262,15 @@ def _kind_fields(condition: Condition, branch: Branch, shown: ConditionType) -> 
     if shown.certificate:
         fields |= _certificate_fields(details)
     if not shown.levels:
-        return fields | {"NormalState": node(ua.NodeId())}
+        return fields | {"NormalState": standard(None)}
     fields |= {
         f"Severity{level}": number(condition.kind.severity(level), ua.VariantType.UInt16) for level in shown.levels
     }
     if shown.exclusive:
-        state = LIMIT_STATES.get(branch.level)
+        # The state machine is in no state while the alarm is inactive (Part 9 5.8.19).
         return fields | {
             "LimitState/CurrentState": text(branch.level),
-            "LimitState/CurrentState/Id": node(ua.NodeId(state) if state else NOT_ACTIVE),
+            "LimitState/CurrentState/Id": standard(LIMIT_STATES.get(branch.level)),
         }
     for level in shown.levels:
         on = _reaches(branch.level, level)
@@ -269,7 +283,7 @@ def _certificate_fields(details: Mapping[str, str]) -> dict[str, ua.Variant]:
     return {
         "ExpirationDate": moment(int(details.get("ExpirationDate", "0"))),
         "ExpirationLimit": duration(EXPIRATION_LIMIT),
-        "CertificateType": node(ua.NodeId(ua.ObjectIds.RsaSha256ApplicationCertificateType)),
+        "CertificateType": standard(ua.ObjectIds.RsaSha256ApplicationCertificateType),
         "Certificate": ua.Variant(bytes.fromhex(details.get("Certificate", "")), ua.VariantType.ByteString),
     }
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +33,6 @@ RING = 20
 Value = tuple[str, ua.Variant | None, int]
 """Node, what it holds (None: null), StatusCode."""
 NUMBER = ua.VariantType.Int32
-GOOD = np.zeros(1, np.uint32)
 DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
 STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.IsPurging", "{stream}.ExecutionCycle",
           "{stream}.Progress", "DeviceStateNumber")  # fmt: skip
@@ -40,6 +40,7 @@ STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.Is
 UNKNOWN_VALUES = (np.nan,) * 5
 UNKNOWN_CODES = np.array([0, 0, *[Quality.BAD_NO_COMMUNICATION] * 5], np.uint32)
 """Of `STATES` while the device does not answer."""
+KNOWN_CODES = np.zeros_like(UNKNOWN_CODES)
 STATE_TEXTS = {
     state: events.machine_state("DeviceState", "EnoseDeviceStateMachineType", state) for state in DeviceState
 }
@@ -54,6 +55,10 @@ class Nodes(Protocol):
 
     def write_made(
         self, node: str, make: Callable[[], tuple[ua.Variant | None, int]], source_time: int, server_time: int
+    ) -> None: ...
+
+    def write_instance(
+        self, instance: str, make: Callable[[], Mapping[str, ua.Variant]], source_time: int, server_time: int
     ) -> None: ...
 
     def columns(self, nodes: Sequence[str]) -> slice: ...
@@ -72,18 +77,14 @@ class _Device:
     """A device and where its frames are shown."""
 
     device: Device
-    tags: slice
-    """Columns of a recorded row."""
-    qualities: slice
-    """Columns of the channels' Quality."""
+    rows: slice
+    """Columns of a recorded row, of the channels' Quality, and of `STATES`: all a frame says in numbers."""
     baselines: slice
     """Of their Baseline."""
     ratios: tuple[int, ...]
     """Positions of the channels whose response is a ratio."""
     normalized: slice
     """Columns of the NormalizedValue of these."""
-    states: slice
-    """Of `STATES`."""
     vector: str
     """Node of the SensorVector."""
 
@@ -119,9 +120,10 @@ class Publisher:
         """A frame's row was committed: its tags, vectors and states."""
         to, times = self._devices[row.group], (row.source_time, row.received_time)
         levels = np.minimum(row.status[: len(to.device.channels)] >> 30, ChannelQuality.BAD)
-        self._nodes.write_row(to.tags, row.values, row.status, *times)
-        self._nodes.write_row(to.qualities, levels.astype(np.float64), GOOD, *times)
-        self._nodes.write_row(to.states, *self._states(to.device, frame, row.source_time, data_quality), *times)
+        states, codes = self._states(to.device, frame, row.source_time, data_quality)
+        values = np.concatenate((row.values, levels, states))
+        codes = np.concatenate((row.status, np.zeros_like(levels), codes))
+        self._nodes.write_row(to.rows, values, codes, *times)
         self._nodes.write_made(to.vector, lambda: _vector(to.device, row), *times)
         self._texts(to, _state(frame), *times)
         self._purges(frame)
@@ -136,8 +138,7 @@ class Publisher:
     def lost(self, row: Row) -> None:
         """A frame's row was refused: all it would have shown is null until one is recorded again."""
         to, times = self._devices[row.group], (row.source_time, row.received_time)
-        for rows in (to.tags, to.qualities, to.states):
-            self._nodes.write_row(rows, np.full(rows.stop - rows.start, np.nan), DATA_LOST, *times)
+        self._nodes.write_row(to.rows, np.full(to.rows.stop - to.rows.start, np.nan), DATA_LOST, *times)
         self._nodes.write(to.vector, None, Quality.BAD_DATA_LOST, *times)
         self._texts(to, None, *times, Quality.BAD_DATA_LOST)
 
@@ -150,7 +151,7 @@ class Publisher:
         cycle = ExecutionCycle.SAMPLING if active else ExecutionCycle.IDLE
         progress = self._progress(device, frame, time) if active else 0.0
         values = data_quality, self._health(device, frame), active, purging, cycle, progress, state
-        return np.array(values, np.float64), GOOD
+        return np.array(values, np.float64), KNOWN_CODES
 
     def _progress(self, device: Device, frame: Frame, time: int) -> float:
         """Of the cycle, %."""
@@ -296,8 +297,8 @@ class Publisher:
         """How a condition stands now: its members and its plain tags."""
         now = self._clock.now()
         self._translate(condition, condition.trunk)
-        values = events.condition_values(condition, now, {})
-        self.write(condition.node, values, condition.trunk.time or now)
+        make = partial(events.condition_values, condition, now, {})
+        self._nodes.write_instance(condition.node, make, condition.trunk.time or now, now)
 
     def quality(self, condition: Condition) -> None:
         """How sure a condition is that never moved."""
@@ -379,16 +380,19 @@ def _known(values: Floats) -> Codes:
 
 def _device(plant: Plant, nodes: Nodes, device: Device) -> _Device:
     ratios = tuple(i for i, c in enumerate(device.channels) if is_ratio(c.technology))
+    status = f"{device.streams[0].id}.AcquisitionStatus"
     return _Device(
         device=device,
-        tags=nodes.columns([t.node for t in device.tags(plant.registers(device))]),
-        qualities=nodes.columns([f"{device.id}.Array.{c.id}.Quality" for c in device.channels]),
+        rows=nodes.columns(
+            [
+                *(t.node for t in device.tags(plant.registers(device))),
+                *(f"{device.id}.Array.{c.id}.Quality" for c in device.channels),
+                *(f"{device.id}.{path.format(stream=status)}" for path in STATES),
+            ]
+        ),
         baselines=nodes.columns([f"{device.id}.Array.{c.id}.Baseline" for c in device.channels]),
         ratios=ratios,
         normalized=nodes.columns([f"{device.id}.Array.{device.channels[i].id}.NormalizedValue" for i in ratios]),
-        states=nodes.columns(
-            [f"{device.id}.{path.format(stream=f'{device.streams[0].id}.AcquisitionStatus')}" for path in STATES]
-        ),
         vector=f"{device.id}.Array.SensorVector",
     )
 

@@ -108,6 +108,8 @@ class Site:
     _holding: dict[tuple[str, str], Finding] = field(default_factory=dict)
     """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
+    _recorded: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By line: the texts of its batch that are in the history."""
     _raised: dict[str, set[str]] = field(default_factory=dict)
     """By line: exceptions of its newest batch that were shown."""
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
@@ -168,7 +170,7 @@ class Site:
     # Results and findings
 
     async def record_result(self, result: Result) -> Result:
-        """Record a cycle's result: the GMP record with its batch, then the numbers as history.
+        """Record a cycle's result: the GMP record with its batch, then numbers and texts as history.
 
         Raises StorageError when one of them is not recorded: the same result may then be given again.
         """
@@ -181,8 +183,9 @@ class Site:
             group=f"{result.stream}.Quality",
             source_time=result.stopped,
             received_time=now,
-            values=np.array(numbers),
-            status=np.array(status, np.uint32),
+            values=np.array([*numbers, 0.0, 0.0]),
+            status=np.array([*status, 0, 0], np.uint32),
+            texts={4: result.verdict.name, 5: result.predicted_class},
         )
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
         await asyncio.wrap_future(self.recorder.append([row]))
@@ -326,12 +329,29 @@ class Site:
             now = self.clock.now()
             if recent:
                 self.current[line] = recent[0]
+            await self._record_batch(line, recent[0] if recent else None, now)
             self._show_slots(line, recent, raised, now)
             for shown, actor in zip(recent, actors, strict=True):
                 self._announce(line, shown, actor, now)
             self._announce_exceptions(line, raised, now)
             for finding in _line_findings(line, self.current.get(line), since, now):
                 self.annunciator.find(finding)
+
+    async def _record_batch(self, line: str, batch: Batch | None, now: int) -> None:
+        """What the line makes and how it stands, as history, when that has changed. Raises StorageError."""
+        texts = (batch.batch_id if batch else "", _state_text(batch))
+        if self._recorded.get(line) == texts:
+            return
+        row = Row(
+            group=f"{line}.Batch",
+            source_time=now,
+            received_time=now,
+            values=np.zeros(2),
+            status=np.zeros(2, np.uint32),
+            texts=dict(enumerate(texts)),
+        )
+        await asyncio.wrap_future(self.recorder.append([row]))
+        self._recorded[line] = texts
 
     def _show_slots(
         self,
@@ -528,6 +548,12 @@ IDENTITY_FIELDS = frozenset({"BatchId", "SubBatchId", "LotId", "MaterialId"})
 """Identity of the material: only BatchControl sets it (process rule 10)."""
 
 
+def _state_text(b: Batch | None) -> str:
+    execution = b.execution if b else ExecutionState.IDLE
+    disposition = b.disposition if b else DispositionState.NOT_READY
+    return f"{state_name(execution)}, {state_name(disposition)}"
+
+
 def _batch_fields(b: Batch | None) -> dict[str, ua.Variant]:
     """Members of EnoseBatchType that are never null; an empty slot shows Idle and NotReady."""
     execution = b.execution if b else ExecutionState.IDLE
@@ -545,7 +571,7 @@ def _batch_fields(b: Batch | None) -> dict[str, ua.Variant]:
         **events.machine_state("DispositionState", "BatchDispositionStateMachineType", disposition),
         "ExecutionStateNumber": events.number(execution),
         "DispositionStateNumber": events.number(disposition),
-        "StateText": events.string(f"{state_name(execution)}, {state_name(disposition)}"),
+        "StateText": events.string(_state_text(b)),
         "Verdict": events.number(b.verdict if b else Verdict.UNDEFINED, ua.VariantType.Int32),
         "OpenExceptionCount": events.number(b.open_exceptions if b else 0),
         "CriticalExceptionCount": events.number(b.critical_exceptions if b else 0),

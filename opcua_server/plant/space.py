@@ -24,7 +24,15 @@ from opcua_server.plant.alarm_states import Condition
 from opcua_server.plant.alarms import ADVICE_SLOTS, ALARMS, SITE_SOURCES, Alarms, first_up
 from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
 from opcua_server.plant.publish import level_limits
-from opcua_server.plant.templates import HISTORY, engineering_units, reference_id, template, type_id, value_range
+from opcua_server.plant.templates import (
+    HISTORY,
+    aggregates_of_texts,
+    engineering_units,
+    reference_id,
+    template,
+    type_id,
+    value_range,
+)
 from opcua_server.services.nodes import (
     HAS_CONDITION,
     HAS_EVENT_SOURCE,
@@ -99,12 +107,19 @@ def space(plant: Plant) -> Space:
     for device in plant.devices:
         instances += _device(plant, device, history)
     for line in plant.lines:
-        instances += _line(line)
+        instances += _line(line, history)
     alarms = list(Alarms(plant))
     conditions = [*_conditions(plant, alarms), *_groups(plant, alarms)]
     shown = [i for i, condition in zip(conditions, alarms, strict=False) if condition.enabled.on]
     view_instances, view_references = _views(plant, [*instances, *shown])
-    references = (*_notifiers(plant), *_conditions_of(alarms), *_members(plant, alarms), *view_references)
+    described = aggregates_of_texts(_recorded_texts(plant))
+    references = (
+        *_notifiers(plant),
+        *_conditions_of(alarms),
+        *_members(plant, alarms),
+        *described,
+        *view_references,
+    )
     everything = (*instances, *conditions, *view_instances)
     if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
@@ -138,15 +153,32 @@ def result_tags(stream: str) -> tuple[Tag, ...]:
     )
 
 
+def result_texts(stream: str) -> tuple[str, ...]:
+    """Recorded columns of the same group that are texts."""
+    return f"{stream}.Quality.VerdictText", f"{stream}.Quality.PredictedClass"
+
+
+def batch_texts(line: str) -> tuple[str, ...]:
+    """Recorded columns of what a line makes, the group `L01.Batch`: texts."""
+    return f"{line}.Batch.BatchId", f"{line}.Batch.StateText"
+
+
 def recorded(plant: Plant) -> frozenset[str]:
     """Ids of everything the historian has."""
     nodes = {t.node for d in plant.devices for t in d.tags(plant.registers(d))}
-    return frozenset(nodes | {t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}")})
+    nodes.update(t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}"))
+    return frozenset(nodes | _recorded_texts(plant))
 
 
-def stepped(plant: Plant, node: str) -> bool:
-    """Whether a recorded value holds until the next one: all of a stream do (process rule 1), no sensor's does."""
-    return any(node.startswith(f"{d.id}.{s.id}.") for d in plant.devices for s in d.streams)
+def _recorded_texts(plant: Plant) -> set[str]:
+    of_streams = (result_texts(f"{d.id}.{s.id}") for d in plant.devices for s in d.streams)
+    return set().union(*of_streams, *(batch_texts(line.id) for line in plant.lines))
+
+
+def stepped(plant: Plant) -> frozenset[str]:
+    """Recorded values that hold until the next one: all of a stream (process rule 1), a line, no sensor's."""
+    whole = [f"{d.id}.{s.id}." for d in plant.devices for s in d.streams] + [f"{line.id}." for line in plant.lines]
+    return frozenset(node for node in recorded(plant) if node.startswith(tuple(whole)))
 
 
 def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member]]:
@@ -376,9 +408,10 @@ def _stream(device: Device, stream: Stream, history: frozenset[str]) -> Iterator
     yield from _slots("EnoseResultType", f"{prefix}.Results", "R", RESULT_SLOTS)
 
 
-def _line(line: Line) -> Iterator[Instance]:
+def _line(line: Line, history: frozenset[str]) -> Iterator[Instance]:
+    historized = _below(line.id, (m.path for m in template("EnoseLineType").members), history)
     yield Instance(
-        template=template("EnoseLineType"),
+        template=template("EnoseLineType", historized=historized, stepped=True),
         prefix=line.id,
         parent=site("ENose.Lines"),
         descriptions={"": f"{line.title or line.id}: {', '.join(line.streams)}"},

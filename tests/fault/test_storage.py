@@ -110,6 +110,14 @@ def recorded(store: Store) -> list[int]:
     return times
 
 
+def refused(server: Running) -> None:
+    """Nobody can log in and nothing be audited without the database: the server says so in a line, and ends."""
+    attempt = server.enose("run", check=False)
+    assert (attempt.returncode, attempt.stdout) == (1, "")
+    assert attempt.stderr.strip()
+    assert "Traceback" not in attempt.stderr
+
+
 def alarms(store: Store) -> list[str]:
     """States StorageFailure went through, as recorded."""
     database = reading(store.url)
@@ -158,6 +166,7 @@ async def test_what_a_killed_server_kept_in_the_spool_is_recorded_by_the_next(se
             value = await client.get_node(VALUE).read_data_value()
             seen = [value := await newer(client, value) for _ in range(5)]
             server.stop(9)
+            refused(server)
     server.start()
     async with server.client("op1") as client:
         await reaches(client, 255)
@@ -166,3 +175,18 @@ async def test_what_a_killed_server_kept_in_the_spool_is_recorded_by_the_next(se
     assert times == sorted(set(times))
     assert {round(v.SourceTimestamp.timestamp() * 1e6) for v in seen} <= {time // 1000 for time in times}
     assert verify.check(store.address).clean
+
+
+@pytest.mark.parametrize("content", [b"no database " * 1000, b"SQLite format 3\0" + bytes(8000), None])
+def test_a_server_does_not_start_on_a_database_it_cannot_read(tmp_path: Path, content: bytes | None) -> None:
+    # Nor does it make a new one in its place: what is there may be what is left of the records. None: a folder.
+    config = tmp_path / "plant.yaml"
+    config.write_text(PLANT.format(port=free_port(), storage=""))
+    file = tmp_path / "data" / "enose.db"
+    if content is None:
+        file.mkdir(parents=True)
+    else:
+        file.parent.mkdir()
+        file.write_bytes(content)
+    refused(Running(config, file.parent))
+    assert file.is_dir() if content is None else file.read_bytes() == content

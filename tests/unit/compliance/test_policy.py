@@ -43,7 +43,7 @@ MAY = {
         Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation
         Alarms.Respond""",
     Role.AUDITOR: "ReadAuditEvents Compliance.VerifyAuditChain Compliance.GetAuditRecords",
-    Role.CONFIGURE_ADMIN: "ReadAuditEvents Server.Reload Server.Backup",
+    Role.CONFIGURE_ADMIN: "Server.Reload Server.Backup",
     Role.SECURITY_ADMIN: """
         ReadAuditEvents Security.AddUser Security.DisableUser Security.ResetUser Security.ListUsers
         Security.ListCertificates Security.TrustCertificate""",

@@ -420,6 +420,24 @@ async def test_a_change_of_state_names_who_made_it_whoever_shows_it_first(site):
     assert started.fields["ClientUserId"].Value == "olga"
 
 
+async def test_the_texts_of_batch_and_verdict_have_a_history(site):
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await made.refresh_line("L01")  # once more, of which nothing new is recorded
+    await made.record_result(result(verdict=Verdict.OK, predicted_class="coffee"))
+    await asyncio.gather(*made._jobs)
+
+    async def recorded(node: str) -> list[str]:
+        return (await made.reader.read_raw(node, 0, None, 10)).values.tolist()
+
+    assert await recorded("L01.Batch.BatchId") == ["", "B1"]
+    assert (await recorded("L01.Batch.StateText"))[-1] == shown["L01.Batch.StateText"]
+    assert await recorded("EN01.Stream01.Quality.VerdictText") == ["OK"]
+    assert await recorded("EN01.Stream01.Quality.PredictedClass") == ["coffee"]
+
+
 async def test_an_event_of_a_result_without_a_score_carries_null(site):
     # NaN would pass for a number in a client's filter or trend.
     made, shown = site
