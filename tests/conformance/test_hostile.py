@@ -820,7 +820,7 @@ async def test_h39_nobody_changes_what_the_server_is(bench: Target, raw: Raw, na
         assert await refusal(anybody.call(getattr(ua, name)())) == CODES.BadServiceUnsupported
 
 
-@pytest.mark.timeout(many(300, 1800))
+@pytest.mark.timeout(many(300, 7200))
 async def test_h20_guesses_lock_their_source_out_and_look_alike(bench: Target) -> None:
     # Unknown names have no account to lock: who tries five of them is locked, and each further guess costs nothing.
     # Checking a password takes its time on purpose, and so does the refusal of who is locked out.
