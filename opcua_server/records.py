@@ -22,8 +22,9 @@ from compliance.models import ProductModel
 from compliance.users import Accounts
 from config.schema import Plant
 from historian import events, schema
+from historian.chunks import Kind
 from historian.forward import StoreAndForward, recover
-from historian.frames import typed
+from historian.frames import Column, typed
 from historian.query import Reader
 from historian.retention import Retirer
 from historian.seal import Sealer
@@ -35,7 +36,7 @@ from nodesets.ports import Clock, SystemClock
 from opcua_server import learning, security
 from opcua_server.plant import conformance
 from opcua_server.plant.site import Verified
-from opcua_server.plant.space import result_tags
+from opcua_server.plant.space import batch_texts, result_tags, result_texts
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +58,16 @@ class Records:
     trust: security.TrustStore
     close_sessions: Callable[[str], int] = lambda _: 0
     """Of an account; without a server there are none."""
+    archive: Corrections = field(init=False)
+    """The history as clients read and correct it."""
     _verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def archive(self) -> Corrections:
-        """The history as clients read and correct it."""
-        return Corrections(self.reader, self.writer, self.clock)
+    def __post_init__(self) -> None:
+        self.archive = Corrections(self.reader, self.writer, self.clock)
 
-    async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
+    async def submit(self, work: Callable[[Any], T], *, alone: bool = False, soon: bool = False) -> T:
         """The writer's answer, awaited."""
-        return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
+        return await asyncio.wrap_future(self.writer.submit(work, alone=alone, soon=soon))
 
     async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
         """One audit entry of its own."""
@@ -204,7 +205,13 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
         unaltered=audit.as_logged,
     )
     sealer = Sealer(
-        history, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged, then=retirer.retire
+        history,
+        writer,
+        clock=clock,
+        seconds=plant.storage.seal,
+        logged=audit.seal_history,
+        unaltered=audit.as_logged,
+        then=retirer.retire,
     )
     sealer.start()
     accounts = Accounts(writer, plant.security, clock)
@@ -241,7 +248,7 @@ def _entry(note: Note) -> audit.Entry:
     )
 
 
-def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str]]) -> Spool:
+def _spool(plant: Plant, data_dir: Path, groups: Mapping[str, Sequence[str | Column]]) -> Spool:
     folder = Path(plant.storage.spool) if plant.storage.spool else data_dir / "spool"
     return Spool(folder, groups, limit=plant.storage.spool_mb * 2**20, reserve=plant.storage.spool_reserve_mb * 2**20)
 
@@ -252,16 +259,23 @@ def _in_batch(plant: Plant, tx: Any, device: str, first: int, last: int) -> bool
     return batches.under_way(tx, sorted(lines), first, last)
 
 
-def groups_of(plant: Plant) -> dict[str, tuple[str, ...]]:
-    """Columns of every recorded group: devices' frames and streams' results."""
-    groups = {d.id: tuple(t.node for t in d.tags(plant.registers(d))) for d in plant.devices}
+def groups_of(plant: Plant) -> dict[str, tuple[str | Column, ...]]:
+    """Columns of every recorded group: devices' frames, streams' results, lines' batches."""
+    groups: dict[str, tuple[str | Column, ...]] = {}
     for device in plant.devices:
-        for stream in device.streams:
-            tags = result_tags(f"{device.id}.{stream.id}")
-            groups[f"{device.id}.{stream.id}.Quality"] = tuple(t.node for t in tags)
+        groups[device.id] = tuple(t.node for t in device.tags(plant.registers(device)))
+    for stream in (f"{device.id}.{stream.id}" for device in plant.devices for stream in device.streams):
+        numbers = (tag.node for tag in result_tags(stream))
+        groups[f"{stream}.Quality"] = (*numbers, *map(_of_texts, result_texts(stream)))
+    for line in plant.lines:
+        groups[f"{line.id}.Batch"] = tuple(map(_of_texts, batch_texts(line.id)))
     if plant.playground:
-        groups[conformance.GROUP] = conformance.RECORDED
+        groups[conformance.GROUP] = conformance.COLUMNS
     return groups
+
+
+def _of_texts(node: str) -> Column:
+    return Column(node, Kind.STRING)
 
 
 def application_uri(plant: Plant) -> str:

@@ -10,6 +10,7 @@ import logging
 import secrets
 import struct
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -21,8 +22,10 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from nodesets.errors import CertificateRefused
 from opcua_server import security
+from opcua_server.services import publishing
 from opcua_server.services.acts import Opening
 from opcua_server.services.limits import Limits
+from opcua_server.services.publishing import Piece
 from opcua_server.services.seams import NONE_URI, UNREADABLE, make_policy, no_policy, symmetric_keys
 from opcua_server.services.status import Fault
 from opcua_server.services.wire import Wire
@@ -65,7 +68,8 @@ class ChannelError(Exception):
 class Outlet(Protocol):
     """Where a channel's bytes go."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Send these, one after the other; they are not changed any more."""
 
     def abort(self) -> None: ...
 
@@ -323,7 +327,7 @@ class Channel:
             fault.ResponseHeader.ServiceResult = ua.StatusCode(error.status)
             error.answer = self._asymmetric_chunk(handle, message, fault)
             raise
-        self._outlet.write(self._asymmetric_chunk(handle, message, response))
+        self._outlet.write([self._asymmetric_chunk(handle, message, response)])
         self.opening = None
         if not renewed:
             self._gate.opened(self, opening)
@@ -408,8 +412,11 @@ class Channel:
         if self.closed:
             return
         response.ResponseHeader.RequestHandle = header.RequestHandle
-        data = struct_to_binary(response)
-        if 0 < most < len(data) or not self.send(data, sequence.RequestId):
+        if isinstance(response, ua.PublishResponse):
+            pieces = publishing.encoded(response)
+        else:
+            pieces = [struct_to_binary(response)]
+        if 0 < most < sum(map(len, pieces)) or not self.send(pieces, sequence.RequestId):
             self.fault(header, sequence, ua.StatusCodes.BadResponseTooLarge)
 
     def fault(self, header: Any, sequence: Any, code: int) -> None:
@@ -417,19 +424,17 @@ class Channel:
         response.ResponseHeader.ServiceResult = ua.StatusCode(code)
         self.respond(header, sequence, response)
 
-    def send(self, data: bytes, request_id: int) -> bool:
+    def send(self, pieces: Sequence[Piece], request_id: int) -> bool:
         """Send an encoded response; False when the client does not take one of this size."""
-        token = self._outgoing()
+        token, length = self._outgoing(), sum(map(len, pieces))
         size = MessageChunk.max_body_size(token.crypto, self.max_chunk)
-        chunks = max(1, -(-len(data) // size))
-        if (self.max_response and len(data) > self.max_response) or (self.max_chunks and chunks > self.max_chunks):
+        chunks = max(1, -(-length // size))
+        if (self.max_response and length > self.max_response) or (self.max_chunks and chunks > self.max_chunks):
             return False
-        pieces: list[bytes | memoryview] = []
-        whole = memoryview(data)
-        for start in range(0, chunks * size, size):
-            kind = FINAL if start + size >= len(data) else INTERMEDIATE
-            pieces += self._sealed(token, kind, request_id, whole[start : start + size])
-        self._outlet.write(b"".join(pieces))
+        sealed: list[Piece] = []
+        for number, parts in enumerate(_cut(pieces, size), 1):
+            sealed += self._sealed(token, FINAL if number == chunks else INTERMEDIATE, request_id, parts)
+        self._outlet.write(sealed)
         return True
 
     def _outgoing(self) -> Token:
@@ -441,19 +446,17 @@ class Channel:
             token = self._sending = max(self._tokens.values(), key=lambda t: t.id)
         return token
 
-    def _sealed(
-        self, token: Token, chunk_type: bytes, request_id: int, part: memoryview
-    ) -> tuple[bytes | memoryview, ...]:
+    def _sealed(self, token: Token, chunk_type: bytes, request_id: int, parts: Sequence[Piece]) -> Sequence[Piece]:
         """A chunk, in pieces."""
-        crypto = token.crypto
+        crypto, length = token.crypto, SEQUENCE.size + sum(map(len, parts))
         sequence = SEQUENCE.pack(self._next(), request_id)
-        padding = crypto.padding(len(sequence) + len(part))
+        padding = crypto.padding(length)
         signed = crypto.signature_size()
-        size = HEADER.size + TOKEN.size + len(sequence) + len(part) + len(padding) + signed
+        size = HEADER.size + TOKEN.size + length + len(padding) + signed
         header = HEADER.pack(MESSAGE, chunk_type, size, self.id) + TOKEN.pack(token.id)
         if not signed:
-            return header, sequence, part
-        plain = b"".join((header, sequence, part, padding))
+            return header + sequence, *parts
+        plain = b"".join((header, sequence, *parts, padding))
         return header, crypto.encrypt(plain[len(header) :] + crypto.signature(plain))
 
     def _next(self) -> int:
@@ -463,6 +466,19 @@ class Channel:
     def abort(self) -> None:
         """End the connection at once."""
         self._outlet.abort()
+
+
+def _cut(pieces: Sequence[Piece], size: int) -> Iterator[list[Piece]]:
+    """The same bytes, so many at a time, the rest at last."""
+    parts, room = list[Piece](), size
+    for each in pieces:
+        piece = memoryview(each)
+        while len(piece) > room:
+            yield [*parts, piece[:room]]
+            piece, parts, room = piece[room:], [], size
+        parts.append(piece)
+        room -= len(piece)
+    yield parts
 
 
 def _opened(crypto: Any, header: bytes, data: bytes) -> bytes:

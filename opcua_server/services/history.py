@@ -223,15 +223,13 @@ class HistoryService:
         if node.ContinuationPoint:
             raise Fault(CODES.BadContinuationPointInvalid)
         times = np.array(_times(details.ReqTimes, self._limits), np.int64)
-        if found.built_in == encoding.STRING:
-            raise Fault(CODES.BadHistoryOperationUnsupported)
         rules = AggregateRules(stepped=found.stepped)
         series = await _unless_unknown(
             found.archive.read_at(found.tag, times, rules, use_simple_bounds=bool(details.UseSimpleBounds))
         )
         if series is None:
             return _result(encoding.history_data([], found.built_in, stamps), empty=True)
-        kind = encoding.fitting(series.values, found.built_in)
+        kind = found.built_in if found.built_in == encoding.STRING else encoding.fitting(series.values, found.built_in)
         return _result(encoding.history_data([series], kind, stamps, node.IndexRange or ""), empty=False)
 
     # -- processed (6.5.4, Part 13)

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from asyncua import Client, ua
 
 from tests.conformance.events import OP, at, element, event_filter, history, literal, of_type, operand
-from tests.conformance.plant import CODES, Conversation, Plant, call, nid
+from tests.conformance.plant import CODES, Conversation, Plant, call, nid, running_plant
+from tests.servers import device, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,6 +52,42 @@ async def stop(talk: Conversation, number: int) -> None:
     await talk.call(
         ua.DeleteSubscriptionsRequest(Parameters=ua.DeleteSubscriptionsParameters(SubscriptionIds=[number]))
     )
+
+
+# -- what the server tells by itself
+
+
+async def test_a_device_that_fails_is_told_once(tmp_path: Path) -> None:
+    # Part 5 6.4.28: beside its alarm, which goes on to tell how it stands.
+    port = free_port()
+    own = f"  - {{id: EN09, host: 127.0.0.1, port: {port}, period: 0.5, timeout: 0.2, channels: [{{id: S01}}]}}\n"
+    wanted = event_filter(["EventType", "SourceName", "Severity", "Message"], of_type(IDS.DeviceFailureEventType))
+    with device(port, "--physics", "coffee_a") as process, running_plant(tmp_path, devices=own) as plant:
+        async with plant.session("Basic256Sha256") as talk:
+            number, _ = await listen(talk, SERVER, wanted)
+            while (await talk.read(nid("ns=3;s=EN09.Array.S01.SensorValue"))).StatusCode.value & 0x80000000:
+                pass  # not polled yet
+            process.kill()
+            ((kind, source, severity, message),) = await talk.next_data()
+            assert (kind.Value, source.Value) == (ua.NodeId(IDS.DeviceFailureEventType), "EN09")
+            assert severity.Value >= 500
+            assert message.Value.Text.startswith("EN09")
+            await stop(talk, number)
+
+
+async def test_something_long_tells_how_far_it_is(plant: Plant) -> None:
+    # Part 5 6.4.35: Context says of what, Progress how many percent; also of what ends without a result.
+    paths = ["SourceName", "Context", "Progress"]
+    async with plant.session("Basic256Sha256", "eng1") as talk:
+        number, _ = await listen(talk, SERVER, event_filter(paths, of_type(IDS.ProgressEventType)))
+        arguments = [ua.Variant(text, T.String) for text in ("PROBE", "no such lot", "to see it end")]
+        models = "ns=3;s=ENose.Models"
+        assert await talk.outcome(call(f"{models}.LearnProduct", *arguments, on=models)) != [0]
+        told: list[list[Any]] = []
+        while len(told) < 2:
+            told += [[field.Value for field in fields] for fields in await talk.next_data()]
+        assert told == [["ENose.Models", "PROBE", 0], ["ENose.Models", "PROBE", 100]]
+        await stop(talk, number)
 
 
 # -- filters
