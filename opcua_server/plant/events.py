@@ -324,6 +324,8 @@ def condition_values(condition: Condition, now: int, limits: Limits) -> dict[str
     said = message(condition, trunk)
     values = {path.replace("/", "."): value for path, value in condition_fields(condition, trunk, now, limits).items()}
     return values | {
+        # A variable has a Double, NaN where there is no limit; the field of an event is null then.
+        **{f"{level}Limit": double(value) for level, value in limits.items()},
         "EventId": ua.Variant(trunk.event_id, ua.VariantType.ByteString),
         "EventType": node(type_id(CONDITION_TYPES[condition.kind.kind].type)),
         "SourceNode": node(site(condition.source)),
