@@ -53,6 +53,9 @@ SHUTDOWN_SECONDS = 2
 APART_SECONDS = 0.00025
 """Between the first polls of two devices: what one costs us, so that they do not wait for one another every period, and
 still share a commit."""
+SWITCH_SECONDS = 0.0005
+"""Longest one thread computes while another waits to: at Python's 5 ms a commit, some ten calls into the database, is
+five times as long as its disk takes whenever frames of many devices come together."""
 CERTIFICATE_SECONDS = 2.0
 ARCHIVE_SECONDS = 60.0
 """Until it is looked again for values of variables that had none yet."""
@@ -69,6 +72,7 @@ def serve(plant: Plant, data_dir: Path, ready: Callable[[str], None] = lambda _:
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # the driver tells of each change once
     for chatty in ("asyncua", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with admin.data_folder(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(plant, data_dir, ready))
 
@@ -110,22 +114,31 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         alarms = Alarms(plant)
         alarms.restore(alarm_record.load(alarms, await records.submit(saved_alarms)))
         publisher = Publisher(plant, server, records.clock)
-        annunciator = Annunciator(alarms, records.submit, publisher, records.clock)
+        annunciator = Annunciator(alarms, partial(records.submit, soon=True), publisher, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
         pipeline = Pipeline(plant, records.recorder, publisher, records.clock, alarms.held())
         site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)
         publisher.on_finding = site.found
         publisher.annunciate = annunciator.find
+        publisher.doubt = annunciator.judge
         publisher.inhibit = annunciator.inhibit
         server.retained(lambda: map(publisher.event, annunciator.retained()))
         server.remember_events(records.reader)
         methods.link(server, site, tree)
         condition_methods.link(server, site)
         playground = Playground(
-            server, publisher.find, annunciator.settled, records.writer, records.archive, records.clock
+            server,
+            publisher.find,
+            annunciator.judge,
+            annunciator.settled,
+            site.publish_advice,
+            records.writer,
+            records.archive,
+            records.clock,
         )
         if plant.playground:
             playground.link(f"{plant.devices[0].id}.{plant.devices[0].streams[0].id}")
+            publisher.doubt = playground.judge
         records.close_sessions = server.close_sessions
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
@@ -197,8 +210,9 @@ async def _log_renewal(records: Records, identity: security.Identity) -> None:
 
 def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
     """Have everything recorded read back, and noted on by people."""
+    steps = stepped(plant)
     for node in recorded(plant):
-        server.historize(node, history, stepped=stepped(plant, node))
+        server.historize(node, history, stepped=node in steps)
         server.grant(node_id(f"{node}.Annotations"), _may_annotate)
 
 

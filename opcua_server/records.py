@@ -65,9 +65,9 @@ class Records:
     def __post_init__(self) -> None:
         self.archive = Corrections(self.reader, self.writer, self.clock)
 
-    async def submit(self, work: Callable[[Any], T], *, alone: bool = False) -> T:
+    async def submit(self, work: Callable[[Any], T], *, alone: bool = False, soon: bool = False) -> T:
         """The writer's answer, awaited."""
-        return await asyncio.wrap_future(self.writer.submit(work, alone=alone))
+        return await asyncio.wrap_future(self.writer.submit(work, alone=alone, soon=soon))
 
     async def log(self, caller: Caller, action: str, record: str, new: object) -> None:
         """One audit entry of its own."""

@@ -32,7 +32,8 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """Of a process as a user starts it: its modules are compiled once, not at every start."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @contextlib.contextmanager
@@ -124,7 +125,7 @@ class Running:
         None: anonymous.
         """
         certificate_file, key_file = self.credentials()
-        client = Client(self.endpoint, timeout=30)
+        client = Client(self.endpoint, timeout=30, watchdog_intervall=30)  # its own second is short on a busy machine
         client.application_uri = CLIENT_URI
         await client.set_security(
             SecurityPolicyBasic256Sha256,

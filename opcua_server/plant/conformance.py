@@ -8,7 +8,7 @@
       Access, Status                  variables by what may be done with them and by whom; Uncertain and Bad ones
       References                      two objects, and references of many kinds from one to the other
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseTypedEvent,
-                                      RaiseAlarm, ClearAlarm
+                                      RaiseAlarm, ClearAlarm; Recommend, which asks for a person's decision
       Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
                                       QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
                                       non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
@@ -36,7 +36,7 @@ from asyncua import ua
 from historian.chunks import Kind
 from historian.frames import Column
 from nodesets.errors import InvalidArgument
-from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
+from nodesets.model import Basis, Caller, Finding, Floats, Quality, Recommendation, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
 from opcua_server.plant.templates import (
     aggregates_of_texts,
@@ -90,6 +90,8 @@ PERIOD = 0.1
 """Seconds between changes of the dynamic variables."""
 TREND_SECONDS = 600
 SECOND = 1_000_000_000
+DAY = 86_400
+BAD = 0x80000000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
 MEANING = Access.READ | Access.WRITE | Access.SEMANTIC_CHANGE
@@ -513,6 +515,10 @@ SIGNATURES: Mapping[str, tuple[tuple[ua.Argument, ...], tuple[ua.Argument, ...]]
     "RaiseEvent": ((_argument("Message", "String"), _argument("Severity", "UInt16")), ()),
     "RaiseAlarm": ((), ()),
     "ClearAlarm": ((), ()),
+    "Recommend": (
+        (_argument("Text", "String"), _argument("Seconds", "Double")),
+        (_argument("RecommendationId", "String"),),
+    ),
 }
 """Method -> inputs, outputs. What has equal inputs and outputs gives back what it was given."""
 BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
@@ -563,21 +569,34 @@ class Playground:
         self,
         server: UaServer,
         find: Find,
+        judge: Callable[[Basis], None],
         settled: Callable[[], Awaitable[None]],
+        recommend: Callable[[Recommendation], Awaitable[None]],
         recorder: Recorder,
         history: Archive,
         clock: Clock,
     ) -> None:
-        """`find` is told of the alarm to play with, `settled` returns when that is shown."""
+        """`find` and `judge` are told of the alarms to play with, `settled` returns when that is shown; `recommend`
+        publishes advice."""
         self._server = server
         self._find = find
+        self._judge = judge
         self._settled = settled
+        self._recommend = recommend
         self._recorder = recorder
         self._history = history
         self._clock = clock
+        self._source = ""
+        """The stream whose alarms are played with."""
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality; of those driven here only its variable says so."""
+        if basis.source != self._source or basis.kind not in {drive.kind for drive in DRIVES.values()}:
+            self._judge(basis)
 
     def link(self, alarm_source: str) -> None:
         """Let everybody write and call; `alarm_source` is the stream whose alarm is played with."""
+        self._source = alarm_source
         for instance in instances():
             for member in instance.template.members:
                 if member.node_class is NodeClass.VARIABLE and member.reference != HAS_PROPERTY:
@@ -598,6 +617,7 @@ class Playground:
         for drive in DRIVES:
             node = site(f"{ROOT}.Alarms.{drive}")
             self._server.grant(node, _everybody, partial(self._drive, alarm_source, DRIVES[drive]))
+            self._judge(Basis(kind=DRIVES[drive].kind, source=alarm_source, time=now, quality=Quality.GOOD))
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -629,6 +649,12 @@ class Playground:
 
             return handler
 
+        async def recommend(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+            text, seconds = arguments
+            advice = _advice(text, seconds, self._clock.now())
+            await self._recommend(advice)
+            return (advice.recommendation_id,)
+
         return {
             "NoArguments": _nothing,
             "NotExecutable": _nothing,
@@ -643,6 +669,7 @@ class Playground:
             "RaiseTypedEvent": raise_typed_event,
             "RaiseAlarm": alarm(30.0),
             "ClearAlarm": alarm(100.0),
+            "Recommend": recommend,
         }
 
     def _event(self, event_type: ua.NodeId, message: str, severity: int) -> Event:
@@ -660,8 +687,9 @@ class Playground:
 
     def _drive(self, source: str, drive: Drive, data: Any) -> None:
         """Somebody wrote the input of an alarm."""
-        value = data.Value.Value
-        if value is not None:
+        value, code = data.Value.Value, data.StatusCode.value if data.StatusCode is not None else 0
+        self._judge(Basis(kind=drive.kind, source=source, time=self._clock.now(), quality=code))
+        if value is not None and code < BAD:
             self._find(self._finding(source, drive, value))
 
     def _finding(self, source: str, drive: Drive, value: float) -> Finding:
@@ -724,6 +752,24 @@ class Playground:
         for column, (node, kind) in enumerate(zip(RECORDED, HISTORIES.values(), strict=True)):
             native = last.texts[column] if column in last.texts else NATIVE[kind](last.values[column])
             self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
+
+
+def _advice(text: str, seconds: float, now: int) -> Recommendation:
+    """Advice nobody gave, open for so many seconds."""
+    if not 0 < seconds <= DAY:
+        raise InvalidArgument(f"Seconds: more than 0, at most {DAY}", [0, ua.StatusCodes.BadOutOfRange])
+    key = f"REC-{secrets.token_hex(8)}"
+    return Recommendation(
+        recommendation_id=key,
+        agent="playground",
+        subject=f"{ROOT}.{key}",
+        text=text[:254],
+        rationale="somebody called Recommend",
+        confidence=0.5,
+        priority=200,
+        created=now,
+        expires=now + round(seconds * SECOND),
+    )
 
 
 def _trend(second: int) -> Floats:

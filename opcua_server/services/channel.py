@@ -10,6 +10,7 @@ import logging
 import secrets
 import struct
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -21,8 +22,10 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from nodesets.errors import CertificateRefused
 from opcua_server import security
+from opcua_server.services import publishing
 from opcua_server.services.acts import Opening
 from opcua_server.services.limits import Limits
+from opcua_server.services.publishing import Piece
 from opcua_server.services.seams import NONE_URI, UNREADABLE, make_policy, no_policy, symmetric_keys
 from opcua_server.services.status import Fault
 from opcua_server.services.wire import Wire
@@ -38,6 +41,8 @@ OPEN, MESSAGE, CLOSE = b"OPN", b"MSG", b"CLO"
 FINAL, INTERMEDIATE, ABORT = b"F", b"C", b"A"
 WRAP_FROM, WRAP_TO = 2**32 - 1024, 1024
 """A sequence number from WRAP_FROM on may be followed by one below WRAP_TO (6.7.2.4)."""
+NONCES = 10_000
+"""Of clients, kept to know one that comes again."""
 GRACE = 1.25
 """Messages are accepted for so many lifetimes of their token (Part 4 5.6.2.1)."""
 MAX_OPEN = 4096
@@ -63,9 +68,26 @@ class ChannelError(Exception):
 class Outlet(Protocol):
     """Where a channel's bytes go."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Send these, one after the other; they are not changed any more."""
 
     def abort(self) -> None: ...
+
+
+class Nonces:
+    """Random numbers of clients, each good for one request (Part 4 5.6.2.2, 5.7.2.2)."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, None] = {}
+
+    def fresh(self, nonce: bytes) -> bool:
+        """Whether it is none of the last `NONCES`; from now on it is."""
+        if nonce in self._seen:
+            return False
+        self._seen[nonce] = None
+        if len(self._seen) > NONCES:
+            del self._seen[next(iter(self._seen))]
+        return True
 
 
 class Gate(Protocol):
@@ -76,6 +98,7 @@ class Gate(Protocol):
     """What new channels show."""
     policies: tuple[str, ...]
     """URIs of the policies offered; None is always there, for discovery."""
+    nonces: Nonces
 
     def check_certificate(self, certificate: bytes) -> None:
         """Raises CertificateRefused."""
@@ -304,7 +327,7 @@ class Channel:
             fault.ResponseHeader.ServiceResult = ua.StatusCode(error.status)
             error.answer = self._asymmetric_chunk(handle, message, fault)
             raise
-        self._outlet.write(self._asymmetric_chunk(handle, message, response))
+        self._outlet.write([self._asymmetric_chunk(handle, message, response)])
         self.opening = None
         if not renewed:
             self._gate.opened(self, opening)
@@ -344,7 +367,13 @@ class Channel:
             self._gate.check_certificate(self.certificate)
         except CertificateRefused as error:
             raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error)) from error
+        if not self.fresh(parameters.ClientNonce):
+            raise ChannelError(ua.StatusCodes.BadNonceInvalid, "nonce of an earlier request")
         self.enrolled = True
+
+    def fresh(self, nonce: bytes) -> bool:
+        """Whether a client's nonce comes for the first time, on whatever channel."""
+        return self._gate.nonces.fresh(nonce)
 
     def _asymmetric_chunk(self, handle: int, message: Message, response: Any) -> bytes:
         response.ResponseHeader.RequestHandle = handle
@@ -383,8 +412,11 @@ class Channel:
         if self.closed:
             return
         response.ResponseHeader.RequestHandle = header.RequestHandle
-        data = struct_to_binary(response)
-        if 0 < most < len(data) or not self.send(data, sequence.RequestId):
+        if isinstance(response, ua.PublishResponse):
+            pieces = publishing.encoded(response)
+        else:
+            pieces = [struct_to_binary(response)]
+        if 0 < most < sum(map(len, pieces)) or not self.send(pieces, sequence.RequestId):
             self.fault(header, sequence, ua.StatusCodes.BadResponseTooLarge)
 
     def fault(self, header: Any, sequence: Any, code: int) -> None:
@@ -392,19 +424,17 @@ class Channel:
         response.ResponseHeader.ServiceResult = ua.StatusCode(code)
         self.respond(header, sequence, response)
 
-    def send(self, data: bytes, request_id: int) -> bool:
+    def send(self, pieces: Sequence[Piece], request_id: int) -> bool:
         """Send an encoded response; False when the client does not take one of this size."""
-        token = self._outgoing()
+        token, length = self._outgoing(), sum(map(len, pieces))
         size = MessageChunk.max_body_size(token.crypto, self.max_chunk)
-        chunks = max(1, -(-len(data) // size))
-        if (self.max_response and len(data) > self.max_response) or (self.max_chunks and chunks > self.max_chunks):
+        chunks = max(1, -(-length // size))
+        if (self.max_response and length > self.max_response) or (self.max_chunks and chunks > self.max_chunks):
             return False
-        pieces: list[bytes | memoryview] = []
-        whole = memoryview(data)
-        for start in range(0, chunks * size, size):
-            kind = FINAL if start + size >= len(data) else INTERMEDIATE
-            pieces += self._sealed(token, kind, request_id, whole[start : start + size])
-        self._outlet.write(b"".join(pieces))
+        sealed: list[Piece] = []
+        for number, parts in enumerate(_cut(pieces, size), 1):
+            sealed += self._sealed(token, FINAL if number == chunks else INTERMEDIATE, request_id, parts)
+        self._outlet.write(sealed)
         return True
 
     def _outgoing(self) -> Token:
@@ -416,19 +446,17 @@ class Channel:
             token = self._sending = max(self._tokens.values(), key=lambda t: t.id)
         return token
 
-    def _sealed(
-        self, token: Token, chunk_type: bytes, request_id: int, part: memoryview
-    ) -> tuple[bytes | memoryview, ...]:
+    def _sealed(self, token: Token, chunk_type: bytes, request_id: int, parts: Sequence[Piece]) -> Sequence[Piece]:
         """A chunk, in pieces."""
-        crypto = token.crypto
+        crypto, length = token.crypto, SEQUENCE.size + sum(map(len, parts))
         sequence = SEQUENCE.pack(self._next(), request_id)
-        padding = crypto.padding(len(sequence) + len(part))
+        padding = crypto.padding(length)
         signed = crypto.signature_size()
-        size = HEADER.size + TOKEN.size + len(sequence) + len(part) + len(padding) + signed
+        size = HEADER.size + TOKEN.size + length + len(padding) + signed
         header = HEADER.pack(MESSAGE, chunk_type, size, self.id) + TOKEN.pack(token.id)
         if not signed:
-            return header, sequence, part
-        plain = b"".join((header, sequence, part, padding))
+            return header + sequence, *parts
+        plain = b"".join((header, sequence, *parts, padding))
         return header, crypto.encrypt(plain[len(header) :] + crypto.signature(plain))
 
     def _next(self) -> int:
@@ -438,6 +466,19 @@ class Channel:
     def abort(self) -> None:
         """End the connection at once."""
         self._outlet.abort()
+
+
+def _cut(pieces: Sequence[Piece], size: int) -> Iterator[list[Piece]]:
+    """The same bytes, so many at a time, the rest at last."""
+    parts, room = list[Piece](), size
+    for each in pieces:
+        piece = memoryview(each)
+        while len(piece) > room:
+            yield [*parts, piece[:room]]
+            piece, parts, room = piece[room:], [], size
+        parts.append(piece)
+        room -= len(piece)
+    yield parts
 
 
 def _opened(crypto: Any, header: bytes, data: bytes) -> bytes:

@@ -10,10 +10,9 @@ because a queue is full is found when the list is looked at (`_settle`).
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from itertools import pairwise
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from asyncua import ua
@@ -21,27 +20,37 @@ from numpy.typing import NDArray
 
 from opcua_server.services.monitored_items import DISABLED, ON_TIME, REPORTING, TRIGGER, DataFilter, DataItem, Item
 from opcua_server.services.status import OVERFLOW
-from opcua_server.services.values import STAMPS, Codes, Floats, Index, Table, Times, data_change, data_value, shapes
+from opcua_server.services.values import (
+    STAMPS,
+    Bytes,
+    Codes,
+    Flags,
+    Floats,
+    Index,
+    Look,
+    T,
+    Table,
+    Times,
+    data_change,
+    data_value,
+    differ,
+    shapes,
+)
 
 NO_STATUS = np.uint32(0xFFFFFFFF)
 """Status of the last reported value where there is none: no StatusCode is this one."""
-NEIGHBOURS = 16
-"""Items on neighbouring rows, on average, from which on copying runs of rows is faster than picking each."""
 LEAST_SETTLED = 1024
 """Waiting samples below which looking for full queues is not worth it."""
-Flags = NDArray[np.bool_]
-Bytes = NDArray[np.uint8]
-T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(slots=True)
 class _Arrays:
-    """Arrays of one length."""
+    """Arrays of one length: the fields without a default."""
 
     @classmethod
     @cache
     def names(cls) -> tuple[str, ...]:
-        return tuple(f.name for f in fields(cls))
+        return tuple(f.name for f in fields(cls) if f.default is MISSING)
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
@@ -65,12 +74,17 @@ class _Samples(_Arrays):
     status: Codes
     source: Times
     server: Times
+    look: Look | None = None
+    """What all of it is the whole of: its arrays are shared, so they are copied before they are written."""
 
     def put(self, other: "_Samples") -> None:
         """Take over what another has for its slots; this one has a sample for every slot."""
         at = other.slot
-        self.value[at], self.status[at] = other.value, other.status
-        self.source[at], self.server[at] = other.source, other.server
+        for name in ("value", "status", "source", "server"):
+            column = _own(getattr(self, name))
+            column[at] = getattr(other, name)
+            setattr(self, name, column)
+        self.look = None
 
 
 @dataclass(slots=True)
@@ -123,7 +137,7 @@ class Wanted:
 class _Shared:
     """What holds of all items, known once they have been looked at: nothing is asked again in each look."""
 
-    def __init__(self, items: _Items) -> None:
+    def __init__(self, items: _Items, table: Table) -> None:
         n = len(items.id)
         self.slots = np.arange(n)
         """All, in order: what is this very array needs no index."""
@@ -134,16 +148,10 @@ class _Shared:
         """Every trigger is a change of status or value."""
         self.exact = not items.deadband.any()
         self.shape = shapes(items.kind, items.stamps)
-        ends = np.flatnonzero(np.diff(items.row) != 1) + 1
-        self._rows = items.row
-        self._runs = None
-        if len(ends) * NEIGHBOURS < n and items.row.min() >= 0:
-            pairs = pairwise([0, *ends.tolist(), n])
-            self._runs = [slice(int(items.row[a]), int(items.row[b - 1]) + 1) for a, b in pairs if a < b]
-
-    def of(self, column: NDArray[T]) -> NDArray[T]:
-        """A copy of what a column of the table has for the items."""
-        return column[self._rows] if self._runs is None else np.concatenate([column[run] for run in self._runs])
+        stamps = int(items.stamps[0])
+        self.stamps = stamps if (items.stamps == stamps).all() else None
+        """Of all, where they are the same."""
+        self.rows = table.together(items.row)
 
 
 class Columns:
@@ -156,6 +164,8 @@ class Columns:
         self._known: _Shared | None = None
         self._late: _Samples | None = None
         """One for each slot: the sample that waits where `pending`; None until an item samples at an interval."""
+        self._reported: Look | None = None
+        """What all items reported last, when it was one look: its arrays are then theirs."""
         self._queue: list[_Samples] = []
         self._length = 0
         """Samples in `_queue`."""
@@ -186,7 +196,7 @@ class Columns:
     @property
     def _all(self) -> _Shared:
         if self._known is None:
-            self._known = _Shared(self._items)
+            self._known = _Shared(self._items, self._table)
         return self._known
 
     def close(self) -> None:
@@ -194,7 +204,7 @@ class Columns:
         if len(self._items.id):
             self._table.unsubscribe(self)
         self._items, self._known = self._items.pick(slice(0)), None
-        self._queue, self._length, self._late, self._deleted = [], 0, None, 0
+        self._queue, self._length, self._late, self._reported, self._deleted = [], 0, None, None, 0
 
     # -- what clients ask for
 
@@ -207,6 +217,7 @@ class Columns:
         self.consider()
         self._compact()
         first, n = len(self._items.id), len(wanted)
+        self._reported = None
         columns = zip(*((w.id, w.row, w.client_handle, int(w.mode), STAMPS[w.stamps], int(w.filter.trigger),
                          w.filter.deadband or 0.0, w.filter.percent or 0.0, w.interval, w.queue_size,
                          not w.discard_oldest) for w in wanted), strict=True)  # fmt: skip
@@ -216,7 +227,7 @@ class Columns:
         self._items.extend(_Items(*made))
         self._known = None
         if self._late is not None:
-            self._late.extend(_blank(n))
+            self._late = _Samples.join([self._late, _blank(n)])
         slots = np.arange(first, first + n)
         self._start(slots[self._items.mode[slots] != DISABLED])
 
@@ -321,11 +332,16 @@ class Columns:
         return slot
 
     def _forget(self, slot: int) -> None:
-        self._items.status[slot] = NO_STATUS
-        self._items.pending[slot] = False
+        self._doubt(slot)
         if any((part.slot == slot).any() for part in self._queue):
             queued = self._settle()
             self._requeue(queued.pick(queued.slot != slot))
+
+    def _doubt(self, slots: Index | int) -> None:
+        """Whatever comes next is a change."""
+        self._items.status, self._reported = _own(self._items.status), None
+        self._items.status[slots] = NO_STATUS
+        self._items.pending[slots] = False
 
     def _compact(self) -> None:
         """Close the gaps that deleted items left."""
@@ -333,7 +349,7 @@ class Columns:
             return
         alive = self._items.row >= 0
         moved = np.cumsum(alive) - 1
-        self._items, self._known = self._items.pick(alive), None
+        self._items, self._known, self._reported = self._items.pick(alive), None, None
         if self._late is not None:
             self._late = self._late.pick(alive)
         for part in self._queue:
@@ -345,83 +361,116 @@ class Columns:
     def consider(self) -> None:
         """Judge every value written since the last look."""
         table = self._table
-        if self.seen == table.count:
+        if self.seen == table.count or not len(self._items.id):
             return
-        fresh = self._all.of(table.order) > self.seen
-        if not self._all.awake:
-            fresh &= ~self._all.asleep
-        self.seen = table.count
-        slots = self._all.slots if fresh.all() else np.flatnonzero(fresh)
+        since, self.seen = self.seen, table.count
+        if self._all.asleep.all():
+            return
+        look = self._all.rows.look()
+        if look.newest <= since:
+            return
+        slots = self._all.slots
+        if look.oldest <= since or not self._all.awake:
+            slots = np.flatnonzero((look.order > since) & ~self._all.asleep)
         if len(slots):
-            self._sample(slots, self._column(table.at, slots))
+            self._sample(look, slots)
 
     def flush(self, now: float) -> None:
         """Take what was waiting for the end of a sampling interval that is over."""
         self.consider()
         if self._late is not None:
-            self._flush(np.flatnonzero(self._items.pending & (self._items.due <= now)))
+            over = self._items.pending & (self._items.due <= now)
+            if over.any():
+                self._flush(self._where(over))
+
+    def _where(self, chosen: Flags) -> Index:
+        """Slots of these items."""
+        return self._all.slots if chosen.all() else np.flatnonzero(chosen)
 
     def _flush(self, slots: Index) -> None:
-        if len(slots) and self._late is not None:
-            self._items.pending[slots] = False
-            self._items.due[slots] += self._items.interval[slots]
-            waiting = self._late.pick(slots)
-            waiting.slot = slots
-            self._take(waiting)
+        if self._late is not None:
+            of = self._index(slots)
+            self._items.pending[of] = False
+            self._items.due[of] += self._items.interval[of]
+            if self._late.look is not None and slots is self._all.slots:
+                self._take(self._present(self._late.look, slots))
+            else:
+                waiting = self._late.pick(slots)
+                waiting.slot = slots
+                self._take(waiting)
 
     def _start(self, slots: Index) -> None:
         """Report the present values whatever they are; sampling goes by when the next ones come."""
-        self._items.status[slots] = NO_STATUS
-        self._items.pending[slots] = False
+        self._doubt(slots)
         self._items.due[slots] = -math.inf
         if len(slots):
-            self._take(self._present(slots))
+            self._take(self._present(self._all.rows.look(), slots))
 
-    def _sample(self, slots: Index, at: Floats) -> None:
+    def _sample(self, look: Look, slots: Index) -> None:
         """The values these rows have now, written at these instants."""
         it, of = self._items, self._index(slots)
+        at = look.at[of]
         if self._late is not None:
             over = it.pending[of] & (it.due[of] <= at)
             if over.any():
-                self._flush(slots[over])
+                self._flush(slots if over.all() else slots[over])
         ripe = it.due[of] <= at
         if not ripe.all():
-            self._postpone(slots[~ripe])
+            if not ripe.any():
+                self._postpone(self._present(look, slots))
+                return
+            self._postpone(self._present(look, slots[~ripe]))
             slots, at = slots[ripe], at[ripe]
             of = slots
-            if not len(slots):
-                return
         interval = it.interval[of]
         it.due[of] = np.maximum(it.due[of] + interval, at + ON_TIME * interval)
-        self._take(self._present(slots))
+        self._take(self._present(look, slots))
 
     def _index(self, slots: Index) -> Any:
         """Slots as the cheapest index of the same: most often they are all."""
         return slice(None) if slots is self._all.slots else slots
 
-    def _column(self, column: NDArray[T], slots: Index) -> NDArray[T]:
-        """What a column of the table has for these."""
-        return self._all.of(column) if slots is self._all.slots else column[self._items.row[slots]]
+    def _present(self, look: Look, slots: Index) -> _Samples:
+        if slots is self._all.slots:
+            return _Samples(slots, look.value, look.status, look.source, look.server, look)
+        return _Samples(slots, look.value[slots], look.status[slots], look.source[slots], look.server[slots])
 
-    def _present(self, slots: Index) -> _Samples:
-        table, of = self._table, self._column
-        return _Samples(
-            slots, of(table.value, slots), of(table.status, slots), of(table.source, slots), of(table.server, slots)
-        )
-
-    def _postpone(self, slots: Index) -> None:
+    def _postpone(self, samples: _Samples) -> None:
+        if samples.slot is self._all.slots:
+            self._late = samples
+            self._items.pending[:] = True
+            return
         if self._late is None:
             self._late = _blank(len(self._items.id))
-        self._items.pending[slots] = True
-        self._late.put(self._present(slots))
+        self._items.pending[samples.slot] = True
+        self._late.put(samples)
 
     def _take(self, samples: _Samples) -> None:
         """Queue what differs from the last reported (7.22.2)."""
+        moved = self._moved(samples)
+        if not moved.all():
+            samples = samples.pick(moved)
+            if not len(samples.slot):
+                return
+        it, of = self._items, samples.slot
+        self._reported = samples.look
+        if samples.look is not None:
+            it.value, it.status, it.source = samples.value, samples.status, samples.source
+        else:
+            it.value, it.status, it.source = _own(it.value), _own(it.status), _own(it.source)
+            it.value[of], it.status[of], it.source[of] = samples.value, samples.status, samples.source
+        self._queue.append(samples)
+        self._length += len(samples.slot)
+        if self._length > self._bound:
+            self._settle()
+
+    def _moved(self, samples: _Samples) -> Flags:
+        if samples.look is not None and self._reported is not None and self._all.exact and self._all.plain:
+            return samples.look.moved(self._reported)
         it, of = self._items, self._index(samples.slot)
         value, last = samples.value, it.value[of]
         if self._all.exact:
-            moved = value != last
-            moved &= ~(np.isnan(value) & np.isnan(last))
+            moved = differ(value, last)
         else:
             with np.errstate(invalid="ignore"):  # infinity less infinity: no change, as it should be
                 moved = np.abs(value - last) > it.deadband[of]
@@ -431,16 +480,7 @@ class Columns:
             moved &= trigger != int(TRIGGER.Status)
             moved |= (trigger == int(TRIGGER.StatusValueTimestamp)) & (samples.source != it.source[of])
         moved |= samples.status != it.status[of]
-        if not moved.all():
-            samples = samples.pick(moved)
-            of = samples.slot
-            if not len(of):
-                return
-        it.value[of], it.status[of], it.source[of] = samples.value, samples.status, samples.source
-        self._queue.append(samples)
-        self._length += len(samples.slot)
-        if self._length > self._bound:
-            self._settle()
+        return moved
 
     # -- queues
 
@@ -501,7 +541,9 @@ class Columns:
             left[sent] = False
             self._requeue(queued.pick(left))
             queued = queued.pick(sent)
-        of = self._index(queued.slot)
+        of, look = self._index(queued.slot), queued.look
+        if look is not None and queued.slot is self._all.slots and self._all.stamps is not None:
+            return look.encoded(self._all.stamps).to(self._items.client), len(queued.slot)
         return data_change(
             self._items.client[of], self._all.shape[of], queued.value, queued.status, queued.source, queued.server,
         ), len(queued.slot)  # fmt: skip
@@ -509,6 +551,11 @@ class Columns:
 
 _TYPES = ("u4", "i8", "u4", "u1", "u1", "u1", "f8", "f8", "f8", "u4", "?", "u1", "f8", "f8", "u4", "i8", "?")
 """Of the fields of `_Items`; the first eleven are what a client asks for."""
+
+
+def _own(column: NDArray[T]) -> NDArray[T]:
+    """The same, to be written."""
+    return column if column.flags.writeable else column.copy()
 
 
 def _blank(n: int) -> _Samples:

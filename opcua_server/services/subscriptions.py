@@ -29,6 +29,9 @@ from opcua_server.services.status import GOOD, Fault, status
 from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
+BEAT = 0.1
+"""Seconds. Publishing cycles begin on a multiple of it, so that those of all subscriptions come together: what one has
+looked at is still at hand for the next."""
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
 
@@ -103,7 +106,8 @@ class Subscription:
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
         self._alive = self.lifetime
-        self._due = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        self._due = now - now % min(self.interval / 1000, BEAT)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -613,15 +617,15 @@ class Subscriptions:
                 if self._table.nodes[subscription.columns.row(number)] not in self._space:
                     self._item(subscription, number)
 
-    def redefine(self, node_id: Any) -> None:
-        """Mark the next notification of every item on a variable's value: its properties mean it otherwise now."""
-        row = self._table.row(node_id)
+    def redefine(self, variables: Sequence[Any]) -> None:
+        """Mark the next notification of every item on values of variables: their properties mean them otherwise now."""
+        nodes, rows = set(variables), {self._table.row(node_id) for node_id in variables} - {None}
         for subscription in self._all.values():
-            for number, _ in list(subscription.columns.handles()) if row is not None else ():
-                if subscription.columns.row(number) == row:
+            for number, _ in list(subscription.columns.handles()) if rows else ():
+                if subscription.columns.row(number) in rows:
                     self._item(subscription, number)
             for item in subscription.items.values():
-                at_value = item.target.NodeId == node_id and item.target.AttributeId == ua.AttributeIds.Value
+                at_value = item.target.NodeId in nodes and item.target.AttributeId == ua.AttributeIds.Value
                 if isinstance(item, DataItem) and at_value:
                     item.redefine(self._space)
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from asyncua import ua
@@ -17,6 +17,7 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, uatcp_to_binary
 
 from opcua_server.services.channel import CLOSE, MESSAGE, MIN_CHUNK, OPEN, Channel, ChannelError, Gate
+from opcua_server.services.publishing import Piece
 from opcua_server.services.status import Fault
 from opcua_server.services.wire import Wire
 
@@ -188,12 +189,12 @@ class Connection(asyncio.Protocol):
 
     # -- out (channel.Outlet)
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         if self.transport.get_write_buffer_size() > self._limits.backlog:
             log.warning("%s does not read its responses; connection cut", self.address)
             self.transport.abort()
             return
-        self.transport.write(data)
+        self.transport.writelines(pieces)
 
     def abort(self) -> None:
         self.transport.abort()

@@ -3,12 +3,18 @@
 A row is a node, a column what is known of its value. Whoever measures writes a slice of rows at once; subscriptions
 read by index (columns.py). Null is NaN here: a value with a Bad status, and a number that is not one, are shown as
 null (Part 4 7.11).
+
+What several subscriptions ask of the same rows is worked out once: `Rows.look` gives all of them the same `Look`, which
+knows what has moved since another look and how its values are encoded.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 import numpy as np
 from asyncua import ua
@@ -29,11 +35,16 @@ STAMPS = {
     ua.TimestampsToReturn.Neither: 0,
 }
 DATA_CHANGE = ua.NodeId(ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary)
+NEIGHBOURS = 16
+"""Neighbouring rows, on average, from which on copying runs of rows is faster than picking each."""
 
 Index = NDArray[np.intp]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint32]
 Times = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+T = TypeVar("T", bound=np.generic)
 
 
 class Reader(Protocol):
@@ -60,6 +71,7 @@ class Table:
         self._rows: dict[Any, int] = {}
         self._readers: list[Reader] = []
         self._watchers: dict[int, list[Watcher]] = {}
+        self._together: WeakValueDictionary[bytes, Rows] = WeakValueDictionary()
         self.nodes: list[Any] = []
         self.count = 0
         """Writes so far."""
@@ -155,6 +167,13 @@ class Table:
         """`data_value` as asyncua's storage asks for it. Raises KeyError."""
         return self.data_value(self._rows[node_id])
 
+    def together(self, rows: Index) -> "Rows":
+        """These rows in this order; the same object for all who want the same. One of -1 stands for none."""
+        found = self._together.get(key := rows.tobytes())
+        if found is None:
+            found = self._together[key] = Rows(self, rows.copy())
+        return found
+
     def subscribe(self, reader: Reader) -> None:
         reader.seen = self.count
         self._readers.append(reader)
@@ -175,6 +194,88 @@ class Table:
         watching = [w for w in self._watchers.pop(row, ()) if w is not watcher]
         if watching:
             self._watchers[row] = watching
+
+
+class Rows:
+    """Some rows of a table, at least one, that are read together."""
+
+    def __init__(self, table: Table, rows: Index) -> None:
+        self._table, self._rows = table, rows
+        self._runs: list[slice] | None = None
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1
+        if len(ends) * NEIGHBOURS < len(rows) and rows.min() >= 0:
+            pairs = pairwise([0, *ends.tolist(), len(rows)])
+            self._runs = [slice(int(rows[a]), int(rows[b - 1]) + 1) for a, b in pairs]
+        self.kind = self._of(table.kind)
+        self._count = -1
+        self._look: Look | None = None
+
+    def look(self) -> "Look":
+        """What they hold now: the same as before when none of them was written since."""
+        table = self._table
+        if self._look is None or self._count != table.count:
+            order = self._of(table.order)
+            newest = int(order.max())
+            if self._look is None or newest != self._look.newest:
+                self._look = Look(
+                    value=self._of(table.value),
+                    status=self._of(table.status),
+                    source=self._of(table.source),
+                    server=self._of(table.server),
+                    at=self._of(table.at),
+                    order=order,
+                    kind=self.kind,
+                    oldest=int(order.min()),
+                    newest=newest,
+                )
+            self._count = table.count
+        return self._look
+
+    def _of(self, column: NDArray[T]) -> NDArray[T]:
+        """A copy of what a column has for them, that nobody writes into."""
+        runs = self._runs
+        copy = column[self._rows] if runs is None else np.concatenate([column[run] for run in runs])
+        copy.flags.writeable = False
+        return copy
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Look:
+    """What rows held at one moment, one element a row."""
+
+    value: Floats
+    status: Codes
+    source: Times
+    server: Times
+    at: Floats
+    order: Times
+    kind: Bytes
+    oldest: int
+    newest: int
+    """Least and greatest of `order`."""
+    _moved: "list[tuple[ReferenceType[Look], Flags]]" = field(default_factory=list)
+    _encoded: "dict[int, DataChange]" = field(default_factory=dict)
+
+    def moved(self, last: "Look") -> Flags:
+        """Whose value or status is another than at the last look, of the same rows."""
+        if not self._moved or self._moved[0][0]() is not last:
+            self._moved[:] = [(ref(last), differ(self.value, last.value) | (self.status != last.status))]
+        return self._moved[0][1]
+
+    def encoded(self, stamps: int) -> "DataChange":
+        """Its values as a notification, with these timestamps (bits of the encoding mask)."""
+        if stamps not in self._encoded:
+            shape = shapes(self.kind, np.full(len(self.kind), stamps, np.uint8))
+            self._encoded[stamps] = DataChange(shape, self.value, self.status, self.source, self.server)
+        return self._encoded[stamps]
+
+
+def differ(value: Floats, last: Floats) -> Flags:
+    """Where numbers are not the same; NaN is the same as NaN."""
+    moved: Flags = value != last
+    if (unknown := np.isnan(value)).any():
+        moved &= ~(unknown & np.isnan(last))
+    return moved
 
 
 def data_value(kind: int, value: float, code: int, source: int, server: int) -> Any:
@@ -208,51 +309,71 @@ def shapes(kind: NDArray[np.uint8], stamps: NDArray[np.uint8]) -> NDArray[np.uin
     return both
 
 
+class DataChange:
+    """DataChangeNotification of values (of `shapes`) in this order, encoded but for the client handles."""
+
+    def __init__(self, shape: NDArray[np.uint16], value: Floats, codes: Codes, source: Times, server: Times) -> None:
+        columns: Mapping[str, NDArray[Any]] = {"value": value, "status": codes, "source": source, "server": server}
+        shape = shape | np.uint16(HAS_VALUE)
+        if (null := np.isnan(value)).any():
+            shape[null] &= np.uint16(0xFF ^ HAS_VALUE)
+        if (told := codes != 0).any():
+            shape[told] |= HAS_STATUS
+        self._form: np.dtype[np.void] | None = None
+        self._begin: Index | None = None
+        """Where each begins, when they are not all of one shape."""
+        if (shape == shape[0]).all():
+            self._form = layout(*divmod(int(shape[0]), 256))
+            self._body = _framed(len(value), len(value) * self._form.itemsize)
+            _fill(self._body[4:-4].view(self._form), int(shape[0]), columns)
+        else:
+            self._body, self._begin = _mixed(shape, columns)
+
+    def to(self, client: Codes) -> Any:
+        """For these client handles, as an ExtensionObject; can be asked again for others."""
+        body = self._body.copy()
+        if self._form is not None:
+            body[4:-4].view(self._form)["client"] = client
+        elif self._begin is not None:
+            body[self._begin[:, None] + np.arange(4)] = client.astype("<u4").view(np.uint8).reshape(-1, 4)
+        return ua.ExtensionObject(DATA_CHANGE, body.data)
+
+
 def data_change(
     client: Codes, shape: NDArray[np.uint16], value: Floats, codes: Codes, source: Times, server: Times
 ) -> Any:
     """DataChangeNotification of these values (of `shapes`) in this order, encoded, as an ExtensionObject."""
-    columns: Mapping[str, NDArray[Any]] = {
-        "client": client,
-        "value": value,
-        "status": codes,
-        "source": source,
-        "server": server,
-    }
-    shape = shape | np.uint16(HAS_VALUE)
-    if (null := np.isnan(value)).any():
-        shape[null] &= np.uint16(0xFF ^ HAS_VALUE)
-    if (told := codes != 0).any():
-        shape[told] |= HAS_STATUS
-    uniform = (shape == shape[0]).all()
-    packed = _records(int(shape[0]), columns) if uniform else _mixed(shape, columns)
-    # MonitoredItems with its length before it, then DiagnosticInfos: a null array.
-    body = b"".join((len(client).to_bytes(4, "little"), packed.data, b"\xff\xff\xff\xff"))
-    return ua.ExtensionObject(DATA_CHANGE, body)
+    return DataChange(shape, value, codes, source, server).to(client)
 
 
-def _records(shape: int, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.void]:
+def _framed(count: int, size: int) -> Bytes:
+    """Room for MonitoredItems of so many bytes, with their number before them and, after them, null DiagnosticInfos."""
+    body = np.empty(size + 8, np.uint8)
+    body[:4] = np.frombuffer(count.to_bytes(4, "little"), np.uint8)
+    body[-4:] = 0xFF
+    return body
+
+
+def _fill(records: NDArray[np.void], shape: int, columns: Mapping[str, NDArray[Any]]) -> None:
     kind, mask = divmod(shape, 256)
-    form = layout(kind, mask)
-    records = np.empty(len(columns["client"]), form)
     records["mask"] = mask
-    for name in form.names or ():
-        if name in columns:
-            records[name] = columns[name]
     if kind:
         records["kind"] = kind
-    return records
+    for name in records.dtype.names or ():
+        if name in columns:
+            records[name] = columns[name]
 
 
-def _mixed(shape: NDArray[np.uint16], columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """Records of several shapes, each at its place in the order, as bytes."""
+def _mixed(shape: NDArray[np.uint16], columns: Mapping[str, NDArray[Any]]) -> tuple[Bytes, Index]:
+    """Records of several shapes, each at its place in the order, and where each begins."""
     shapes, which = np.unique(shape, return_inverse=True)
-    sizes = np.array([layout(*divmod(int(s), 256)).itemsize for s in shapes])
-    size = sizes[which]
-    begin = np.cumsum(size) - size
-    packed = np.empty(int(size.sum()), np.uint8)
+    forms = [layout(*divmod(int(s), 256)) for s in shapes]
+    size = np.array([form.itemsize for form in forms])[which]
+    body = _framed(len(shape), int(size.sum()))
+    begin = 4 + np.cumsum(size) - size
     for i, s in enumerate(shapes.tolist()):
         at = np.flatnonzero(which == i)
-        records = _records(s, {name: column[at] for name, column in columns.items()})
-        packed[begin[at][:, None] + np.arange(sizes[i])] = records.view(np.uint8).reshape(len(at), -1)
-    return packed
+        records = np.zeros(len(at), forms[i])
+        _fill(records, s, {name: column[at] for name, column in columns.items()})
+        body[begin[at][:, None] + np.arange(forms[i].itemsize)] = records.view(np.uint8).reshape(len(at), -1)
+    return body, begin

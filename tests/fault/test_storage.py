@@ -28,6 +28,7 @@ lines: [{{id: L01, streams: [EN01.Stream01]}}]
 products: [{{id: COFFEE-A}}]
 """
 VALUE = ua.NodeId("EN01.Array.S01.SensorValue", 3)
+ALARM = ua.NodeId("ENose.Diagnostics.StorageFailure.Active", 3)
 LEVEL = ua.NodeId(ua.ObjectIds.Server_ServiceLevel)
 
 
@@ -117,6 +118,16 @@ def refused(server: Running) -> None:
     assert "Traceback" not in attempt.stderr
 
 
+def alarms(store: Store) -> list[str]:
+    """States StorageFailure went through, as recorded."""
+    database = reading(store.url)
+    with database.begin() as connection:
+        query = "SELECT state FROM alarm_transition WHERE kind = 'StorageFailure' ORDER BY id"
+        states = list(connection.exec_driver_sql(query).scalars())
+    database.dispose()
+    return states
+
+
 async def test_an_outage_stops_no_value_and_leaves_no_hole(server: Running, store: Store) -> None:
     # F06, F07, compliance.md 2.4 item 12.
     async with server.client("op1") as client:
@@ -124,6 +135,8 @@ async def test_an_outage_stops_no_value_and_leaves_no_hole(server: Running, stor
         value = await newer(client, await client.get_node(VALUE).read_data_value(raise_on_bad_status=False))
         with store.away():
             await reaches(client, 150)
+            while not await client.get_node(ALARM).read_value():  # it says what cannot be recorded yet
+                await asyncio.sleep(0.05)
             for _ in range(5):
                 value = await newer(client, value)
             control = client.get_node(ua.NodeId("L01.BatchControl", 3))
@@ -133,7 +146,10 @@ async def test_an_outage_stops_no_value_and_leaves_no_hole(server: Running, stor
             assert not isinstance(refused.value, ua.uaerrors.BadTimeout)
         await reaches(client, 255)
         await newer(client, value)
+        while await client.get_node(ALARM).read_value():
+            await asyncio.sleep(0.05)
     assert server.stop() == 0
+    assert alarms(store) == ["active, unacknowledged", "returned to normal, unacknowledged"]
     times = recorded(store)
     assert times == sorted(set(times))
     steps = {round((after - before) / 1e8) for before, after in itertools.pairwise(times)}

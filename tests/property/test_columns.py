@@ -32,6 +32,8 @@ from opcua_server.services.values import Table
 KINDS = (ua.VariantType.Double, ua.VariantType.Int32, ua.VariantType.Boolean, ua.VariantType.Float)
 LOW, HIGH = -2.0, 6.0
 """EURange of all of them, for percent deadbands (Part 8 7.2)."""
+SUBSCRIPTIONS = {"C": "C", "O": "O", "D": "C"}
+"""Which copy of the variables each watches: two share what they look at."""
 BASE = 1_767_225_600 * 10**9
 REPORTING, SAMPLING, DISABLED = ua.MonitoringMode.Reporting, ua.MonitoringMode.Sampling, ua.MonitoringMode.Disabled
 TRIGGER, DEADBAND, STAMPS = ua.DataChangeTrigger, ua.DeadbandType, ua.TimestampsToReturn
@@ -187,7 +189,10 @@ class Channel:
 
 
 class Bench:
-    """The real services over two copies of the same variables: `C...` are columns, `O...` are not."""
+    """The real services over two copies of the same variables: `C...` are columns, `O...` are not.
+
+    The subscriptions get the same requests; what C releases stays on columns in D.
+    """
 
     def __init__(self, per_message: int) -> None:
         self.clock = Stepped()
@@ -219,7 +224,7 @@ class Bench:
         self.rows = self.space.columns([_id(f"C{kind}") for kind in KINDS], BASE)
         self.present = dict.fromkeys(KINDS, Sample(None, ua.StatusCodes.BadWaitingForInitialData, BASE, BASE))
         self.numbers = {}
-        for which in "CO":
+        for which in SUBSCRIPTIONS:
             parameters = ua.CreateSubscriptionParameters(
                 RequestedPublishingInterval=3_600_000,
                 MaxNotificationsPerPublish=per_message,
@@ -259,9 +264,9 @@ class Bench:
     def create(self, kind: Any, parameters: Parameters, mode: Any) -> None:
         client, parameters = 1 + max(self.items, default=0), _suited(kind, parameters)
         self.items[client] = {}
-        for which in "CO":
+        for which, copy in SUBSCRIPTIONS.items():
             request = ua.MonitoredItemCreateRequest(
-                ItemToMonitor=ua.ReadValueId(NodeId=_id(f"{which}{kind}"), AttributeId=ua.AttributeIds.Value),
+                ItemToMonitor=ua.ReadValueId(NodeId=_id(f"{copy}{kind}"), AttributeId=ua.AttributeIds.Value),
                 MonitoringMode=mode,
                 RequestedParameters=parameters.requested(client),
             )
@@ -305,6 +310,8 @@ class Bench:
     def release(self, client: int) -> None:
         """What SetTriggering does to an item on columns: nothing that can be seen."""
         for which, number in self.items[client].items():
+            if which == "D":
+                continue
             self.service._item(self.session.subscriptions[self.numbers[which]], number)
 
     def resend(self) -> None:
@@ -348,6 +355,7 @@ class Bench:
         expected = {client: [_stamped(s) for s in samples] for client, samples in sent.items() if samples}
         assert got["O"] == expected
         assert got["C"] == expected
+        assert got["D"] == expected
         for client, kind in self.watched.items():
             for which in "CO":
                 target = ua.ReadValueId(NodeId=_id(f"{which}{kind}"), AttributeId=ua.AttributeIds.Value)

@@ -94,6 +94,13 @@ def test_all_that_waits_goes_into_one_transaction(path: Path, made: Engine) -> N
         assert stored(path, "SELECT count(*), max(id) FROM frame") == [(50, 50)]
 
 
+def test_what_is_to_be_recorded_soon_waits_for_no_interval_and_takes_along_what_waits(made: Engine) -> None:
+    with writing(made, commit_seconds=3600.0) as writer:  # else nothing would be recorded before the test is given up
+        waiting = writer.append([row("EN02", 10, [1.5])])
+        assert writer.submit(lambda tx: len(tx.execute(select(frame.c.id)).all()), soon=True).result() == 1
+        assert waiting.done()
+
+
 def test_a_signature_commits_alone_and_in_its_turn(path: Path, made: Engine) -> None:
     # compliance.md 2.4, item 3: what a person has signed shares its commit with nothing that could undo it.
     def transactions(tx: Connection) -> int:

@@ -1,0 +1,40 @@
+"""A PublishResponse in pieces is what asyncua's encoder makes of it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.ua.ua_binary import struct_to_binary
+
+from opcua_server.services import publishing
+
+WHEN = datetime(2026, 3, 4, 5, 6, 7, 891234, UTC)
+VALUE = ua.MonitoredItemNotification(ClientHandle=5, Value=ua.DataValue(ua.Variant(1.5)))
+NOTIFICATIONS: dict[str, list[Any]] = {
+    "keep-alive": [],
+    "values as columns": [ua.ExtensionObject(ua.NodeId(811), memoryview(bytearray(b"whatever")))],
+    "values, events, a state": [
+        ua.ExtensionObject(ua.NodeId(811), memoryview(bytearray(b"whatever"))),
+        ua.DataChangeNotification(MonitoredItems=[VALUE]),
+        ua.EventNotificationList(Events=[ua.EventFieldList(ClientHandle=6, EventFields=[ua.Variant("text")])]),
+        ua.StatusChangeNotification(Status=ua.StatusCode(ua.StatusCodes.BadTimeout)),
+    ],
+}
+
+
+@pytest.mark.parametrize("data", NOTIFICATIONS.values(), ids=NOTIFICATIONS)
+@pytest.mark.parametrize("available", [[], [7, 8, 9]])
+@pytest.mark.parametrize("results", [[], [0, ua.StatusCodes.BadSequenceNumberUnknown]])
+def test_a_response_is_encoded_as_by_the_library(data: list[Any], available: list[int], results: list[int]) -> None:
+    response = ua.PublishResponse()
+    response.ResponseHeader.Timestamp = WHEN
+    response.ResponseHeader.RequestHandle = 4711
+    response.Parameters = ua.PublishResult(
+        SubscriptionId=3,
+        AvailableSequenceNumbers=available,
+        MoreNotifications=bool(results),
+        NotificationMessage=ua.NotificationMessage(SequenceNumber=9, PublishTime=WHEN, NotificationData=data),
+        Results=[ua.StatusCode(code) for code in results],
+    )
+    assert b"".join(publishing.encoded(response)) == struct_to_binary(response)
