@@ -5,7 +5,7 @@
 100 devices x 32 channels x 10 Hz in a real server process, durable, sealed as it fills blocks. A client reads a value
 twenty times a second and, every few seconds, the last quarter of an hour of a tag in pages. Looked at is every LOOK
 seconds; the first fifth of the time is for warming up. Of the rest the last third is held against the first: nothing
-lost, no handle more, no more memory than ROOM, the reads' p99 at most twice and 20 ms more. Exit code 1 otherwise.
+lost, handles and memory within CONNECTIONS and ROOM, the reads' p99 at most twice and 20 ms more. Exit code 1 otherwise.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from tests.servers import Running
 LOOK: Final = 5.0
 ROOM: Final = 8 * 2**20
 """Bytes memory may differ by."""
+CONNECTIONS: Final = 12
+"""Handles that may come late: a reader thread opens its connection when it first has to, three files each."""
 TAG: Final = ua.NodeId("EN001.Array.S01.SensorValue", 3)
 COUNTERS: Final = ("FramesReceived", "FramesLost", "ScheduleLagP99")
 
@@ -118,8 +120,8 @@ def judged(looks: list[Look]) -> list[str]:
         wrong.append(f"{looks[-1].lost} frames lost")
     if (grown := middle("rss", last) - middle("rss", first)) > ROOM:
         wrong.append(f"memory grew by {grown / 2**20:.1f} MiB")
-    if max(each.handles for each in last) > max(each.handles for each in first):
-        wrong.append("file handles grew")
+    if (more := max(each.handles for each in last) - max(each.handles for each in first)) > CONNECTIONS:
+        wrong.append(f"{more} file handles more")
     for name in ("read", "page"):
         if middle(name, last) > 2 * middle(name, first) + 0.02:
             wrong.append(f"{name}: p99 from {middle(name, first):.3f} s to {middle(name, last):.3f} s")
