@@ -5,7 +5,7 @@
 100 devices x 32 channels x 10 Hz in a real server process, durable, sealed as it fills blocks. A client reads a value
 twenty times a second and, every few seconds, the last quarter of an hour of a tag in pages. Looked at is every LOOK
 seconds; the first fifth of the time is for warming up. Of the rest the last third is held against the first: nothing
-lost, handles and memory within CONNECTIONS and ROOM, the reads' p99 at most twice and 20 ms more. Exit code 1 otherwise.
+lost, handles and memory within CONNECTIONS and ROOM, the reads' p99 at most twice and 20 ms more. If not, exit code 1.
 """
 
 import argparse
