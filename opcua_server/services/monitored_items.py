@@ -79,7 +79,9 @@ class Item:
 
 
 class EventItem(Item):
-    __slots__ = ("_marker", "caller", "filter")
+    """Its queue holds EventFields as they are sent, so that a message of a thousand of them is soon made."""
+
+    __slots__ = ("_encoded", "_marker", "caller", "filter")
 
     def __init__(
         self,
@@ -87,11 +89,13 @@ class EventItem(Item):
         target: Any,
         mode: Any,
         ready: Callable[[Item], None],
-        caller: Callable[[], Caller | None] = lambda: None,
+        caller: Callable[[], Caller | None],
+        encoded: Callable[[list[Any]], bytes],
     ) -> None:
-        """`caller`: whose it is now."""
+        """`caller`: whose it is now; `encoded`: the fields of an event as it gets them."""
         super().__init__(item_id, target, mode, ready)
         self.caller = caller
+        self._encoded = encoded
         self.filter: EventFilter
         self._marker: Any = None
         """The EventQueueOverflowEvent in the queue."""
@@ -109,22 +113,25 @@ class EventItem(Item):
         newest = self.discard_oldest or self.queue_size == 1
         marked = bool(self.queue) and any(entry is self._marker for entry in (self.queue[0], self.queue[-1]))
         if len(self.queue) - marked < self.queue_size:
-            self.queue.append(self.filter.select(event))
+            self.queue.append(self._fields(event))
             self.ready(self)
             return
         if not marked:
-            self._marker = self.filter.select(overflow(event))
+            self._marker = self._fields(overflow(event))
         elif newest:
             self.queue.popleft()
         else:
             return
         if newest:
             self.queue.popleft()
-            self.queue.append(self.filter.select(event))
+            self.queue.append(self._fields(event))
             self.queue.appendleft(self._marker)
         else:
             self.queue.append(self._marker)
         self.ready(self)
+
+    def _fields(self, event: Event) -> bytes:
+        return self._encoded(self.filter.select(event))
 
 
 def overflow(lost: Event) -> Event:

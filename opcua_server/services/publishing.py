@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asyncua import ua
-from asyncua.ua.ua_binary import extensionobject_to_binary, nodeid_to_binary
+from asyncua.ua.ua_binary import extensionobject_to_binary, nodeid_to_binary, variant_to_binary
 
 from opcua_server.services.status import ticks_of
 
@@ -24,6 +24,7 @@ _MESSAGE = struct.Struct("<?IqI")
 """MoreNotifications; NotificationMessage (7.26): SequenceNumber, PublishTime, number of NotificationData."""
 _LENGTH = struct.Struct("<I")
 _WITH_BODY = 1
+_EVENTS = ua.NodeId(ua.ObjectIds.EventNotificationList_Encoding_DefaultBinary)
 
 
 def encoded(response: Any) -> list[Piece]:
@@ -39,6 +40,17 @@ def encoded(response: Any) -> list[Piece]:
         pieces += _notification(notification)
     pieces.append(_array([], [code.value for code in result.Results]) + _LENGTH.pack(0))
     return pieces
+
+
+def event_fields(fields: Sequence[Any]) -> bytes:
+    """EventFields of an EventFieldList (7.25.3): Variants."""
+    return _LENGTH.pack(len(fields)) + b"".join(map(variant_to_binary, fields))
+
+
+def event_notifications(events: Sequence[tuple[int, bytes]]) -> Any:
+    """EventNotificationList (7.25.3) of (ClientHandle, EventFields)."""
+    body = b"".join(part for handle, fields in events for part in (_LENGTH.pack(handle), fields))
+    return ua.ExtensionObject(TypeId=_EVENTS, Body=_LENGTH.pack(len(events)) + body)
 
 
 def _notification(data: Any) -> Sequence[Piece]:

@@ -22,6 +22,7 @@ from opcua_server.services.limits import Limits
 from opcua_server.services.locales import Locales
 from opcua_server.services.monitored_items import DISABLED, REPORTING, SAMPLING, DataItem, EventItem, Item, data_filter
 from opcua_server.services.nodes import Access
+from opcua_server.services.publishing import event_fields, event_notifications
 from opcua_server.services.requests import opened
 from opcua_server.services.sessions import Session, Waiting
 from opcua_server.services.space import Space
@@ -231,12 +232,12 @@ class Subscription:
         """At most `per_message` notifications, oldest of each item first."""
         room = self.per_message
         values: list[Any] = []
-        events: list[Any] = []
+        events: list[tuple[int, bytes]] = []
         for item in list(self._ready.values()):
             while item.queue and len(values) + len(events) < room:
                 entry = item.queue.popleft()
                 if isinstance(item, EventItem):
-                    events.append(ua.EventFieldList(ClientHandle=item.client_handle, EventFields=entry))
+                    events.append((item.client_handle, entry))
                 elif isinstance(item, DataItem):
                     value = stamped(entry, item.stamps)
                     values.append(ua.MonitoredItemNotification(ClientHandle=item.client_handle, Value=value))
@@ -248,19 +249,19 @@ class Subscription:
         self.counts.EventNotificationsCount += len(events)
         self.counts.NotificationsCount += len(values) + count + len(events)
         if self.session is not None and self.session.locales:
-            self._translate(values, events, self.session.locales)
+            for notification in values:
+                (notification.Value,) = self._texts.values([notification.Value], self.session.locales)
         data: list[Any] = [] if columns is None else [columns]
         if values:
             data.append(ua.DataChangeNotification(MonitoredItems=values))
         if events:
-            data.append(ua.EventNotificationList(Events=events))
+            data.append(event_notifications(events))
         return data
 
-    def _translate(self, values: list[Any], events: list[Any], wanted: Sequence[str]) -> None:
-        for notification in values:
-            (notification.Value,) = self._texts.values([notification.Value], wanted)
-        for fields in events:
-            fields.EventFields = [self._texts.variant(field, wanted) for field in fields.EventFields]
+    def encoded(self, fields: list[Any]) -> bytes:
+        """Fields of an event as the session gets them, in the language it prefers."""
+        wanted = self.session.locales if self.session is not None else ()
+        return event_fields([self._texts.variant(field, wanted) for field in fields] if wanted else fields)
 
     def _respond(self, waiting: Waiting, message: Any, *, more: bool) -> None:
         respond(waiting, self.id, message, sorted(self.kept), more=more)
@@ -568,7 +569,9 @@ class Subscriptions:
                 raise Fault(first.StatusCode.value)
             if not int(first.Value.Value or 0) & SUBSCRIBE_TO_EVENTS:
                 raise Fault(ua.StatusCodes.BadAttributeIdInvalid)
-            item = EventItem(self._next_item, target, mode, subscription.ready, subscription.caller)
+            item = EventItem(
+                self._next_item, target, mode, subscription.ready, subscription.caller, subscription.encoded
+            )
         else:
             item = self._data_item(target, mode, subscription, of_aggregate)
             item.stamps = stamps

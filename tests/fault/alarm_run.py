@@ -60,9 +60,9 @@ async def main(path: str) -> None:
     for step in itertools.cycle(SCRIPT):
         if step in ("", "Low", "LowLow"):
             annunciator.find(Finding(kind="QualityScoreLow", source=SOURCE, time=clock.now(), level=step, text=step))
-            await (
-                asyncio.sleep(0) if step == "Low" else annunciator.settled()
-            )  # what follows Low does not wait for it
+            await asyncio.sleep(0)
+            if step != "Low":  # what follows Low is carried out before that is on the disk
+                await annunciator.settled()
         else:
             await act(annunciator, clock.now(), step)
         if running.done():

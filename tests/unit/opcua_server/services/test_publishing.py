@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from asyncua import ua
-from asyncua.ua.ua_binary import struct_to_binary
+from asyncua.ua.ua_binary import extensionobject_to_binary, struct_to_binary
 
 from opcua_server.services import publishing
+from opcua_server.services.publishing import event_fields, event_notifications
 
 WHEN = datetime(2026, 3, 4, 5, 6, 7, 891234, UTC)
 VALUE = ua.MonitoredItemNotification(ClientHandle=5, Value=ua.DataValue(ua.Variant(1.5)))
@@ -38,3 +39,10 @@ def test_a_response_is_encoded_as_by_the_library(data: list[Any], available: lis
         Results=[ua.StatusCode(code) for code in results],
     )
     assert b"".join(publishing.encoded(response)) == struct_to_binary(response)
+
+
+def test_events_encoded_one_by_one_are_a_list_as_the_library_encodes_it() -> None:
+    events = [[ua.Variant("text"), ua.Variant()], [], [ua.Variant(7, ua.VariantType.UInt16)]]
+    fields = [ua.EventFieldList(ClientHandle=i, EventFields=variants) for i, variants in enumerate(events)]
+    made = event_notifications([(i, event_fields(variants)) for i, variants in enumerate(events)])
+    assert extensionobject_to_binary(made) == extensionobject_to_binary(ua.EventNotificationList(Events=fields))
