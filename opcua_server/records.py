@@ -41,6 +41,8 @@ from opcua_server.plant.space import batch_texts, result_tags, result_texts
 log = logging.getLogger(__name__)
 
 DATABASE = "enose.db"
+VERIFY_NICENESS = 10
+"""A check of the whole database yields to those who are served meanwhile."""
 T = TypeVar("T")
 
 
@@ -93,6 +95,8 @@ class Records:
         command = (sys.executable, "-P", "-m", "compliance.verify", address, "--json")
         async with self._verifying:
             process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=environment)
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.setpriority(os.PRIO_PROCESS, process.pid, VERIFY_NICENESS)
             answer, _ = await process.communicate()
         if process.returncode not in (0, 1):
             raise StorageError("the audit log could not be read")

@@ -40,6 +40,7 @@ class Events:
         self._clock = clock
         self._receivers = Receivers(space)
         self._above = lru_cache(SOURCES)(self._climb)
+        self._next_above = lru_cache(SOURCES)(self._step_up)
         self.retained: Callable[[], Iterable[Event]] = tuple
         """Current state of every condition with Retain, for ConditionRefresh; may go on while conditions change."""
         self._refreshing: dict[int, asyncio.Task[None]] = {}
@@ -72,17 +73,20 @@ class Events:
     def forget_notifiers(self) -> None:
         """Look again: nodes or references of the address space are others."""
         self._above.cache_clear()
+        self._next_above.cache_clear()
 
     def _climb(self, source: Any) -> frozenset[Any]:
         found = {source, SERVER}
         waiting = [source]
-        above = Wanted(forward=False, kinds=self._upwards)
         while waiting:
-            for r in self._space.references(waiting.pop(), above):
-                if r.NodeId not in found:
-                    found.add(r.NodeId)
-                    waiting.append(r.NodeId)
+            for node in self._next_above(waiting.pop()):
+                if node not in found:
+                    found.add(node)
+                    waiting.append(node)
         return frozenset(found)
+
+    def _step_up(self, node: Any) -> tuple[Any, ...]:
+        return tuple(r.NodeId for r in self._space.references(node, Wanted(forward=False, kinds=self._upwards)))
 
     def _upwards(self, kind: Any) -> bool:
         return any(base in UPWARDS for base in self._space.supertypes(kind))
