@@ -114,7 +114,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         alarms = Alarms(plant)
         alarms.restore(alarm_record.load(alarms, await records.submit(saved_alarms)))
         publisher = Publisher(plant, server, records.clock)
-        annunciator = Annunciator(alarms, partial(records.writer.submit, soon=True), publisher, records.clock)
+        annunciator = Annunciator(alarms, partial(records.submit, soon=True), publisher, records.clock)
         sources = {d.id: DRIVERS[d.driver](d, plant.registers(d), records.clock, 0) for d in plant.devices}
         pipeline = Pipeline(plant, records.recorder, publisher, records.clock, alarms.held())
         site = _site(records, server, alarms, annunciator, publisher, sources, agents, pipeline)

@@ -259,15 +259,6 @@ def new_event_id() -> bytes:
     return uuid.uuid4().bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What was before a commit and since the one before it: what it takes to take that back."""
-
-    conditions: Mapping[str, Condition]
-    waited: Mapping[str, tuple[int, Finding] | None]
-    """By condition: the finding that waited for its delay, and since when."""
-
-
 class Alarms:
     """All conditions of a plant. What changes one returns what is to be told of it.
 
@@ -419,23 +410,19 @@ class Alarms:
         """What is not as it was at the last commit."""
         return tuple(self._moved[node] for node in self._before)
 
-    def commit(self) -> Before:
-        """What changed since the last commit is one step, which `rollback` may still take back."""
-        before = Before(self._before, self._waited)
-        self._before, self._waited = {}, {}
-        return before
+    def commit(self) -> None:
+        self._before.clear()
+        self._waited.clear()
 
-    def rollback(self, *steps: Before) -> None:
-        """As at the last commit, and then as before these, the newest first: what was found and done since is to be
-        given again.
-        """
-        for step in (self.commit(), *steps):
-            for before in step.conditions.values():
-                self._put(before)
-            for node, waited in step.waited.items():
-                self._pending.pop(node, None)
-                if waited is not None:
-                    self._pending[node] = waited
+    def rollback(self) -> None:
+        """As at the last commit: what was found and done since is to be given again."""
+        for before in self._before.values():
+            self._put(before)
+        for node, waited in self._waited.items():
+            self._pending.pop(node, None)
+            if waited is not None:
+                self._pending[node] = waited
+        self.commit()
 
     def _wait(self, node: str, waits: tuple[int, Finding] | None) -> None:
         """Have a finding wait for its delay, or none."""

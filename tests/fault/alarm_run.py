@@ -55,14 +55,12 @@ async def main(path: str) -> None:
     alarms.restore(alarm_record.load(alarms, await asyncio.wrap_future(writer.submit(saved))))
     for condition in alarms.moved():
         print("=", condition.node, alarm_record.dump(condition), flush=True)
-    annunciator = Annunciator(alarms, writer.submit, Printed(), clock)
+    annunciator = Annunciator(alarms, lambda work: asyncio.wrap_future(writer.submit(work)), Printed(), clock)
     running = asyncio.create_task(annunciator.run())
     for step in itertools.cycle(SCRIPT):
         if step in ("", "Low", "LowLow"):
             annunciator.find(Finding(kind="QualityScoreLow", source=SOURCE, time=clock.now(), level=step, text=step))
-            await asyncio.sleep(0)
-            if step != "Low":  # what follows Low is carried out before that is on the disk
-                await annunciator.settled()
+            await annunciator.settled()
         else:
             await act(annunciator, clock.now(), step)
         if running.done():

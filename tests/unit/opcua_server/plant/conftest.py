@@ -1,5 +1,6 @@
 """A plant's site with real records, and nodes that refuse what the address space does not have."""
 
+import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator
@@ -120,7 +121,7 @@ async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes
     await accounts.start()
     shown, alarms = Nodes(plant), Alarms(plant)
     publisher = Publisher(plant, shown, clock)
-    annunciator = Annunciator(alarms, writer.submit, publisher, clock)
+    annunciator = Annunciator(alarms, lambda work: asyncio.wrap_future(writer.submit(work)), publisher, clock)
     publisher.annunciate = annunciator.find
     models = {}
 

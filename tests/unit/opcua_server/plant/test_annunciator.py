@@ -1,7 +1,6 @@
 """Recorded before shown, in order, and refused when it cannot be recorded."""
 
 import asyncio
-from concurrent.futures import Future
 
 import pytest
 
@@ -25,12 +24,6 @@ def acknowledgement(event_id: bytes) -> Act:
 
 def nothing(_tx) -> None:
     """No audit entry."""
-
-
-def failed() -> "Future[None]":
-    future: Future[None] = Future()
-    future.set_exception(StorageError("disk full"))
-    return future
 
 
 async def test_what_is_shown_was_recorded_first_with_the_act_of_the_person(site):
@@ -70,8 +63,10 @@ async def test_without_storage_an_act_is_refused_and_a_finding_waits(site):
     made, shown = site
     annunciator, broken = made.annunciator, True
 
-    def refuse(work):
-        return failed() if broken else made.writer.submit(work)
+    async def refuse(work):
+        if broken:
+            raise StorageError("disk full")
+        await made.submit(work)
 
     annunciator._submit = refuse
     annunciator.find(found("High"))
@@ -89,68 +84,15 @@ async def test_without_storage_an_act_is_refused_and_a_finding_waits(site):
     assert not annunciator[ANOMALY].silenced.on
 
 
-async def test_what_follows_something_that_is_not_recorded_is_not_recorded_either(site):
-    # A turn is handed over before the one before it is on the disk: a transition must not be there without its cause.
-    made, shown = site
-    annunciator, broken = made.annunciator, True
-    handed_over = []
-
-    def once(work):
-        nonlocal broken
-        handed_over.append(work)
-        refused, broken = broken, False
-        return failed() if refused else made.writer.submit(work)
-
-    annunciator._submit = once
-    annunciator.find(found("High"))
-    annunciator._begin()
-    annunciator.find(found(""))
-    act = asyncio.create_task(annunciator.act(ANOMALY, Act(name="Silence", user="olga"), nothing))
-    await asyncio.sleep(0)
-    assert not await annunciator.turn()
-    with pytest.raises(StorageError):
-        await act
-    assert len(handed_over) == 2
-    assert shown.events == []
-    assert await made.submit(store.load) == {}
-    assert await annunciator.turn()
-    assert [e.message for e in shown.events] == ["anomaly High", "anomaly "]
-    told = await made.submit(lambda tx: [t.event_id for t in store.told(tx, 0, 2**63 - 1)])
-    assert told == [e.event_id for e in shown.events]
-    assert not annunciator[ANOMALY].silenced.on
-
-
-async def test_a_turn_does_not_wait_for_the_commit_of_the_one_before_and_is_shown_after_it(site):
-    made, shown = site
-    annunciator, commits = made.annunciator, []
-
-    def later(work):
-        commits.append((work, Future()))
-        return commits[-1][1]
-
-    annunciator._submit = later
-    running = asyncio.create_task(annunciator.run())
-    for count, level in enumerate(("High", ""), 1):
-        annunciator.find(found(level))
-        while len(commits) < count:
-            await asyncio.sleep(0)
-    assert shown.events == []
-    for work, future in commits:
-        await made.submit(work)
-        future.set_result(None)
-    await annunciator.settled()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert [e.message for e in shown.events] == ["anomaly High", "anomaly "]
-
-
 async def test_that_nothing_can_be_recorded_is_told_before_it_is_recorded_and_recorded_once(site):
     # Faults F04, F06, F08: the alarm of the storage would else come when it is over.
     made, shown = site
     annunciator, broken, node = made.annunciator, True, "ENose.Diagnostics.StorageFailure"
 
-    def refuse(work):
-        return failed() if broken else made.writer.submit(work)
+    async def refuse(work):
+        if broken:
+            raise StorageError("disk full")
+        await made.submit(work)
 
     annunciator._submit = refuse
     annunciator.find(found("High"))
@@ -240,11 +182,9 @@ async def test_who_acts_while_the_service_stops_is_refused_and_does_not_wait_for
     made, _ = site
     entered = asyncio.Event()
 
-    def never(_work):
+    async def never(_work):
         entered.set()
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
-        return future
+        await asyncio.Event().wait()
 
     made.annunciator._submit = never
     running = asyncio.create_task(made.annunciator.run())
