@@ -156,7 +156,7 @@ def asyncua_itself(config: Path) -> tuple[float, float, float, float]:
         rss, cpu = _rss(observed), _cpu(observed)
 
         async def browse() -> None:
-            async with Client(url, timeout=60) as client:
+            async with Client(url, timeout=60, watchdog_intervall=60) as client:
                 await browse_all(client)
 
         asyncio.run(browse())

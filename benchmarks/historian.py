@@ -30,6 +30,7 @@ from sqlalchemy import Engine, insert
 from benchmarks.report import Answer, main
 from compliance import audit
 from historian import chunks
+from historian.archive import Archive
 from historian.chunks import HOUR, STATISTICS, Block, Kind
 from historian.query import Reader
 from historian.schema import block, engine, layout, migrate, reading
@@ -237,7 +238,7 @@ def on_disk(folder: Path) -> Iterator[Answer]:
 
 def seal(path: Path, writer: Writer, clock: SystemClock) -> None:
     database = reading(f"sqlite:///{path}")
-    sealer = Sealer(database, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
+    sealer = Sealer(database, writer, clock=clock, seconds=60, logged=audit.seal_history, unaltered=audit.as_logged)
     sealer.seal()
     database.dispose()
 
@@ -309,12 +310,12 @@ def placed(piece: Block, encoded: chunks.Encoded, begin: int, of: int, number: i
     }
 
 
-async def read_all(reader: Reader, tag: str, start: int, end: int) -> tuple[int, list[float]]:
+async def read_all(archive: Archive, tag: str, start: int, end: int) -> tuple[int, list[float]]:
     """Values of a range in pages, and how long each page took."""
     total, waits, after = 0, [], None
     while True:
         begin = time.monotonic()
-        page = await reader.read_raw(tag, start, end, PAGE, after)
+        page = await archive.read_raw(tag, start, end, PAGE, after)
         waits.append(time.monotonic() - begin)
         total += len(page.times)
         after = page.more
@@ -329,7 +330,7 @@ async def year(path: Path) -> Iterator[Answer]:
     for _ in range(3):
         reader = Reader(reading(f"sqlite:///{path}"))
         begin = time.monotonic()
-        count, _ = await read_all(reader, tag, NOW - 1_000_000 * SECOND, NOW)
+        count, _ = await read_all(Archive(reader, SystemClock()), tag, NOW - 1_000_000 * SECOND, NOW)
         speeds.append(count / (time.monotonic() - begin))
         reader.close()
     peer = await peer_read(path.parent / "peer-read.db", 2000)
@@ -408,6 +409,7 @@ async def _trend(
     path: Path, writer: Writer, values: np.ndarray, seconds: float
 ) -> tuple[list[float], list[float], int]:
     reader = Reader(reading(f"sqlite:///{path}"))
+    archive = Archive(reader, SystemClock())
     waits: list[float] = []
     lags: list[float] = []
     total = 0
@@ -418,7 +420,7 @@ async def _trend(
         nonlocal total
         while time.monotonic() < end:
             for tag in tags(number)[:8]:
-                count, took = await read_all(reader, tag, NOW - 8 * HOUR, NOW)
+                count, took = await read_all(archive, tag, NOW - 8 * HOUR, NOW)
                 total += count
                 waits.extend(took)
                 if time.monotonic() >= end:

@@ -21,8 +21,8 @@ from benchmarks.report import Answer, main
 from historian import chunks
 from historian.chunks import HOUR, Block, Kind
 from historian.schema import block, layout
-from opcua_server.app import DATABASE
-from opcua_server.plant.conformance import GROUP, RAMP, RECORDED
+from opcua_server.plant.conformance import COLUMNS, GROUP, RAMP
+from opcua_server.records import DATABASE
 from tests.servers import CLIENT_URI, Running, free_port
 
 METER = Path(__file__).parents[2] / "shared/tools/history.py"
@@ -60,12 +60,13 @@ def fill(path: Path) -> None:
     generator = np.random.default_rng(1)
     now = time.time_ns() // HOUR * HOUR
     times = np.arange(ROWS) * (HOUR // ROWS)
-    kinds = [Kind.DOUBLE] * len(RECORDED)
+    kinds = [column.kind for column in COLUMNS]
     with opened(path) as made, made.begin() as tx:
         of = tx.execute(select(layout.c.id).where(layout.c.tag_group == GROUP)).scalars().one()
         for hour in range(HOURS):
-            values = generator.normal(50, 1, (len(RECORDED), ROWS)).cumsum(axis=1).round(2)
-            whole = Block(times, times, times, values.view(np.uint64), np.zeros(values.shape, np.uint32))
+            values = generator.normal(50, 1, (len(COLUMNS), ROWS)).cumsum(axis=1).round(2).view(np.uint64)
+            values[[kind is Kind.STRING for kind in kinds]] = 1  # one text
+            whole = Block(times, times, times, values, np.zeros(values.shape, np.uint32))
             for piece in chunks.cut(whole):
                 begin = now - (HOURS + 2 - hour) * HOUR
                 tx.execute(insert(block), placed(piece, chunks.encode(piece, kinds), begin, of, -(10**9) + hour * ROWS))

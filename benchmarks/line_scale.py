@@ -27,8 +27,8 @@ from rich.progress import track
 
 from benchmarks.report import Answer, main
 from config import load
-from opcua_server.app import DATABASE
 from opcua_server.demo import SCENARIOS
+from opcua_server.records import DATABASE
 from tests.servers import Running, device, free_port
 
 CHANNELS = 32

@@ -484,6 +484,14 @@ def recent(tx: Connection, line: str, limit: int = 10) -> tuple[Batch, ...]:
     return tuple(get(tx, batch_id) for batch_id in tx.execute(query).scalars())
 
 
+def awaits_since(tx: Connection, batch_id: str) -> int:
+    """When release of the batch was last requested, as the log has it, ns UTC; 0: never."""
+    query = select(func.max(audit_entry.c.ts)).where(
+        audit_entry.c.object == _name(batch_id), audit_entry.c.action == "batch.request_release"
+    )
+    return tx.execute(query).scalar() or 0
+
+
 def changed_by(tx: Connection, batch_id: str) -> str:
     """Who moved the batch last, as the log has it; empty for a batch there is none of."""
     query = select(audit_entry.c.actor).where(

@@ -23,7 +23,7 @@ _SECURITY = frozenset({Role.SECURITY_ADMIN})
 ACTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "Read": _ANY,
-        "ReadAuditEvents": frozenset({Role.AUDITOR, Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN}),
+        "ReadAuditEvents": frozenset({Role.AUDITOR, Role.SECURITY_ADMIN}),
         "Alarms.Acknowledge": _OPERATOR,
         "Alarms.Confirm": _OPERATOR,
         "Alarms.AddComment": _OPERATOR,
@@ -36,6 +36,7 @@ ACTIONS: Mapping[str, frozenset[Role]] = MappingProxyType(
         "Alarms.Unsuppress": _OPERATOR,
         "Alarms.RemoveFromService": _SERVICING,
         "Alarms.PlaceInService": _SERVICING,
+        "Alarms.Respond": HUMAN_ROLES,
         "Alarms.GetGroupMemberships": _ANY,
         "Alarms.ResetMetrics": _ENGINEER,
         "Alarms.Enable": _ENGINEER,
@@ -99,6 +100,7 @@ PEOPLE_ONLY = frozenset(
         "Agents.AcceptRecommendation",
         "Agents.RejectRecommendation",
         "Agents.DeferRecommendation",
+        "Alarms.Respond",
         "BatchControl.DispositionException",
         "BatchControl.ReleaseBatch",
         "BatchControl.RejectBatch",

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -26,33 +27,38 @@ def load(path: Path) -> Plant:
 
 def parse(text: str, file: str = "") -> Plant:
     """As `load`, from a string."""
+    loader = yaml.CSafeLoader(text)
     try:
-        root = yaml.compose(text, Loader=yaml.CSafeLoader)
-        data = yaml.load(text, Loader=yaml.CSafeLoader)
+        root = loader.get_single_node()
+        data: Any = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigurationError([Mistake("", f"not YAML: {error.problem}", file, line)]) from error
     if not isinstance(root, yaml.MappingNode):
         raise ConfigurationError([Mistake("", "a plant is a mapping of keys, see config/plant.yaml", file, 1)])
-    lines = dict(_lines(root))
     mistakes = [Mistake(_key(p), "key given twice", file, line) for p, line in _twice(root)]
-
-    plant = None
-    try:
-        plant = Plant.model_validate(data)
-    except ValidationError as error:
-        errors = error.errors()
-        for e in errors:
-            if e["type"] == "too_short" and any(o["loc"][: len(e["loc"])] == e["loc"] != o["loc"] for o in errors):
-                continue  # pydantic counts only the items that were right; each wrong one has its own mistake
-            message = e["msg"].removeprefix("Value error, ")
-            if e["type"] == "extra_forbidden":
-                message = "unknown key"
-            mistakes.append(Mistake(_key(e["loc"]), message, file, _line(e["loc"], lines)))
-    mistakes += [Mistake(_key(p), message, file, _line(p, lines)) for p, message in _dangling(data)]
+    plant, wrong = _validated(data)
+    if wrong := [*wrong, *_dangling(data)]:
+        lines = dict(_lines(root))
+        mistakes += [Mistake(_key(p), message, file, _line(p, lines)) for p, message in wrong]
     if mistakes or plant is None:
         raise ConfigurationError(sorted(mistakes, key=lambda m: m.line))
     return plant
+
+
+def _validated(data: object) -> tuple[Plant | None, list[tuple[Path_, str]]]:
+    """The plant, or what is wrong with it and where."""
+    try:
+        return Plant.model_validate(data), []
+    except ValidationError as error:
+        errors = error.errors()
+    wrong = []
+    for e in errors:
+        if e["type"] == "too_short" and any(o["loc"][: len(e["loc"])] == e["loc"] != o["loc"] for o in errors):
+            continue  # pydantic counts only the items that were right; each wrong one has its own mistake
+        unknown = e["type"] == "extra_forbidden"
+        wrong.append((e["loc"], "unknown key" if unknown else e["msg"].removeprefix("Value error, ")))
+    return None, wrong
 
 
 def digest(plant: Plant) -> str:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from config import schema
 from config.schema import (
+    Agents,
     Alarm,
     Block,
     Channel,
@@ -26,6 +27,7 @@ from config.schema import (
     Plant,
     Point,
     Product,
+    Redundant,
     RegisterMap,
     Retention,
     Security,
@@ -49,9 +51,11 @@ SECTIONS: Mapping[type[BaseModel], str] = {
     Device: "devices",
     Channel: "devices: channels",
     EnvironmentChannel: "devices: environment",
+    Redundant: "devices: redundant",
     Stream: "devices: streams",
     Line: "lines",
     Product: "products",
+    Agents: "agents",
     Alarm: "alarms",
     ChannelLimits: "alarms: limits of a channel",
     RegisterMap: "register_maps",

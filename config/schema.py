@@ -4,6 +4,7 @@ Every key has its meaning, unit and default here; `docs/configuration.md` is gen
 """
 
 import ipaddress
+from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
 from string import Formatter
@@ -225,7 +226,17 @@ class Stream(Model):
     """Seconds of cleaning air after it."""
 
 
-class Column(Model):
+class Redundant(Model):
+    """Two channels that measure the same."""
+
+    channels: tuple[Name, Name]
+    """Their ids, of one technology and unit; the alarm ChannelDisagreement is the first one's."""
+    tolerance: Annotated[float, Field(gt=0)]
+    """How far apart their responses in a cycle may be, in their unit; of MOS ln of the ratio (0.1: a tenth)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
     """One measured value of a frame: derived from the device, in the order of `Frame.values`."""
 
     tag: Tag
@@ -267,6 +278,8 @@ class Device(Model):
     """The sensor array, in the order of the registers."""
     environment: tuple[EnvironmentChannel, ...] = ()
     """What it measures beside the array."""
+    redundant: tuple[Redundant, ...] = ()
+    """Pairs of channels that are compared with each other."""
     streams: Annotated[tuple[Stream, ...], Field(min_length=1, max_length=1)] = (Stream(),)
     """Its sampling line; one, because a register map tells one phase and one cycle counter."""
 
@@ -284,7 +297,19 @@ class Device(Model):
         ):
             if twice := sorted({n for n in names if names.count(n) > 1}):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
+        self._check_pairs()
         return self
+
+    def _check_pairs(self) -> None:
+        known = {c.id: (c.technology, c.unit) for c in self.channels}
+        for first, second in (pair.channels for pair in self.redundant):
+            if unknown := [name for name in (first, second) if name not in known]:
+                raise ValueError(f"redundant: there is no channel {unknown[0]}")
+            if first == second or known[first] != known[second]:
+                raise ValueError(f"redundant: {first} and {second} are not two of one technology and unit")
+        firsts = [pair.channels[0] for pair in self.redundant]
+        if twice := sorted({name for name in firsts if firsts.count(name) > 1}):
+            raise ValueError(f"redundant: {', '.join(twice)} is the first of two pairs; name the other one first")
 
     def columns(self, registers: RegisterMap) -> tuple[Column, ...]:
         """Channels, then environment, then heaters: the order of `Frame.values` and of the recorded row."""
@@ -594,6 +619,8 @@ class Storage(Model):
     """Most the spool holds while the database is away, MiB; beyond it the newest frames are lost and counted."""
     spool_reserve_mb: Annotated[int, Field(ge=0)] = 16
     """Of these, MiB that are taken from the disk at once, so that a full disk does not stop the spool."""
+    seal: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds between two looks for hours that are over, to be compressed; in every sixtieth retention is applied."""
     retention: tuple[Retention, ...] = ()
     """What is kept how long; without a rule everything for ever."""
 
@@ -614,6 +641,13 @@ class Storage(Model):
         if self.password_file and self.password_env:
             raise ValueError("either password_file or password_env")
         return self
+
+
+class Agents(Model):
+    """What advises people; nothing is carried out by it."""
+
+    dialogs: bool = False
+    """Whether each recommendation asks as a dialog too (Part 9 5.6), for alarm clients that can answer one."""
 
 
 class Site(Model):
@@ -661,6 +695,8 @@ class Plant(Model):
     """Production lines and the streams that watch them; batches are made on lines."""
     products: tuple[Product, ...] = ()
     """What is made."""
+    agents: Agents = Agents()
+    """What advises people."""
     alarms: dict[str, Alarm] = {}
     """Alarms that are not to be as alarms.md says, by kind."""
     playground: bool = False

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from historian.schema import alarm_state, alarm_transition
 
@@ -39,17 +38,22 @@ def save(tx: Connection, states: Mapping[str, str], told: Sequence[Transition]) 
 
     Returns (table, key) of the rows written, for the audit log.
     """
-    if states:
-        rows = [{"node": node, "body": body} for node, body in states.items()]
-        statement = upsert(alarm_state)
-        tx.execute(
-            statement.on_conflict_do_update(index_elements=["node"], set_={"body": statement.excluded.body}), rows
-        )
+    known = set(tx.execute(select(alarm_state.c.node).where(alarm_state.c.node.in_(states))).scalars())
+    if known:
+        changed = update(alarm_state).where(alarm_state.c.node == bindparam("name")).values(body=bindparam("new"))
+        tx.execute(changed, [{"name": node, "new": states[node]} for node in sorted(known)])
+    if states.keys() - known:
+        tx.execute(insert(alarm_state), [{"node": n, "body": b} for n, b in states.items() if n not in known])
     first = (tx.execute(select(func.max(alarm_transition.c.id))).scalar() or 0) + 1
     numbers = range(first, first + len(told))
     if told:
-        tx.execute(insert(alarm_transition), [asdict(t) | {"id": n} for t, n in zip(told, numbers, strict=True)])
+        tx.execute(insert(alarm_transition), [_row(t) | {"id": n} for t, n in zip(told, numbers, strict=True)])
     return [*(("alarm_state", node) for node in states), *(("alarm_transition", n) for n in numbers)]
+
+
+def _row(transition: Transition) -> dict[str, object]:
+    flags = {"retain": int(transition.retain), "hidden": int(transition.hidden)}
+    return asdict(transition) | flags
 
 
 def load(tx: Connection) -> dict[str, str]:

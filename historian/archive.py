@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 
 from historian import aggregates, corrections
 from historian.aggregates import AGGREGATES, Intervals, Processed, Samples
+from historian.ahead import Ahead, Range
 from historian.chunks import HOUR
 from historian.query import Reader
 from nodesets.errors import NotFound, OutOfRange
 from nodesets.model import AggregateRules
-from nodesets.ports import Annotation, Modified, Position, Series
+from nodesets.ports import Annotation, Clock, Modified, Position, Series
 
 FIRST: Final = -(2**63)
 LAST: Final = 2**63 - 1
@@ -42,14 +43,16 @@ FAR: Final = 4_096
 class Archive:
     """Reading half of `ports.Archive`."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, clock: Clock) -> None:
         self._reader = reader
+        self._clock = clock
+        self._ahead = Ahead(self._pages, lambda: reader.idle, clock)
 
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
     ) -> Series:
         """`Reader.read_raw` with corrections in place of what they correct. Raises NotFound, StorageError."""
-        return await self._reader.read(lambda connection: self.page(connection, tag, start, end, limit, after))
+        return await self._ahead.page(Range(tag, start, end, limit, after))
 
     async def read_modified(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
@@ -64,7 +67,7 @@ class Archive:
         def query(connection: Connection) -> Series:
             ascending, order = np.unique(times, return_inverse=True)
             parts = list(self._at(connection, tag, ascending, rules, use_simple_bounds))
-            values, status = (np.concatenate([getattr(p, name) for p in parts])[order] for name in ("values", "status"))
+            values, status = (np.concatenate([part[i] for part in parts])[order] for i in range(2))
             return Series(times, times, values, status, None)
 
         return await self._reader.read(query)
@@ -95,6 +98,16 @@ class Archive:
         )
 
     # -- one page
+
+    async def _pages(self, asked: Range, most: int) -> Sequence[Series]:
+        """A page and those after it, at most `most`; of a corrected tag one."""
+
+        def query(connection: Connection) -> Sequence[Series]:
+            if corrections.corrected(connection, asked.tag):
+                return [self.page(connection, *asked)]
+            return self._reader.first_pages(connection, *asked, most)
+
+        return await self._reader.read(query)
 
     def page(
         self,
@@ -145,8 +158,12 @@ class Archive:
 
     def _samples(self, connection: Connection, tag: str, low: int, high: int, rules: AggregateRules) -> Samples:
         """Every value with low <= time <= high, and the neighbours bounds rest on."""
+        return _samples(self._around(connection, tag, low, high, rules))
+
+    def _around(self, connection: Connection, tag: str, low: int, high: int, rules: AggregateRules) -> list[Series]:
+        """`_samples` as they are recorded."""
         before, behind = self._before(connection, tag, low, rules), self._behind(connection, tag, high, rules)
-        return _samples([before, *self._all(connection, tag, low, high), behind])
+        return [before, *self._all(connection, tag, low, high), behind]
 
     def _all(self, connection: Connection, tag: str, low: int, high: int) -> Iterator[Series]:
         after, count = None, 0
@@ -178,8 +195,8 @@ class Archive:
 
     def _at(
         self, connection: Connection, tag: str, times: NDArray[np.int64], rules: AggregateRules, simple: bool
-    ) -> Iterator[Processed]:
-        """Values at ascending instants: as many at once as lie within one short read."""
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.uint32]]]:
+        """Values at ascending instants and their status: as many at once as lie within one short read."""
         done = 0
         while done < len(times):
             first = int(times[done])
@@ -187,8 +204,8 @@ class Archive:
             last = int(near.times[-1]) if near.more is not None else LAST
             here = max(done + 1, int(np.searchsorted(times, last, "left")))
             part = times[done:here]
-            given = self._samples(connection, tag, int(part[0]), int(part[-1]), rules)
-            yield aggregates.at_times(given, part, rules, use_simple_bounds=simple)
+            given = self._around(connection, tag, int(part[0]), int(part[-1]), rules)
+            yield _at_times(given, part, rules, simple)
             done = here
 
     def _processed(
@@ -285,6 +302,20 @@ def _samples(parts: Sequence[Series]) -> Samples:
     return Samples(
         np.concatenate([p.times for p in parts]), np.concatenate(values), np.concatenate([p.status for p in parts])
     )
+
+
+def _at_times(
+    given: Sequence[Series], at: NDArray[np.int64], rules: AggregateRules, simple: bool
+) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+    """Values at instants and their status; a text holds until the next one, whatever the rules say."""
+    samples = _samples(given)
+    if not any(part.values.dtype.kind == "O" for part in given):
+        found = aggregates.at_times(samples, at, rules, use_simple_bounds=simple)
+        return found.values, found.status
+    places = replace(samples, values=np.arange(len(samples.times), dtype=np.float64))
+    found = aggregates.at_times(places, at, replace(rules, stepped=True), use_simple_bounds=simple)
+    texts = np.concatenate([*(part.values.astype(object) for part in given), np.array([None], object)])
+    return texts[np.where(np.isfinite(found.values), found.values, -1).astype(np.intp)], found.status
 
 
 def _placed(

@@ -230,15 +230,16 @@ def annotations(
     return found, (rows[limit - 1].source_time, rows[limit - 1].id) if len(rows) > limit else None
 
 
-def annotated(connection: Connection, tag: str, time: int, user: str) -> bool:
-    """Whether a user's annotation stands at an instant."""
+def annotated(connection: Connection, tag: str, time: int, user: str) -> Annotation | None:
+    """A user's annotation of an instant as it stands."""
     query = (
-        select(annotation.c.removed)
+        select(annotation.c.removed, annotation.c.message, annotation.c.made)
         .where(annotation.c.tag == tag, annotation.c.source_time == time, annotation.c.user_name == user)
         .order_by(annotation.c.id.desc())
         .limit(1)
     )
-    return connection.execute(query).scalar() == 0
+    found = connection.execute(query).first()
+    return None if found is None or found.removed else Annotation(time, found.message, user, found.made)
 
 
 def annotate(tx: Connection, tag: str, note: Annotation, *, removed: bool = False) -> int:

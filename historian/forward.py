@@ -214,7 +214,7 @@ class StoreAndForward:
         self._number += max(1, len(item.rows))
         item.last = self._number
         self._direct.append(item)
-        recorded = self._writer.append(item.rows, Place(after, item.last), then)
+        recorded = self._writer.append_at(Place(after, item.last), item.rows, then)
         recorded.add_done_callback(lambda done: self._answered(item, done))
 
     def _answered(self, item: _Item, done: Future[None]) -> None:
@@ -399,7 +399,7 @@ class StoreAndForward:
         after = self._writer.position
         for piece in pieces:
             then = self._note(piece.gap) if piece.gap else None
-            recorded = self._writer.append(piece.rows, Place(after, piece.last), then)
+            recorded = self._writer.append_at(Place(after, piece.last), piece.rows, then)
             recorded.add_done_callback(partial(self._drained, piece))
             after = piece.last
 

@@ -125,6 +125,7 @@ class Reader:
     def __init__(self, database: Engine) -> None:
         self._database = database
         self._threads = ThreadPoolExecutor(THREADS, "historian-reader")
+        self._under_way = 0
         self._lock = Lock()
         self._places: dict[str, list[_Place]] = {}
         self._newest_layout = 0
@@ -137,7 +138,16 @@ class Reader:
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on a reading connection, in a thread; it sees one committed state. Raises StorageError."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+        finally:
+            self._under_way -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Most of the threads have nothing to do."""
+        return self._under_way < THREADS // 2
 
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
@@ -169,13 +179,30 @@ class Reader:
         after: Position | None = None,
     ) -> Series:
         """`read_raw` within a query of `read`."""
+        [page] = self.first_pages(connection, tag, start, end, limit, after, 1)
+        return page
+
+    def first_pages(
+        self,
+        connection: Connection,
+        tag: str,
+        start: int | None,
+        end: int | None,
+        limit: int,
+        after: Position | None,
+        most: int,
+    ) -> list[Series]:
+        """The first pages of a range, one at least and `most` at most."""
         places = self._locate(connection, tag)
         window = _Window.of(start, end, after)
-        parts = [part for place in places for part in self._first(connection, place, window, limit + 1)]
+        parts = [part for place in places for part in self._first(connection, place, window, most * limit + 1)]
         values = _ordered(parts if window.forward else parts[::-1], window.forward)
-        page = values.part(slice(limit))
-        more = (int(page.times[-1]), int(page.numbers[-1])) if len(values.times) > limit else None
-        return _series(connection, places[0].kind, page, more)
+        decoded = _decoded(connection, places[0].kind, values.cells)
+        ends = range(limit, min(len(values.times) - 1, most * limit) + 1, limit)
+        pages = [_page(values, decoded, slice(end - limit, end), more=True) for end in ends]
+        if len(pages) < most:
+            pages.append(_page(values, decoded, slice(limit * len(pages), None), more=False))
+        return pages
 
     def pages(self, connection: Connection, tag: str, start: int, end: int, limit: int = PAGE) -> Iterator[Series]:
         """All values with start <= time < end, in order, at most `limit` at a time; within a query of `read`."""
@@ -213,7 +240,8 @@ class Reader:
         if rest:
             live += [part for place in places for part in self._blocks(connection, place, window, rest)]
         statistics = np.frombuffer(b"".join(row[3] for row in found), STATISTICS)
-        loose = _series(connection, places[0].kind, _ordered(live, forward=True), None)
+        values = _ordered(live, forward=True)
+        loose = _page(values, _decoded(connection, places[0].kind, values.cells), slice(None), more=False)
         return Summary(first[whole], last[whole], statistics[whole], loose)
 
     def _read(self, query: Callable[[Connection], T]) -> T:
@@ -226,9 +254,7 @@ class Reader:
     def _locate(self, connection: Connection, tag: str) -> list[_Place]:
         """Every place a tag's values stand; layouts made since the last look are taken in."""
         with self._lock:
-            for made in connection.execute(
-                select(layout).where(layout.c.id > self._newest_layout).order_by(layout.c.id)
-            ):
+            for made in connection.execute(_NEW_LAYOUTS, {"newest": self._newest_layout}):
                 for number, column in enumerate(frames.columns(made.columns)):
                     self._places.setdefault(column.tag, []).append(_Place(made.id, number, column.kind))
                 self._newest_layout = made.id
@@ -319,6 +345,7 @@ def last_received(tx: Connection) -> int:
     return newest
 
 
+_NEW_LAYOUTS = select(layout).where(layout.c.id > bindparam("newest")).order_by(layout.c.id)
 _WHOLE = select(block.c.id, block.c.first_time, block.c.last_time, block.c.size, block.c.clock, block.c.columns).where(
     block.c.layout == bindparam("layout")
 )
@@ -384,14 +411,10 @@ def _in_order(values: _Values) -> bool:
     return bool(later.all()) or bool((later | (same & (numbers[1:] > numbers[:-1]))).all())
 
 
-def _series(connection: Connection, kind: Kind, values: _Values, more: Position | None) -> Series:
-    return Series(
-        times=values.times,
-        received=values.received,
-        values=_decoded(connection, kind, values.cells),
-        status=values.status,
-        more=more,
-    )
+def _page(values: _Values, decoded: NDArray[Any], part: slice, *, more: bool) -> Series:
+    times = values.times[part]
+    last = (int(times[-1]), int(values.numbers[part][-1])) if more else None
+    return Series(times, values.received[part], decoded[part], values.status[part], last)
 
 
 def _decoded(connection: Connection, kind: Kind, cells: Cells) -> NDArray[Any]:

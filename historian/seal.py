@@ -29,11 +29,8 @@ from nodesets.ports import Clock
 SETTLE: Final = 300 * 10**9
 """ns; how long after its end an hour still waits for its last frames."""
 
-ROUND_SECONDS: Final = 60.0
-"""Between two looks for what is due."""
-
 ROUNDS: Final = 60
-"""After so many rounds `then` is called."""
+"""`then` is called in the first round and in every so many."""
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +190,7 @@ def _neighbours(tx: Connection, of: int, times: Times) -> list[Row[Any]]:
 
 
 class Sealer:
-    """A thread that seals what is due, a step at a time, and once an hour does what comes after (`then`).
+    """A thread that looks for what is due every `seconds`, seals it step by step, and does what comes after (`then`).
 
     `database` is an engine of `historian.schema.reading`.
     """
@@ -204,6 +201,7 @@ class Sealer:
         writer: Writer,
         *,
         clock: Clock,
+        seconds: float,
         logged: Logged,
         unaltered: Unaltered,
         then: Callable[[], object] = lambda: None,
@@ -211,6 +209,7 @@ class Sealer:
         self._database = database
         self._writer = writer
         self._clock = clock
+        self._seconds = seconds
         self._logged = logged
         self._unaltered = unaltered
         self._then = then
@@ -229,24 +228,25 @@ class Sealer:
         self._database.dispose()
 
     def seal(self) -> int:
-        """Carry out every step that is due; returns how many there were."""
+        """Carry out every step that is due; returns how many there were. Raises DBAPIError when nothing can be read."""
         with self._database.connect() as connection, connection.begin():
             layouts = connection.execute(select(layout.c.id)).scalars().all()
         return sum(self._seal(number) for number in layouts)
 
     def _run(self) -> None:
         rounds = 0
-        while not self._closing.wait(ROUND_SECONDS):
-            self.seal()
+        while not self._closing.wait(self._seconds):
+            self._round(afterwards=rounds % ROUNDS == 0)
             rounds += 1
-            if rounds % ROUNDS == 0:
-                self._afterwards()
 
-    def _afterwards(self) -> None:
+    def _round(self, *, afterwards: bool) -> None:
+        """While the database is away nothing is sealed or retired; the next round tries again."""
         try:
-            self._then()
+            self.seal()
+            if afterwards:
+                self._then()
         except (StorageError, DBAPIError) as error:
-            log.error("samples not retired: %s", error)
+            log.error("not sealed or not retired: %s", error)
 
     def _seal(self, number: int) -> int:
         """The steps of one layout."""

@@ -141,6 +141,8 @@ class Writer:
         self._waiting: deque[_Item] = deque()
         self._size = 0
         self._batch: list[_Item] = []
+        self._soon = False
+        """Whether something that waits is not to wait for more."""
         self._singly = 0
         """Items to be carried out one by one: rows among them were refused."""
         self._stopped = ""
@@ -197,17 +199,28 @@ class Writer:
         """Every row of the stream up to this number is recorded, or will never be."""
         return self._position
 
-    def append(
-        self, rows: Sequence[Row], place: Place | None = None, then: Callable[[Connection], object] | None = None
-    ) -> Future[None]:
+    def append(self, rows: Sequence[Row]) -> Future[None]:
         """Record rows in order; done when they are on the disk. Never blocks.
 
-        Of rows with a place, those recorded already are left out, and all are refused when one before them is missing.
-        `then` runs in the transaction that records them, and not when they are recorded already.
         The future carries StorageError when they could not be recorded: then none of them is; Unrecordable when it is
         for what they are. Raises ValueError as `check` does.
         """
         self.check(rows)
+        return self._append(rows, None, None)
+
+    def append_at(
+        self, place: Place, rows: Sequence[Row], then: Callable[[Connection], object] | None = None
+    ) -> Future[None]:
+        """Record rows of the stream, which passed `check`, as `append` does.
+
+        Those recorded already are left out, and all are refused when one before them is missing.
+        `then` runs in the transaction that records them, and not when they are recorded already.
+        """
+        return self._append(rows, place, then)
+
+    def _append(
+        self, rows: Sequence[Row], place: Place | None, then: Callable[[Connection], object] | None
+    ) -> Future[None]:
         future: Future[None] = Future()
         self._enter(_Rows(future, rows, place, then))
         return future
@@ -222,14 +235,15 @@ class Writer:
         for row in rows:
             self._check(row)
 
-    def submit(self, work: Callable[[Connection], T], *, alone: bool = False) -> Future[T]:
+    def submit(self, work: Callable[[Connection], T], *, alone: bool = False, soon: bool = False) -> Future[T]:
         """Run `work` in a transaction; its result or its exception, when that is on the disk. Never blocks.
 
         `work` sees the rows appended before it. `alone`: in a transaction of its own, as a signature or a release is.
+        `soon`: now, with what waits already, and not when `commit_seconds` are over.
         The future carries StorageError when nothing was acknowledged.
         """
         future: Future[T] = Future()
-        self._enter(_Work(future, work, alone))
+        self._enter(_Work(future, work, alone), soon)
         return future
 
     def _check(self, row: Row) -> None:
@@ -241,14 +255,15 @@ class Writer:
         if not (FIRST <= row.source_time <= LAST and FIRST <= row.received_time <= LAST):
             raise ValueError(f"{row.group}: source time {row.source_time}, received time {row.received_time}")
 
-    def _enter(self, item: _Item) -> None:
+    def _enter(self, item: _Item, soon: bool = False) -> None:
         item.future.set_running_or_notify_cancel()
         with self._changed:
             refusal = self._refusal(item.size)
             if not refusal:
                 self._waiting.append(item)
                 self._size += item.size
-                if len(self._waiting) == 1:
+                self._soon |= soon
+                if soon or len(self._waiting) == 1:
                     self._changed.notify()
         if refusal:
             item.future.set_exception(StorageError(refusal))
@@ -315,13 +330,11 @@ class Writer:
     def _gather(self) -> bool:
         """Take what waits into the batch; False when there is nothing more to come."""
         with self._changed:
-            idle = not self._waiting
-            if idle:
+            if not self._waiting:
                 timeout = COVER_SECONDS if self._uncovered else None
                 self._changed.wait_for(lambda: self._waiting or self._closing.is_set(), timeout)
-        if idle:
-            self._closing.wait(self._commit_seconds)
-        with self._changed:
+                self._changed.wait_for(lambda: self._soon or self._closing.is_set(), self._commit_seconds)
+            self._soon = False
             self._batch = self._take()
             self._size -= sum(item.size for item in self._batch)
         return bool(self._batch) or not self._closing.is_set() or self._uncovered

@@ -180,6 +180,14 @@ class ShelvingTimeOutOfRange(RequestError):
     status = 0x80D30000
 
 
+class DialogNotActive(RequestError):
+    status = 0x80CD0000
+
+
+class DialogResponseInvalid(RequestError):
+    status = 0x80CE0000
+
+
 class NotConfigured(RequestError):
     status = 0x80890000
 

@@ -30,6 +30,7 @@ class Quality(IntEnum):
     BAD_DEVICE_FAILURE = 0x808B0000
     BAD_SENSOR_FAILURE = 0x808C0000
     BAD_OUT_OF_SERVICE = 0x808D0000
+    BAD_NO_DATA = 0x809B0000
     BAD_DATA_LOST = 0x809D0000
 
 
@@ -276,6 +277,7 @@ class Finding:
     source: str
     """Node the finding is about: `EN01`, `EN01.Stream01`."""
     time: int
+    """Since when it is so, ns UTC: delays of alarms count from it, also over a restart."""
     level: str = ""
     """`High`, `HighHigh`, `Low`, `LowLow`, `Active`; empty: over."""
     value: float = float("nan")
@@ -284,6 +286,18 @@ class Finding:
     """Latin-1, self-contained: source, value, limit, unit, batch."""
     details: Mapping[str, str] = field(default_factory=dict)
     """Further fields of the event by name, e.g. TopChannels, PredictedClass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What an alarm is judged by has another quality (Part 9 5.5.2)."""
+
+    kind: str
+    """As of a `Finding`."""
+    source: str
+    time: int
+    quality: int
+    """StatusCode; a `Quality`, or BadNoData of a result that decides nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,14 @@ class Change:
     status: int
 
 
+class Corrected(NamedTuple):
+    """What became of one correction of the history."""
+
+    status: int
+    old: Sequence[Change] | Sequence[Annotation] = ()
+    """What stood there before; of what was refused nothing."""
+
+
 class Recorder(Protocol):
     """Where rows become durable. Visible means committed: what is shown was recorded first."""
 
@@ -189,17 +197,19 @@ class Archive(History, Protocol):
 
     async def update(
         self, tag: str, changes: Sequence[Change], kind: UpdateType, caller: Caller, reason: str
-    ) -> list[int]:
-        """Insert, replace or update values; a StatusCode each (6.9.2)."""
+    ) -> list[Corrected]:
+        """Insert, replace or update values, each by itself (6.9.2)."""
 
-    async def delete(self, tag: str, start: int, end: int, caller: Caller, reason: str) -> int:
-        """Delete the values with start <= time < end; how many (6.9.4)."""
+    async def delete(self, tag: str, start: int, end: int, caller: Caller, reason: str) -> tuple[int, Sequence[Change]]:
+        """Delete the values with start <= time < end; how many, and the first of them (6.9.4)."""
 
-    async def delete_at(self, tag: str, times: Sequence[int], caller: Caller, reason: str) -> list[int]:
-        """Delete the values at these instants; a StatusCode each (6.9.5)."""
+    async def delete_at(self, tag: str, times: Sequence[int], caller: Caller, reason: str) -> list[Corrected]:
+        """Delete the values at these instants, each by itself (6.9.5)."""
 
-    async def annotate(self, tag: str, notes: Sequence[Annotation], kind: UpdateType, caller: Caller) -> list[int]:
-        """Insert, replace, update or remove annotations; a StatusCode each (6.9.3)."""
+    async def annotate(
+        self, tag: str, notes: Sequence[Annotation], kind: UpdateType, caller: Caller
+    ) -> list[Corrected]:
+        """Insert, replace, update or remove annotations, each by itself (6.9.3)."""
 
 
 class Detector(Protocol):

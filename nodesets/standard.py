@@ -17,7 +17,8 @@ DATA_TYPES: Mapping[str, int] = {
 REFERENCE_TYPES: Mapping[str, int] = {
     "Organizes": 35, "HasEventSource": 36, "HasModellingRule": 37, "HasTypeDefinition": 40, "HasSubtype": 45,
     "HasProperty": 46, "HasComponent": 47, "HasNotifier": 48, "FromState": 51, "ToState": 52,
-    "HasOptionalInputArgumentDescription": 131, "HasCondition": 9006, "HasInterface": 17603,
+    "HasOptionalInputArgumentDescription": 131, "HasCondition": 9006, "HasAlarmSuppressionGroup": 16361,
+    "AlarmGroupMember": 16362, "HasInterface": 17603, "AlarmSuppressionGroupMember": 32059,
 }  # fmt: skip
 MODELLING_RULES: Mapping[str, int] = {"Mandatory": 78, "Optional": 80, "OptionalPlaceholder": 11508}
 
@@ -45,6 +46,9 @@ _COMMENT = (
 )
 _SHELVING = Argument(
     name="ShelvingTime", data_type="Duration", description="Milliseconds until the alarm is unshelved by itself."
+)
+_RESPONSE = Argument(
+    name="SelectedResponse", data_type="Int32", description="Which of ResponseOptionSet, counted from 0."
 )
 _GROUPS = Argument(name="Groups", data_type="NodeId", description="Groups the alarm belongs to.", array=True)
 
@@ -226,6 +230,22 @@ STANDARD: Mapping[str, Type] = {
             ),
         ),
         Type(
+            name="DialogConditionType",
+            number=2830,
+            base="ConditionType",
+            members=(
+                _two_state("DialogState"),
+                prop("Prompt", "LocalizedText"),
+                prop("ResponseOptionSet", "LocalizedText", array=True),
+                prop("DefaultResponse", "Int32"),
+                prop("OkResponse", "Int32"),
+                prop("CancelResponse", "Int32"),
+                prop("LastResponse", "Int32"),
+                _method("Respond", _RESPONSE),
+                _method("Respond2", _RESPONSE, _WORDS, rule="Optional"),
+            ),
+        ),
+        Type(
             name="AcknowledgeableConditionType",
             number=2881,
             base="ConditionType",
@@ -276,6 +296,8 @@ STANDARD: Mapping[str, Type] = {
                 _method("GetGroupMemberships", outputs=(_GROUPS,), rule="Optional"),
             ),
         ),
+        Type(name="AlarmGroupType", number=16405, base="FolderType"),
+        Type(name="AlarmSuppressionGroupType", number=32064, base="AlarmGroupType"),
         Type(
             name="LimitAlarmType",
             number=2955,

@@ -244,6 +244,7 @@ _DEVICE = (
         members=(
             variable("ChannelCount", "UInt32", "Number of channels"),
             analog("DataQuality", "C62", 0, 1, "Mean over the values of the last frame: Good 1, Uncertain 0.5, Bad 0"),
+            analog("DriftIndex", "C62", 0, 1, "How far the baselines have drifted; 0.5 where the model's range ends"),
             variable("ChannelIds", "String", "Names of the channels, in the order of the vectors", array=True),
             analog("SensorVector", "C62", 0, 1, "SensorValue of every channel; units as there", array=True),
             analog("NormalizedVector", "C62", 0, 10, "NormalizedValue of every channel", rule="Optional", array=True),
@@ -330,6 +331,7 @@ _DEVICE = (
                 "AcquisitionStatus",
                 "Where the cycle stands",
                 variable("IsActive", "Boolean", "A cycle runs"),
+                variable("IsPurging", "Boolean", "Cleaning air after the sample: no flow is no news"),
                 variable("ExecutionCycle", "Int32", "Kind of the running cycle", enum="ExecutionCycleEnum"),
                 variable("Phase", "Int32", "Phase of the running cycle", enum="PhaseEnum"),
                 variable(

@@ -15,8 +15,11 @@ from html import escape
 from historian.alarms import Transition
 from opcua_server.plant.alarm_figures import CHATTER_COUNT, CHATTER_SECONDS, FLOOD, SECOND, TEN_MINUTES, chatters
 from opcua_server.plant.alarm_states import State
+from opcua_server.plant.alarms import ALARMS
 
 WORST = 10
+DIALOGS = frozenset(kind for kind, alarm in ALARMS.items() if alarm.dialog)
+"""Conditions that ask: no alarms."""
 STALE_SECONDS = 24 * 3600
 TARGETS: Mapping[str, tuple[float, str]] = {
     "average per 10 minutes": (1.0, "at most 1 is very likely to be acceptable, 2 is the most one operator manages"),
@@ -89,7 +92,7 @@ def report(told: Iterable[Transition], start: int, end: int) -> Report:
     severities: Counter[str] = Counter()
     hidden = []
     for t in told:
-        if t.branch:
+        if t.branch or t.kind in DIALOGS:
             continue
         state, last = State(t.state), before.get(t.node)
         before[t.node] = t

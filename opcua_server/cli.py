@@ -75,7 +75,7 @@ def plant_of(config: Path) -> Plant:
 
 def command(config: Path, data_dir: Path, what: str, /, **arguments: object) -> Any:
     """Have the running server do it, or do it here when none runs."""
-    from opcua_server.app import carry_out
+    from opcua_server.commands import carry_out
 
     try:
         return carry_out(plant_of(config), data_dir, what, arguments)
@@ -138,7 +138,7 @@ def demo(
 @app.command()
 def check(config: Config = CONFIG, data_dir: DataDir = DATA) -> None:
     """Check plant file, certificates, database and devices; tell everything that is wrong at once."""
-    from opcua_server.app import examine
+    from opcua_server.commands import examine
 
     plant = plant_of(config)
     findings = asyncio.run(examine(plant, data_dir))
@@ -299,7 +299,7 @@ def audit_verify(
 ) -> None:
     """Verify the audit log, every record it covers, and the history. Exit code 1: something was altered."""
     from compliance import verify
-    from opcua_server.app import database_of, verifiable
+    from opcua_server.records import database_of, verifiable
 
     try:
         address, environment = verifiable(database_of(plant_of(config), data_dir))
@@ -329,7 +329,7 @@ def restore(
     """Check a backup against its manifest and its audit log, then restore it to where no database is yet."""
     from compliance import verify
     from historian import backup
-    from opcua_server import app as service
+    from opcua_server import commands
 
     plant = plant_of(config)
     try:
@@ -341,7 +341,7 @@ def restore(
             return
         with Progress(console=err, transient=True) as bar:
             task = bar.add_task("restoring", total=1.0)
-            missing = service.restore(plant, data_dir, folder, lambda share: bar.update(task, completed=share))
+            missing = commands.restore(plant, data_dir, folder, lambda share: bar.update(task, completed=share))
     except EnoseError as error:
         fail(error)
     out.print("restored")
@@ -364,8 +364,7 @@ def accept_restored(
     data_dir: DataDir = DATA,
 ) -> None:
     """Accept that the database is an older state than the one that was here; both passwords from standard input."""
-    from opcua_server import admin
-    from opcua_server import app as service
+    from opcua_server import admin, commands
 
     persons = {
         Role.SECURITY_ADMIN: (administrator, _secret(f"password of {administrator}")),
@@ -374,7 +373,7 @@ def accept_restored(
     plant = plant_of(config)
     try:
         with admin.data_folder(data_dir):
-            before, now = asyncio.run(service.accept_restored(plant, data_dir, persons, reason))
+            before, now = asyncio.run(commands.accept_restored(plant, data_dir, persons, reason))
     except EnoseError as error:
         fail(error)
     out.print(f"accepted: {before} entries were known, the audit log goes on from {now}")
@@ -393,7 +392,7 @@ def alarms_report(
 ) -> None:
     """The alarms of a shift against the figures of ISA-18.2, as CSV: worst, chattering, standing, rates."""
     from opcua_server import alarm_report
-    from opcua_server.app import recorded_alarms
+    from opcua_server.commands import recorded_alarms
 
     zone = ZoneInfo(plant_of(config).site.time_zone)
     length = timedelta(hours=hours)
@@ -427,14 +426,14 @@ def export(
     data_dir: DataDir = DATA,
 ) -> None:
     """Write recorded values of any range to a file, beside a running server or without one."""
-    from opcua_server import app as service
+    from opcua_server import commands
 
     window = _instant(start), _instant(end)
     patterns = [pattern.rpartition("ns=3;s=")[2] for pattern in tag]
     try:
         with Progress(console=err, transient=True) as bar:
             task = bar.add_task("exporting", total=1.0)
-            count = service.export(
+            count = commands.export(
                 plant_of(config), data_dir, patterns, window, file, lambda share: bar.update(task, completed=share)
             )
     except EnoseError as error:

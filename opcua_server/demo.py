@@ -15,7 +15,7 @@ from config import load
 from config.schema import Device, Plant
 from nodesets.errors import ConfigurationError, Mistake
 from nodesets.model import Role
-from opcua_server import app
+from opcua_server import app, commands, records
 
 SCENARIOS = {"EN01": "coffee_a", "EN02": "coffee_qcm"}
 PRODUCT = "COFFEE-A"
@@ -43,7 +43,7 @@ def run_demo(data_dir: Path, port: int) -> None:
     with contextlib.ExitStack() as stack:
         for device in plant.devices:
             stack.enter_context(e_nose(device))
-        if not (data_dir / app.DATABASE).exists():
+        if not (data_dir / records.DATABASE).exists():
             _first_run(plant, data_dir)
         app.serve(plant, data_dir, lambda endpoint: _tell(plant, data_dir, endpoint))
 
@@ -75,11 +75,11 @@ def _first_run(plant: Plant, data_dir: Path) -> None:
         password = passwords.generate()
         service = role is Role.MES
         arguments = {"name": name, "roles": [role], "password": password, "printed_name": printed_name}
-        app.carry_out(plant, data_dir, "users.add", {**arguments, "service": service, "must_change": False})
+        commands.carry_out(plant, data_dir, "users.add", {**arguments, "service": service, "must_change": False})
         table.add_row(name, printed_name, role, password)
     console.print(table)  # before anything that takes long: what is interrupted now would leave accounts nobody can use
     lots = [f"{d.id}.{d.streams[0].id}={SCENARIOS[d.id]}@{lot}" for d in plant.devices for lot in range(LOTS)]
-    lines = app.carry_out(plant, data_dir, "learn", {"product": PRODUCT, "lots": lots, "phases": []})
+    lines = commands.carry_out(plant, data_dir, "learn", {"product": PRODUCT, "lots": lots, "phases": []})
     console.print(f"Learned {PRODUCT} from {LOTS} simulated lots:", *lines, sep="\n  ", highlight=False)  # type: ignore[misc]
 
 

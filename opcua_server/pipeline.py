@@ -19,9 +19,9 @@ from analytics.features import Features
 from analytics.fingerprint import Fingerprint
 from config.schema import Device, Plant, StatusBit
 from nodesets.errors import EnoseError, StorageError
-from nodesets.model import Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.model import Basis, Counters, Finding, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock, Recorder
-from opcua_server.findings import DeviceWatch, channel_limits, watched_phases
+from opcua_server.findings import OF_RESULTS, CycleWatch, DeviceWatch, channel_limits, watched_phases
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,17 @@ class Sink(Protocol):
     def lost(self, row: Row) -> None:
         """A frame's row was refused: what it measured is not known, and what was shown before is old."""
 
-    def cycle(self, stream: str, cycle: Features) -> None:
-        """An exposure has ended: its baseline and normalised response."""
+    def cycle(self, stream: str, cycle: Features, drift_index: float) -> None:
+        """An exposure has ended: its baseline and normalised response, and how far the array has drifted."""
 
     def result(self, result: Result, judgement: fingerprint.Judgement) -> None:
         """The result of a cycle was committed."""
 
     def find(self, finding: Finding) -> None:
         """Something came or went."""
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class _Watch:
 
     device: Device
     findings: DeviceWatch
+    instrument: CycleWatch
     validator: validation.Validator
     assembler: CycleAssembler
     channels: tuple[features.ChannelKind, ...]
@@ -133,6 +137,8 @@ class Pipeline:
         self.counters.received += 1
         before = watch.last
         validated = watch.last = watch.validator.validate(frame)
+        for basis in watch.findings.judged(frame, validated):
+            self._sink.judge(basis)
         for finding in watch.findings.look(frame, before, validated):
             self._sink.find(finding)
         if not validated.fresh:
@@ -171,8 +177,8 @@ class Pipeline:
     def _judge(self, watch: _Watch, cycle: Cycle) -> None:
         stream = f"{watch.device.id}.{watch.device.streams[0].id}"
         found = features.extract(cycle, watch.channels)
-        self._sink.cycle(stream, found)
         model = self._models.get(stream, _Model())
+        self._look_at_instrument(watch, stream, found, model.product)
         if model.product is None:
             reason = found.defect or "no approved model for what is measured"
             judgement = fingerprint.Judgement(verdict=Verdict.NOT_DECIDABLE, reason=reason)
@@ -204,6 +210,16 @@ class Pipeline:
         else:
             self._results.put_nowait(_Judged(result, judgement, model.product))
 
+    def _look_at_instrument(self, watch: _Watch, stream: str, found: Features, product: Fingerprint | None) -> None:
+        """What a cycle says of the array, whatever becomes of its result."""
+        now = self._clock.now()
+        findings = tuple(watch.instrument.look(found, product, now))
+        self._sink.cycle(stream, found, watch.instrument.drift.index)
+        for basis in watch.findings.decided(watch.instrument.known(), now):
+            self._sink.judge(basis)
+        for finding in findings:
+            self._sink.find(finding)
+
     def _lose(self, result: Result, why: object) -> None:
         self.counters.refused += 1
         log.error("result %s not recorded: %s", result.result_id, why)
@@ -230,9 +246,17 @@ class Pipeline:
             else:
                 self.counters.results += 1
                 self._sink.result(stored, judged.judgement)
+                self._judge_by(stored)
                 for finding in result_findings(stored, judged.judgement, judged.product):
                     self._sink.find(finding)
             self._results.task_done()
+
+    def _judge_by(self, result: Result) -> None:
+        """Say how sure the alarms of a stream are by its newest result."""
+        watch, decided = self._watches[result.stream.partition(".")[0]], result.verdict is not Verdict.NOT_DECIDABLE
+        by_result = dict.fromkeys(((kind, result.stream) for kind in OF_RESULTS), decided)
+        for basis in watch.findings.decided(by_result, self._clock.now()):
+            self._sink.judge(basis)
 
     async def _persist(self, record: Callable[[Result], Awaitable[Result]], result: Result) -> Result:
         while True:
@@ -299,6 +323,7 @@ def _watch(plant: Plant, device: Device, held: Mapping[tuple[str, str], str]) ->
     return _Watch(
         device=device,
         findings=DeviceWatch(device, columns, channel_limits(plant, device), watched_phases(plant), held),
+        instrument=CycleWatch(device, held),
         validator=validation.Validator(columns),
         assembler=CycleAssembler(period=device.period, baseline=stream.baseline, exposure=stream.exposure),
         channels=tuple(features.kind(c.id, c.technology) for c in device.channels),

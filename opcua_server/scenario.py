@@ -14,7 +14,7 @@ from analytics.features import Features
 from analytics.fingerprint import Judgement
 from config.schema import Plant
 from nodesets.errors import EnoseError
-from nodesets.model import Counters, Finding, Frame, Phase, Result, Row
+from nodesets.model import Basis, Counters, Finding, Frame, Phase, Quality, Result, Row
 from opcua_server.drivers import DRIVERS
 from opcua_server.pipeline import Pipeline, Sink
 from opcua_server.plant.alarm_states import Notification
@@ -142,7 +142,7 @@ class Bell:
     def lost(self, row: Row) -> None:
         """Nothing is refused here."""
 
-    def cycle(self, stream: str, cycle: Features) -> None:
+    def cycle(self, stream: str, cycle: Features, drift_index: float) -> None:
         """Alarms follow from findings."""
 
     def result(self, result: Result, judgement: Judgement) -> None:
@@ -150,6 +150,9 @@ class Bell:
 
     def find(self, finding: Finding) -> None:
         self._tell(self._alarms.update(finding, self._clock.now()))
+
+    def judge(self, basis: Basis) -> None:
+        self._tell(self._alarms.judge(basis, self._clock.now()))
 
     def _take(self, step: Step, now: int) -> None:
         if isinstance(step.what, Finding):
@@ -171,6 +174,7 @@ class Bell:
         marks = [f"branch {branch.number}"] if branch.number else []
         marks += [branch.level] if branch.level else []
         marks += [word for word, on in (("retained", told.retain), ("hidden", condition.hidden)) if on]
+        marks += [Quality(branch.quality).name] if branch.quality else []
         marks += ["disabled"] if not condition.enabled.on else []
         said = f" {branch.user}: {branch.comment}" if branch.user else ""
         state = f"{branch.state.value}, severity {branch.severity}"

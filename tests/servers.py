@@ -16,6 +16,7 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from opcua_server import admin
 from opcua_server.security import self_signed
 
 ENOSE = [sys.executable, "-m", "opcua_server"]
@@ -31,7 +32,8 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """Of a process as a user starts it: its modules are compiled once, not at every start."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @contextlib.contextmanager
@@ -76,7 +78,12 @@ class Running:
         )
 
     def add_user(self, name: str, *roles: str, service: bool = False, password: str = "") -> None:
+        """Beside a running server without a process of its own for the command."""
         self.passwords[name] = password = password or f"{secrets.token_hex(8)}-Aa1"
+        if self.process is not None:
+            account = {"name": name, "printed_name": name, "roles": roles, "service": service, "password": password}
+            admin.ask(self.data, "users.add", account)
+            return
         options = [x for role in roles for x in ("--role", role)] + (["--service"] if service else [])
         self.enose("users", "add", name, *options, given=f"{password}\n")
 
@@ -118,7 +125,7 @@ class Running:
         None: anonymous.
         """
         certificate_file, key_file = self.credentials()
-        client = Client(self.endpoint, timeout=30)
+        client = Client(self.endpoint, timeout=30, watchdog_intervall=30)  # its own second is short on a busy machine
         client.application_uri = CLIENT_URI
         await client.set_security(
             SecurityPolicyBasic256Sha256,
@@ -157,9 +164,9 @@ class Running:
 
 @contextlib.contextmanager
 def running(config: Path, data: Path, users: Mapping[str, str | Sequence[str]]) -> Iterator[Running]:
-    """`enose run` with these users (name -> role or roles) added before."""
+    """`enose run` with these users (name -> role or roles)."""
     server = Running(config, data)
-    for name, roles in users.items():
-        server.add_user(name, *([roles] if isinstance(roles, str) else roles))
     with server.started():
+        for name, roles in users.items():
+            server.add_user(name, *([roles] if isinstance(roles, str) else roles))
         yield server

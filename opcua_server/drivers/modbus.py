@@ -121,7 +121,9 @@ class Link:
             host, port=port, timeout=2 * self._timeout, retries=0, reconnect_delay=0, trace_packet=self._gate
         )
         self._client = client
-        if not await client.connect():
+        connected = await client.connect()
+        _heed_cancellation()
+        if not connected:
             self.close()
             raise LinkError(f"{host}:{port} refused the connection")
 
@@ -154,10 +156,7 @@ class Link:
         except ModbusException as error:
             self.close()
             raise LinkError(str(error)) from error
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # Before Python 3.12 asyncio.wait_for, in which pymodbus waits, loses a cancellation that meets the answer.
-            raise asyncio.CancelledError
+        _heed_cancellation()
         if isinstance(answer, ExceptionResponse):
             raise Refused(answer.exception_code)
         return answer
@@ -197,6 +196,13 @@ class Link:
             (count,) = struct.unpack_from(">H", self._expected, 10)
             return bool(length == 3 + 2 * count and first == 2 * count)
         return length == 6
+
+
+def _heed_cancellation() -> None:
+    """Before Python 3.12 asyncio.wait_for, in which pymodbus waits, loses a cancellation that meets the answer."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Modbus:

@@ -83,7 +83,7 @@ class Figures:
     def told(self, notification: Notification) -> str:
         """Take in a notification; the alarm's name when it has just begun to chatter, else empty."""
         condition, branch = notification.condition, notification.branch
-        if branch.number:
+        if branch.number or condition.kind.dialog:
             return ""
         now = branch.state, branch.level
         before = self._before.get(condition.node, (State.NORMAL, ""))
@@ -107,7 +107,7 @@ class Figures:
         self._noted = {node: last for node, last in self._noted.items() if now - last < TEN_MINUTES}
         current = self._in_ten_minutes(now)
         self._flood = current > FLOOD or (self._flood and current >= CALM)
-        kept = [c for c in conditions if c.enabled.on]
+        kept = [c for c in conditions if c.enabled.on and not c.kind.dialog]
         active = [c for c in kept if c.trunk.state.active]
         waiting = [c for c in kept if not c.acked]
         ages = [now - c.trunk.active_time for c in active]

@@ -22,7 +22,9 @@ Theory of operation:
 6. Every notification has an EventId of its own. A person answers for what a notification said: so every one that said
    the same alarm still answers, a later worse one is needed for what is worse (5.7.3), and those that were answered
    for say that they were. Others are unknown.
-7. Disabled is not forgotten: the machines go on without a word, and enabling says how things stand (5.5.2).
+7. What a condition is judged by may be doubtful: its Quality says so, and a change of it is told while somebody has to
+   know of the condition at all. The state stays what it was: of what is not known nothing is said (5.5.2).
+8. Disabled is not forgotten: the machines go on without a word, and enabling says how things stand (5.5.2).
 """
 
 from collections.abc import Callable, Mapping
@@ -37,17 +39,20 @@ from nodesets.errors import (
     AlreadyEnabled,
     AlreadyShelved,
     ConditionDisabled,
+    DialogNotActive,
     EventIdUnknown,
     InvalidState,
     NotShelved,
     ShelvingTimeOutOfRange,
 )
-from nodesets.model import Finding
+from nodesets.model import Finding, Quality
 
 SECOND = 1_000_000_000
 REMEMBERED = 32
 """Notifications of one state that can still be named by an answer; a client that is farther behind refreshes."""
 MOST_BRANCHES = 10
+RESPONSE = "Response"
+"""Detail of a finding: the last response to a dialog."""
 
 
 class State(Enum):
@@ -130,7 +135,7 @@ class AlarmKind:
     kind: str
     """Equals `Finding.kind`."""
     scope: str
-    """What each belongs to: `site`, `line`, `device`, `stream` or `channel`."""
+    """What each belongs to: `site`, `line`, `device`, `stream`, `channel`, `pair` of channels, or `advice`."""
     severities: Mapping[str, int]
     """By level of the finding, the mildest first."""
     path: str = "Alarms.{kind}"
@@ -161,6 +166,12 @@ class AlarmKind:
     """Gets a comment when it comes three times within a minute (ISA-18.2 16.5.5)."""
     max_shelved: float = 8 * 3600.0
     """Seconds it can be shelved, or a GMP alarm be out of sight, at once; a shift."""
+    dialog: bool = False
+    """It asks (Part 9 5.6): active while it waits for a response, which ends it; there is nothing to acknowledge."""
+    at_once: bool = False
+    """Told before it is recorded, as soon as it can be: it says that nothing can. It has no delays."""
+    quality: int = Quality.BAD_WAITING_FOR_INITIAL_DATA
+    """At first: Good where the service judges by what it always knows itself, and nothing can make that doubtful."""
 
     def node(self, source: str) -> str:
         """String id of the alarm of a source."""
@@ -211,6 +222,10 @@ class Branch:
     comment_time: int = 0
     user: str = ""
     """ClientUserId of the newest act."""
+    quality: int = Quality.GOOD
+    """StatusCode of what it is, or was, judged by."""
+    quality_time: int = 0
+    """Since when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +236,8 @@ class Condition:
     """String id of the condition: its ConditionId, `EN01.Alarms.CommunicationLost`."""
     source: str
     kind: AlarmKind
+    partner: str = ""
+    """Node it is compared with, of one that compares two."""
     enabled: Switch = Switch(on=True)
     suppressed: Switch = Switch()
     """By a person."""
@@ -306,6 +323,14 @@ def found(condition: Condition, finding: Finding, now: int, new_id: NewId) -> St
     return condition, _told(condition, *told, tellable)
 
 
+def judged(condition: Condition, quality: int, now: int, new_id: NewId) -> Step:
+    """What it is judged by has another quality: told of a condition that is retained (Part 9 5.5.2)."""
+    if condition.trunk.quality == quality:
+        return condition, ()
+    condition = replace(condition, trunk=replace(condition.trunk, quality=int(quality), quality_time=now))
+    return _trunk_told(_at(condition, now), new_id) if condition.retain else (condition, ())
+
+
 def _trigger(condition: Condition, finding: Finding) -> Trigger:
     if not finding.level:
         return Trigger.CLEAR
@@ -315,6 +340,8 @@ def _trigger(condition: Condition, finding: Finding) -> Trigger:
 
 
 def _settled(kind: AlarmKind, after: State) -> State:
+    if kind.dialog and after is State.UNACKED:
+        return State.ACTIVE
     return after if kind.confirm else SETTLES.get(after, after)
 
 
@@ -388,6 +415,16 @@ def add_comment(condition: Condition, event_id: bytes, comment: str, user: str, 
     """Part 9 5.5.6. Raises ConditionDisabled, EventIdUnknown."""
     branch = _named(_enabled(condition), event_id)
     return _answered(condition, replace(_commented(branch, comment, user, now), time=now), new_id)
+
+
+def respond(condition: Condition, response: int, comment: str, user: str, now: int, new_id: NewId) -> Step:
+    """Part 9 5.6.3: ends the dialog. Raises ConditionDisabled, DialogNotActive."""
+    trunk = _enabled(condition).trunk
+    if not trunk.state.active or trunk.finding is None:
+        raise DialogNotActive(f"{condition.node} asks nothing")
+    answered = replace(trunk.finding, level="", time=now, details={**trunk.finding.details, RESPONSE: str(response)})
+    moved = replace(trunk, state=State.NORMAL, level="", finding=answered, active_time=now, time=now)
+    return _answered(condition, _commented(moved, comment, user, now), new_id)
 
 
 def enable(condition: Condition, comment: str, user: str, now: int, new_id: NewId) -> Step:

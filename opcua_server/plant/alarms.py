@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from config.schema import Alarm, Plant
 from nodesets.errors import AccessDenied, InvalidArgument, NotFound
-from nodesets.model import Finding
+from nodesets.model import Basis, Finding, Quality
 from opcua_server.plant import alarm_states as states
 from opcua_server.plant.alarm_states import (
     SECOND,
     AlarmKind,
+    Branch,
     Condition,
     NewId,
     Notification,
@@ -37,6 +38,7 @@ ALARMS: Mapping[str, AlarmKind] = {
             on_delay=2.0,
             off_delay=5.0,
             bars_release=True,
+            quality=Quality.GOOD,  # that no answer comes is sure
         ),
         AlarmKind(kind="SensorFailure", scope="device", severities=_FAULT, on_delay=2.0, off_delay=5.0),
         AlarmKind(kind="HeaterFailure", scope="device", severities=_FAULT, on_delay=2.0, off_delay=5.0),
@@ -48,6 +50,7 @@ ALARMS: Mapping[str, AlarmKind] = {
             severities={"Active": 800},
             path="DeviceHealthAlarms.Failure",
             enabled=False,
+            quality=Quality.GOOD,
         ),
         AlarmKind(
             kind="DeviceCheckFunction",
@@ -56,6 +59,14 @@ ALARMS: Mapping[str, AlarmKind] = {
             path="DeviceHealthAlarms.CheckFunction",
             branches=False,
             enabled=False,
+        ),
+        AlarmKind(
+            kind="DeviceOffSpec",
+            scope="device",
+            severities={"Active": 600},
+            path="DeviceHealthAlarms.OffSpec",
+            on_delay=2.0,
+            off_delay=5.0,
         ),
         AlarmKind(
             kind="DeviceMaintenanceRequired",
@@ -72,10 +83,19 @@ ALARMS: Mapping[str, AlarmKind] = {
             path="{kind}",
             enabled=False,  # but for channels with limits
         ),
+        AlarmKind(kind="SensorDrift", scope="device", severities={"High": 400}),
+        AlarmKind(kind="ChannelDisagreement", scope="pair", severities={"High": 400, "Low": 400}, path="{kind}"),
         AlarmKind(kind="AnomalyDetected", scope="stream", severities={"High": 600, "HighHigh": 800}, gmp=True),
         AlarmKind(kind="QualityScoreLow", scope="stream", severities={"Low": 500, "LowLow": 800}, gmp=True),
         AlarmKind(kind="FingerprintDeviation", scope="stream", severities={"High": 500}, enabled=False),
-        AlarmKind(kind="BatchExceptionOpen", scope="line", severities={"Active": 500}, path="{kind}", branches=False),
+        AlarmKind(
+            kind="BatchExceptionOpen",
+            scope="line",
+            severities={"Active": 500},
+            path="{kind}",
+            branches=False,
+            quality=Quality.GOOD,
+        ),
         AlarmKind(
             kind="ReleaseOverdue",
             scope="line",
@@ -83,6 +103,16 @@ ALARMS: Mapping[str, AlarmKind] = {
             path="{kind}",
             on_delay=8 * 3600.0,
             branches=False,
+            quality=Quality.GOOD,
+        ),
+        AlarmKind(
+            kind="Decision",
+            scope="advice",
+            severities={"Active": 200},
+            path="{kind}",
+            branches=False,
+            dialog=True,
+            quality=Quality.GOOD,
         ),
         AlarmKind(
             kind="AuditChainBroken",
@@ -94,11 +124,26 @@ ALARMS: Mapping[str, AlarmKind] = {
             fixed=True,
         ),
         AlarmKind(
-            kind="CertificateExpiring", scope="security", severities={"Active": 400}, path="{kind}", branches=False
+            kind="StorageFailure",
+            scope="storage",
+            severities={"Active": 700, "Lost": 900},
+            path="{kind}",
+            at_once=True,
+            quality=Quality.GOOD,
+        ),
+        AlarmKind(
+            kind="CertificateExpiring",
+            scope="security",
+            severities={"Active": 400},
+            path="{kind}",
+            branches=False,
+            quality=Quality.GOOD,
         ),
     )
 }
-SITE_SOURCES = {"site": "ENose.Compliance", "security": "ENose.Security"}
+ADVICE_SLOTS = 10
+"""Recommendations that are shown (information model 1.4)."""
+SITE_SOURCES = {"site": "ENose.Compliance", "security": "ENose.Security", "storage": "ENose.Diagnostics"}
 """Sources of alarms there is one of."""
 
 
@@ -109,6 +154,11 @@ def condition_nodes(plant: Plant) -> Iterator[tuple[str, str, AlarmKind]]:
             yield alarm.node(source), source, alarm
 
 
+def first_up(source: str, kind: AlarmKind) -> str:
+    """Node of the group an alarm belongs to: that of its device, its line or the service (ISA-18.1; Part 9 5.8.3)."""
+    return f"{source}.FirstUp" if kind.scope == "line" else f"{source.partition('.')[0]}.Alarms.FirstUp"
+
+
 def _sources(plant: Plant, scope: str) -> Iterator[str]:
     match scope:
         case "device":
@@ -117,10 +167,27 @@ def _sources(plant: Plant, scope: str) -> Iterator[str]:
             yield from (f"{device.id}.{stream.id}" for device in plant.devices for stream in device.streams)
         case "channel":
             yield from (f"{device.id}.Array.{channel.id}" for device in plant.devices for channel in device.channels)
+        case "pair":
+            yield from (
+                f"{device.id}.Array.{pair.channels[0]}" for device in plant.devices for pair in device.redundant
+            )
+        case "advice":
+            slots = range(1, ADVICE_SLOTS + 1) if plant.agents.dialogs else ()
+            yield from (f"ENose.Agents.R{i:02}" for i in slots)
         case "line":
             yield from (line.id for line in plant.lines)
         case _:
             yield SITE_SOURCES[scope]
+
+
+def _partners(plant: Plant) -> dict[str, str]:
+    """By condition: the node it is compared with."""
+    kind = ALARMS["ChannelDisagreement"]
+    return {
+        kind.node(f"{device.id}.Array.{first}"): f"{device.id}.Array.{second}.SensorValue"
+        for device in plant.devices
+        for first, second in (pair.channels for pair in device.redundant)
+    }
 
 
 # -- what people do
@@ -136,6 +203,8 @@ class Act:
     comment: str = ""
     seconds: float = 0.0
     """Of TimedShelve."""
+    response: int = -1
+    """Of Respond."""
     user: str = ""
 
 
@@ -151,6 +220,7 @@ ACTS: Mapping[str, Perform] = {
     "Acknowledge": lambda c, a, now, _, new: states.acknowledge(c, a.event_id, a.comment, a.user, now, new),
     "Confirm": lambda c, a, now, _, new: states.confirm(c, a.event_id, a.comment, a.user, now, new),
     "AddComment": lambda c, a, now, _, new: states.add_comment(c, a.event_id, a.comment, a.user, now, new),
+    "Respond": lambda c, a, now, _, new: states.respond(c, a.response, a.comment, a.user, now, new),
     "Enable": lambda c, a, now, _, new: states.enable(c, a.comment, a.user, now, new),
     "Disable": lambda c, a, now, until, new: states.disable(c, a.comment, a.user, now, until, new),
     "TimedShelve": _shelve(Shelve.TIMED),
@@ -200,12 +270,16 @@ class Alarms:
         self._initial: dict[str, tuple[str, AlarmKind, bool]] = {}
         """By node: source, kind, whether it is enabled at first."""
         self._by_finding: dict[tuple[str, str], str] = {}
+        self._partners = _partners(plant)
         self._moved: dict[str, Condition] = {}
         self._pending: dict[str, tuple[int, Finding]] = {}
         """Findings that wait for their delay, and since when."""
         self._ending: dict[str, int] = {}
         """When something of a condition ends by itself."""
         self._quiet: set[str] = set()
+        self._judged: dict[str, tuple[int, int]] = {}
+        """Of conditions that never moved: quality, and since when."""
+        self._doubted: set[str] = set()
         self._before: dict[str, Condition] = {}
         """What conditions were at the last commit."""
         self._waited: dict[str, tuple[int, Finding] | None] = {}
@@ -225,7 +299,10 @@ class Alarms:
             source, kind, enabled = self._initial[node]
         except KeyError:
             raise NotFound(f"no condition {node}") from None
-        return Condition(node=node, source=source, kind=kind, enabled=Switch(enabled))
+        quality, time = self._judged.get(node, (kind.quality, 0))
+        trunk = Branch(quality=quality, quality_time=time)
+        partner = self._partners.get(node, "")
+        return Condition(node=node, source=source, kind=kind, partner=partner, enabled=Switch(enabled), trunk=trunk)
 
     def __contains__(self, node: object) -> bool:
         return node in self._initial
@@ -260,11 +337,28 @@ class Alarms:
         if finding.level == condition.trunk.level and not _other_fault(condition, finding):
             self._wait(node, None)
             return ()
-        since, pending = self._pending.get(node, (now, finding))
+        begun = min(finding.time, now)
+        since, pending = self._pending.get(node, (begun, finding))
         if pending.level != finding.level:
-            since = now
+            since = begun
         self._wait(node, (since, finding))
         return self._settle(node, now)
+
+    def judge(self, basis: Basis, now: int) -> tuple[Notification, ...]:
+        """Take in the quality of what an alarm is judged by; told of a retained one, else see `quiet`, `doubted`."""
+        node = self._by_finding.get((basis.kind, basis.source))
+        if node is None:
+            return ()
+        if node not in self._moved:
+            self._judged[node] = basis.quality, now
+            self._doubted.add(node)
+            return ()
+        condition, told = states.judged(self[node], basis.quality, now, self._new_id)
+        if told:
+            return self._step((condition, told))
+        self._put(condition)
+        self._quiet.add(node)
+        return ()
 
     def due(self, now: int) -> tuple[Notification, ...]:
         """What a delay or a shelf has run out for."""
@@ -295,6 +389,11 @@ class Alarms:
         """What changed without a word since this was last asked, and is not recorded."""
         quiet, self._quiet = self._quiet, set()
         return tuple(self[node] for node in quiet)
+
+    def doubted(self) -> tuple[Condition, ...]:
+        """Those that never moved, and of which nothing but the quality changed since this was last asked."""
+        doubted, self._doubted = self._doubted, set()
+        return tuple(self[node] for node in doubted if node not in self._moved)
 
     # People
 
@@ -332,15 +431,18 @@ class Alarms:
         if waits is not None:
             self._pending[node] = waits
 
-    def _step(self, step: Step) -> tuple[Notification, ...]:
+    def _step(self, step: Step, *, stands: bool = False) -> tuple[Notification, ...]:
+        """`stands`: it is not taken back when it cannot be recorded."""
         condition, told = step
         before = self[condition.node]
         if condition != before:
-            self._before.setdefault(condition.node, before)
+            if not stands:
+                self._before.setdefault(condition.node, before)
             self._put(condition)
         return told
 
     def _put(self, condition: Condition) -> None:
+        self._judged.pop(condition.node, None)
         self._moved[condition.node] = condition
         self._ending.pop(condition.node, None)
         if end := states.ends(condition):
@@ -354,15 +456,16 @@ class Alarms:
         self._wait(node, None)
         if finding.level and not condition.trunk.state.active:
             condition = replace(condition, first=self._is_first(condition))
-        return self._step(states.found(condition, finding, now, self._new_id))
+        step = states.found(condition, finding, now, self._new_id)
+        return self._step(step, stands=condition.kind.at_once)
 
     def _is_first(self, condition: Condition) -> bool:
-        """First-up (ISA-18.1): of the alarms of its device, line or service no other is active in sight."""
-        group = condition.source.partition(".")[0]
+        """Of the alarms of its group no other is active in sight."""
+        group = first_up(condition.source, condition.kind)
         return not any(
-            c.trunk.state.active and c.enabled.on and not c.hidden
+            c.trunk.state.active and c.enabled.on and not c.hidden and not c.kind.dialog
             for c in self._moved.values()
-            if c.source.partition(".")[0] == group and c.node != condition.node
+            if c.node != condition.node and first_up(c.source, c.kind) == group
         )
 
 
@@ -376,11 +479,15 @@ def _delay(condition: Condition, finding: Finding) -> float:
 def _other_fault(condition: Condition, finding: Finding) -> bool:
     """Whether something else is wrong with an alarmed device now, as one more failed sensor.
 
-    Of a device it is found only when that is so; of a stream with every cycle.
+    Of a device, or advice, it is found only when that is so; of a stream with every cycle.
     """
     told = condition.trunk.finding
-    changed = told is not None and finding.text != told.text
-    return condition.kind.scope == "device" and bool(condition.trunk.level and finding.level) and changed
+    changed = told is not None and _at_fault(finding) != _at_fault(told)
+    return condition.kind.scope in ("device", "advice") and bool(condition.trunk.level and finding.level) and changed
+
+
+def _at_fault(finding: Finding) -> str:
+    return finding.details.get("Channels", finding.text)
 
 
 def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:
@@ -391,7 +498,7 @@ def _configured(alarm: AlarmKind, plant: Plant) -> tuple[AlarmKind, bool]:
     changes["message"] = own.message
     if own.severity is not None:
         changes["severities"] = dict.fromkeys(alarm.severities, own.severity)
-    if alarm.scope == "channel":  # delayed before it is found, all channels at once (`analytics.limits`)
+    if alarm.scope == "channel" or alarm.at_once:  # channels: delayed before it is found (`analytics.limits`)
         changes |= {"on_delay": 0.0, "off_delay": 0.0}
     kind = replace(alarm, **changes)  # type: ignore[arg-type]  # names and types are those of config.schema.Alarm
     given = alarm.enabled or alarm.scope == "channel"

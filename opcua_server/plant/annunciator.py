@@ -2,13 +2,14 @@
 
 Findings and acts wait in one queue. Each turn takes all that waits through the machine, records what changed with the
 audit entries of the people who acted in one transaction, and then shows it, in order. A turn that cannot be recorded
-has not happened: who acted is refused, and what was found is found again in the next one.
+has not happened: who acted is refused, and what was found is found again in the next one. Only what says that nothing
+can be recorded (`AlarmKind.at_once`) is told first, and recorded as soon as it can be.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,19 +18,19 @@ from compliance import audit
 from historian import alarms as store
 from historian import events as history
 from nodesets.errors import EnoseError, StorageError
-from nodesets.model import Finding
+from nodesets.model import Basis, Finding
 from nodesets.ports import Clock
 from opcua_server.plant import alarm_record
 from opcua_server.plant.alarm_figures import CHATTER_COUNT, CHATTER_SECONDS, Figures
 from opcua_server.plant.alarm_states import Condition, Notification
-from opcua_server.plant.alarms import Act, Alarms
+from opcua_server.plant.alarms import ALARMS, Act, Alarms
 from opcua_server.services.event_fields import row
 from opcua_server.services.nodes import Event
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-MOST = 500
+MOST = 100
 """Findings and acts in one turn: a flood is recorded in parts, so that none of it waits for all."""
 
 CHATTERS = f"Chattering: {CHATTER_COUNT} times within {CHATTER_SECONDS:g} s; look at its limit, dead-band and delay"
@@ -48,6 +49,9 @@ class Panel(Protocol):
 
     def condition(self, condition: Condition) -> None:
         """How a condition stands now."""
+
+    def quality(self, condition: Condition) -> None:
+        """Of what it is judged by: all that is new of one that never moved."""
 
     def event(self, told: Notification) -> Event:
         """What clients are told."""
@@ -70,6 +74,8 @@ class Annunciator:
     def __init__(self, alarms: Alarms, submit: Submit, panel: Panel, clock: Clock) -> None:
         self._alarms, self._submit, self._panel, self._clock = alarms, submit, panel, clock
         self._waiting: list[_Waiting] = []
+        self._owed: list[tuple[Notification, Event]] = []
+        """What was told at once and is not recorded yet."""
         self._taken: list[_Waiting] = []
         """What the present turn carries out."""
         self._closed: StorageError | None = None
@@ -81,7 +87,15 @@ class Annunciator:
     def find(self, finding: Finding) -> None:
         """Something came, changed or went. Never blocks."""
         now = self._clock.now()
-        self._enter(_Waiting(lambda: self._alarms.update(finding, now)))
+        if ALARMS[finding.kind].at_once:
+            self._tell_at_once(self._alarms.update(finding, now))
+        else:
+            self._enter(_Waiting(lambda: self._alarms.update(finding, now)))
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality."""
+        now = self._clock.now()
+        self._enter(_Waiting(lambda: self._alarms.judge(basis, now)))
 
     def inhibit(self, kind: str, source: str, on: bool) -> None:
         """The state of the plant suppresses an alarm, or no longer does."""
@@ -149,13 +163,22 @@ class Annunciator:
         done = [w for i, w in enumerate(taken) if i not in refused]
         changed = self._alarms.changed()
         events = [self._panel.event(n) for n in told]
+        owed, self._owed = self._owed, []
         try:
-            await self._record(changed, told, events, [w.log for w in done if w.log is not None])
+            await self._record(
+                (*changed, *(self._alarms[n.condition.node] for n, _ in owed)),
+                [*(n for n, _ in owed), *told],
+                [*(e for _, e in owed), *events],
+                [w.log for w in done if w.log is not None],
+            )
         except StorageError as error:
+            self._owed[:0] = owed
             self._put_back(taken, error)
             return False
         self._alarms.commit()
         self._show((*changed, *self._alarms.quiet()), told, events)
+        for condition in self._alarms.doubted():
+            self._panel.quality(condition)
         for i, waiting in enumerate(taken):
             _answer(waiting, refused.get(i))
         self._taken = []
@@ -166,6 +189,13 @@ class Annunciator:
             _answer(waiting, self._closed)
             return
         self._waiting.append(waiting)
+        self._news.set()
+
+    def _tell_at_once(self, told: Told) -> None:
+        """Show what says that nothing can be recorded, and have it recorded as soon as it can be."""
+        events = [self._panel.event(n) for n in told]
+        self._show([n.condition for n in told], told, events)
+        self._owed += zip(told, events, strict=True)
         self._news.set()
 
     async def _something(self) -> None:
@@ -206,7 +236,7 @@ class Annunciator:
         self._taken = []
         self._news.set()
 
-    def _show(self, changed: tuple[Condition, ...], told: list[Notification], events: list[Event]) -> None:
+    def _show(self, changed: Iterable[Condition], told: Sequence[Notification], events: Sequence[Event]) -> None:
         for condition in changed:
             self._shown[condition.node] = condition
             self._panel.condition(condition)

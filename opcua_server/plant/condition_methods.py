@@ -4,31 +4,45 @@ What was done and by whom is recorded in one transaction with what it changed. T
 exception in the batches it watches, in that transaction too (process rule 9).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from asyncua import ua
 
-from compliance import audit, exceptions, policy, texts
+from compliance import audit, exceptions, policy, recommendations, texts
 from compliance.rows import entry
 from config.schema import Line
-from nodesets.errors import EnoseError, NodeIdInvalid
+from nodesets.errors import (
+    ConditionDisabled,
+    DialogNotActive,
+    DialogResponseInvalid,
+    EnoseError,
+    InvalidState,
+    NodeIdInvalid,
+)
 from nodesets.model import Caller, Finding
-from opcua_server.plant.alarms import HIDES, Act
+from opcua_server.plant.alarms import HIDES, Act, first_up
+from opcua_server.plant.events import RESPONSES
 from opcua_server.plant.methods import log_call, log_outcome
 from opcua_server.plant.site import Site
 from opcua_server.services.methods import Audited
 from opcua_server.services.nodes import SITE_NS
+from opcua_server.services.nodes import site as node_id
 from opcua_server.services.server import UaServer
 
 I = ua.ObjectIds  # noqa: E741 - read in columns
 SHELVING = ".ShelvingState"
+FOR = re.compile(r"\[([^\[\]]{1,64})\]")
+"""A person's name in a comment. The methods of Part 9 have no argument for it (decision 6)."""
 
 METHODS: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "Acknowledge": ((I.AcknowledgeableConditionType_Acknowledge,), ("event_id", "comment")),
     "Confirm": ((I.AcknowledgeableConditionType_Confirm,), ("event_id", "comment")),
     "AddComment": ((I.ConditionType_AddComment,), ("event_id", "comment")),
+    "Respond": ((I.DialogConditionType_Respond,), ("response",)),
+    "Respond2": ((I.DialogConditionType_Respond2,), ("response", "comment")),
     "Enable": ((I.ConditionType_Enable,), ()),
     "Disable": ((I.ConditionType_Disable,), ()),
     "Silence": ((I.AlarmConditionType_Silence,), ()),
@@ -91,12 +105,16 @@ def _link(server: UaServer, site: Site, number: int, name: str, arguments: tuple
         try:
             at = _condition(site, called)
             act = _act(name.removesuffix("2"), caller, given)
+            if act.name == "Respond":
+                await _decide(site, caller, at, act)
             await site.annunciator.act(at, act, partial(_record, site, caller, at, act, name))
         except EnoseError as error:
             said = {key: _loggable(value) for key, value in given.items()}
             outcome = ua.StatusCode(error.status).name
             await log_outcome(site, caller, f"Alarms.{name}", at, said, outcome, str(error))
             raise
+        if act.name == "Respond":
+            await site.show(site.refresh_recommendations, "showing recommendations")
         for line in _lines(site, at) if _hides(site, at, act) else ():
             await site.show(partial(site.refresh_line, line.id), f"showing {line.id}")
         return ()
@@ -106,6 +124,30 @@ def _link(server: UaServer, site: Site, number: int, name: str, arguments: tuple
 
     allowed = partial(_may, action.removeprefix("Alarms."))
     server.link_method(ua.NodeId(number), answer, allowed, refused, Audited(logged=True))
+
+
+async def _decide(site: Site, caller: Caller, at: str, act: Act) -> None:
+    """Record a person's response to a recommendation: the same checks as of the methods of Agents (process rule 14).
+
+    Raises ConditionDisabled, DialogNotActive, also when somebody decided by another way or it expired,
+    DialogResponseInvalid, and as `recommendations.decide`.
+    """
+    condition = site.annunciator[at]
+    if not condition.enabled.on:
+        raise ConditionDisabled(f"{at} is disabled")
+    if not condition.trunk.state.active or condition.trunk.finding is None:
+        raise DialogNotActive(f"{at} asks nothing")
+    if not 0 <= act.response < len(RESPONSES):
+        raise DialogResponseInvalid(f"response {act.response}: 0 to {len(RESPONSES) - 1}")
+    name = RESPONSES[act.response]
+    policy.permit(caller, f"Agents.{name}Recommendation")
+    key = condition.trunk.finding.details["RecommendationId"]
+    try:
+        await site.submit(
+            lambda tx: recommendations.decide(tx, caller, site.clock.now(), key, name.lower(), act.comment)
+        )
+    except InvalidState as error:
+        raise DialogNotActive(str(error)) from error
 
 
 def _condition(site: Site, called: Any) -> str:
@@ -127,8 +169,15 @@ def _act(name: str, caller: Caller, given: Mapping[str, Any]) -> Act:
         event_id=given.get("event_id") or b"",
         comment=words,
         seconds=given.get("milliseconds", 0.0) / 1000,
+        response=given.get("response", -1),
         user=caller.user,
     )
+
+
+def _claimed(caller: Caller, comment: str) -> str:
+    """Whom a service account says it acts for: `[NAME]` at the begin of its comment (process rule 15)."""
+    match = FOR.match(comment) if caller.service else None
+    return match[1] if match else ""
 
 
 def _loggable(value: Any) -> Any:
@@ -151,8 +200,11 @@ def _lines(site: Site, at: str) -> list[Line]:
 
 def _record(site: Site, caller: Caller, at: str, act: Act, method: str, tx: Any) -> None:
     now = site.clock.now()
-    given = {"EventId": act.event_id, "Seconds": act.seconds}
-    audit.append(tx, entry(caller, now, f"call.Alarms.{method}", at, reason=act.comment, new=given))
+    given = {"EventId": act.event_id, "Seconds": act.seconds, "Response": act.response}
+    claimed = _claimed(caller, act.comment)
+    audit.append(
+        tx, entry(caller, now, f"call.Alarms.{method}", at, reason=act.comment, new=given, on_behalf_of=claimed)
+    )
     if _hides(site, at, act):
         kind = site.alarms[at].kind
         words = f"{at}: {act.name} by {caller.user}: {act.comment}"
@@ -162,6 +214,7 @@ def _record(site: Site, caller: Caller, at: str, act: Act, method: str, tx: Any)
 
 
 async def _groups(site: Site, _caller: Caller, called: Any, _arguments: tuple[Any, ...]) -> Sequence[Any]:
-    """GetGroupMemberships (Part 9 5.8.6): the plant has no AlarmGroup objects, so there are none to name."""
-    _condition(site, called)
-    return (ua.Variant([], ua.VariantType.NodeId, is_array=True),)
+    """GetGroupMemberships (Part 9 5.8.16)."""
+    condition = site.alarms[_condition(site, called)]
+    groups = [node_id(first_up(condition.source, condition.kind))]
+    return (ua.Variant(groups, ua.VariantType.NodeId, is_array=True),)

@@ -36,7 +36,9 @@ class ConditionType:
     texts: tuple[str, ...] = ()
     """Further members, taken from the details of the finding."""
     setpoint: str = ""
-    """SetpointNode of a deviation alarm, relative to the source."""
+    """SetpointNode of a deviation alarm, relative to the source; empty: `Condition.partner`."""
+    dialog: bool = False
+    """Whether it asks (Part 9 5.6): it has none of the members of an alarm."""
     certificate: bool = False
     """Whether it tells of a certificate (Part 9 5.8.25)."""
 
@@ -52,6 +54,9 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
     "DeviceCheckFunction": ConditionType(
         type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
     ),
+    "DeviceOffSpec": ConditionType(
+        type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
+    ),
     "DeviceMaintenanceRequired": ConditionType(
         type="InstrumentDiagnosticAlarmType", condition_class=MAINTENANCE, input="DeviceHealth"
     ),
@@ -60,6 +65,12 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
         condition_class=PROCESS,
         input="SensorValue",
         levels=("High", "HighHigh", "Low", "LowLow"),
+    ),
+    "SensorDrift": ConditionType(
+        type="ExclusiveLevelAlarmType", condition_class=MAINTENANCE, input="Array.DriftIndex", levels=("High",)
+    ),
+    "ChannelDisagreement": ConditionType(
+        type="ExclusiveDeviationAlarmType", condition_class=MAINTENANCE, input="SensorValue", levels=("High", "Low")
     ),
     "FingerprintDeviation": ConditionType(
         type="ExclusiveDeviationAlarmType",
@@ -74,7 +85,9 @@ CONDITION_TYPES: Mapping[str, ConditionType] = {
     "ReleaseOverdue": ConditionType(
         type="OffNormalAlarmType", condition_class=PROCESS, input="Batch.DispositionStateNumber"
     ),
+    "Decision": ConditionType(type="DialogConditionType", condition_class=PROCESS, input="", dialog=True),
     "AuditChainBroken": ConditionType(type="TripAlarmType", condition_class=HIGHLY_MANAGED, input="ChainVerified"),
+    "StorageFailure": ConditionType(type="SystemOffNormalAlarmType", condition_class=SYSTEM, input="LastError"),
     "CertificateExpiring": ConditionType(
         type="CertificateExpirationAlarmType", condition_class=SYSTEM, input="", certificate=True
     ),
@@ -116,11 +129,19 @@ _MEMBERS = frozenset(
     }
 )  # fmt: skip
 """Optional members every alarm has."""
+_DIALOG = frozenset(
+    {
+        "EnabledState.TransitionTime", "EnabledState.EffectiveDisplayName", "EnabledState.EffectiveTransitionTime",
+        "DialogState.TransitionTime", "Respond2",
+    }
+)  # fmt: skip
 _LATCH = frozenset({"LatchedState", "LatchedState.TransitionTime", "Reset", "Reset2"})
 
 
 def optional_members(shown: ConditionType, *, latched: bool) -> frozenset[str]:
     """Optional members of a condition."""
+    if shown.dialog:
+        return _DIALOG
     members = _MEMBERS | (_LATCH if latched else frozenset())
     if shown.certificate:
         members |= {"ExpirationLimit"}

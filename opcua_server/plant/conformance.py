@@ -8,12 +8,12 @@
       Access, Status                  variables by what may be done with them and by whom; Uncertain and Bad ones
       References                      two objects, and references of many kinds from one to the other
       Methods                         every shape of arguments; a slow one; RaiseEvent, RaiseTypedEvent,
-                                      RaiseAlarm, ClearAlarm
+                                      RaiseAlarm, ClearAlarm; Recommend, which asks for a person's decision
       Alarms                          writable inputs of two alarms of the first stream: Score, of the exclusive
                                       QualityScoreLow (below 50 Low, below 20 LowLow), and Anomaly, of the
                                       non-exclusive AnomalyDetected (above 0.5 High, above 0.75 HighHigh)
       History                         a value a second of each, the last ten minutes are there from the start:
-                                      Ramp, Counter, Switch; Writable, which HistoryUpdate changes as well
+                                      Ramp, Counter, Switch; Writable and Text, which HistoryUpdate changes as well
       Many                            2,000 children
       Deep                            twenty levels, and a name of 500 characters
 
@@ -33,10 +33,19 @@ from typing import Any
 import numpy as np
 from asyncua import ua
 
+from historian.chunks import Kind
+from historian.frames import Column
 from nodesets.errors import InvalidArgument
-from nodesets.model import Caller, Finding, Floats, Quality, Role, Row
+from nodesets.model import Basis, Caller, Finding, Floats, Quality, Recommendation, Role, Row
 from nodesets.ports import Archive, Clock, Recorder
-from opcua_server.plant.templates import engineering_units, historical, recorded_fields, reference_id, value_range
+from opcua_server.plant.templates import (
+    aggregates_of_texts,
+    engineering_units,
+    historical,
+    recorded_fields,
+    reference_id,
+    value_range,
+)
 from opcua_server.services.nodes import (
     HAS_NOTIFIER,
     HAS_PROPERTY,
@@ -57,10 +66,22 @@ from opcua_server.services.server import UaServer
 ROOT = "Playground"
 GROUP = f"{ROOT}.History"
 SCORE, ANOMALY = "QualityScoreLow", "AnomalyDetected"
-HISTORIES: Mapping[str, str] = {"Ramp": "Double", "Counter": "UInt32", "Switch": "Boolean", "Writable": "Double"}
+HISTORIES: Mapping[str, str] = {
+    "Ramp": "Double",
+    "Counter": "UInt32",
+    "Switch": "Boolean",
+    "Writable": "Double",
+    "Text": "String",
+}
 """Recorded variable -> its type."""
 RECORDED = tuple(f"{GROUP}.{name}" for name in HISTORIES)
-RAMP, WRITABLE = f"{GROUP}.Ramp", f"{GROUP}.Writable"
+COLUMNS = tuple(
+    Column(f"{GROUP}.{name}", Kind.STRING if kind == "String" else Kind.DOUBLE) for name, kind in HISTORIES.items()
+)
+TEXTS = ("IDLE", "BASELINE", "EXPOSURE", "", "Prüfling 7 · 嗅覚")
+"""What the recorded text is, one after another."""
+RAMP, WRITABLE, TEXT = f"{GROUP}.Ramp", f"{GROUP}.Writable", f"{GROUP}.Text"
+NATIVE: Mapping[str, Callable[[float], Any]] = {"Double": float, "UInt32": int, "Boolean": bool}
 VIEW = "PlaygroundView"
 MANY, DEEP, LONG = 2_000, 20, 500
 LARGE = 10_000
@@ -69,6 +90,8 @@ PERIOD = 0.1
 """Seconds between changes of the dynamic variables."""
 TREND_SECONDS = 600
 SECOND = 1_000_000_000
+DAY = 86_400
+BAD = 0x80000000
 
 OPEN = Access.READ | Access.WRITE | Access.STATUS_WRITE | Access.TIMESTAMP_WRITE
 MEANING = Access.READ | Access.WRITE | Access.SEMANTIC_CHANGE
@@ -189,6 +212,7 @@ def references() -> tuple[Reference, ...]:
         Reference(source=ua.NodeId(ua.ObjectIds.Server), type=HAS_NOTIFIER, target=site(ROOT)),
         Reference(source=site(VIEW), type=ORGANIZES, target=site(ROOT)),
         *(Reference(source=source, type=ua.NodeId(_number(kind)), target=target) for kind in KINDS),
+        *aggregates_of_texts([TEXT]),
     )
 
 
@@ -198,10 +222,10 @@ READABLE = Access.READ | Access.HISTORY_READ
 def _histories() -> Iterator[Member]:
     for name, kind in HISTORIES.items():
         path = f"History.{name}"
-        access = READABLE | Access.HISTORY_WRITE if path.endswith("Writable") else READABLE
+        access = READABLE | Access.HISTORY_WRITE if name in ("Writable", "Text") else READABLE
         variable = _variable(path, kind, VALUES[kind][0], access=access)
         yield replace(variable, historizing=True)
-        yield from historical(path, stepped=kind != "Double")
+        yield from historical(path, stepped=kind != "Double", text=kind == "String")
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,6 +515,10 @@ SIGNATURES: Mapping[str, tuple[tuple[ua.Argument, ...], tuple[ua.Argument, ...]]
     "RaiseEvent": ((_argument("Message", "String"), _argument("Severity", "UInt16")), ()),
     "RaiseAlarm": ((), ()),
     "ClearAlarm": ((), ()),
+    "Recommend": (
+        (_argument("Text", "String"), _argument("Seconds", "Double")),
+        (_argument("RecommendationId", "String"),),
+    ),
 }
 """Method -> inputs, outputs. What has equal inputs and outputs gives back what it was given."""
 BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
@@ -541,21 +569,34 @@ class Playground:
         self,
         server: UaServer,
         find: Find,
+        judge: Callable[[Basis], None],
         settled: Callable[[], Awaitable[None]],
+        recommend: Callable[[Recommendation], Awaitable[None]],
         recorder: Recorder,
         history: Archive,
         clock: Clock,
     ) -> None:
-        """`find` is told of the alarm to play with, `settled` returns when that is shown."""
+        """`find` and `judge` are told of the alarms to play with, `settled` returns when that is shown; `recommend`
+        publishes advice."""
         self._server = server
         self._find = find
+        self._judge = judge
         self._settled = settled
+        self._recommend = recommend
         self._recorder = recorder
         self._history = history
         self._clock = clock
+        self._source = ""
+        """The stream whose alarms are played with."""
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality; of those driven here only its variable says so."""
+        if basis.source != self._source or basis.kind not in {drive.kind for drive in DRIVES.values()}:
+            self._judge(basis)
 
     def link(self, alarm_source: str) -> None:
         """Let everybody write and call; `alarm_source` is the stream whose alarm is played with."""
+        self._source = alarm_source
         for instance in instances():
             for member in instance.template.members:
                 if member.node_class is NodeClass.VARIABLE and member.reference != HAS_PROPERTY:
@@ -576,6 +617,7 @@ class Playground:
         for drive in DRIVES:
             node = site(f"{ROOT}.Alarms.{drive}")
             self._server.grant(node, _everybody, partial(self._drive, alarm_source, DRIVES[drive]))
+            self._judge(Basis(kind=DRIVES[drive].kind, source=alarm_source, time=now, quality=Quality.GOOD))
         for name, handler in self._handlers(alarm_source).items():
             self._server.link_method(site(f"{ROOT}.Methods.{name}"), handler, lambda _: True)
 
@@ -607,6 +649,12 @@ class Playground:
 
             return handler
 
+        async def recommend(_caller: Caller, _object: Any, arguments: tuple[Any, ...]) -> Sequence[Any]:
+            text, seconds = arguments
+            advice = _advice(text, seconds, self._clock.now())
+            await self._recommend(advice)
+            return (advice.recommendation_id,)
+
         return {
             "NoArguments": _nothing,
             "NotExecutable": _nothing,
@@ -621,6 +669,7 @@ class Playground:
             "RaiseTypedEvent": raise_typed_event,
             "RaiseAlarm": alarm(30.0),
             "ClearAlarm": alarm(100.0),
+            "Recommend": recommend,
         }
 
     def _event(self, event_type: ua.NodeId, message: str, severity: int) -> Event:
@@ -638,8 +687,9 @@ class Playground:
 
     def _drive(self, source: str, drive: Drive, data: Any) -> None:
         """Somebody wrote the input of an alarm."""
-        value = data.Value.Value
-        if value is not None:
+        value, code = data.Value.Value, data.StatusCode.value if data.StatusCode is not None else 0
+        self._judge(Basis(kind=drive.kind, source=source, time=self._clock.now(), quality=code))
+        if value is not None and code < BAD:
             self._find(self._finding(source, drive, value))
 
     def _finding(self, source: str, drive: Drive, value: float) -> Finding:
@@ -693,19 +743,43 @@ class Playground:
                 received_time=time,
                 values=_trend(time // SECOND),
                 status=np.full(len(RECORDED), Quality.GOOD, np.uint32),
+                texts={RECORDED.index(TEXT): _word(time // SECOND)},
             )
             for time in times
         ]
         await asyncio.wrap_future(self._recorder.append(rows))
         last = rows[-1]
-        for node, kind, value in zip(RECORDED, HISTORIES.values(), last.values.tolist(), strict=True):
-            native = value if kind == "Double" else bool(value) if kind == "Boolean" else int(value)
+        for column, (node, kind) in enumerate(zip(RECORDED, HISTORIES.values(), strict=True)):
+            native = last.texts[column] if column in last.texts else NATIVE[kind](last.values[column])
             self._server.write(node, ua.Variant(native, T[kind]), 0, last.source_time, last.received_time)
+
+
+def _advice(text: str, seconds: float, now: int) -> Recommendation:
+    """Advice nobody gave, open for so many seconds."""
+    if not 0 < seconds <= DAY:
+        raise InvalidArgument(f"Seconds: more than 0, at most {DAY}", [0, ua.StatusCodes.BadOutOfRange])
+    key = f"REC-{secrets.token_hex(8)}"
+    return Recommendation(
+        recommendation_id=key,
+        agent="playground",
+        subject=f"{ROOT}.{key}",
+        text=text[:254],
+        rationale="somebody called Recommend",
+        confidence=0.5,
+        priority=200,
+        created=now,
+        expires=now + round(seconds * SECOND),
+    )
 
 
 def _trend(second: int) -> Floats:
     """Of the recorded variables at a second."""
-    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7], np.float64)
+    return np.array([second % 100, second % 1000, second // 10 % 2, second // 60 % 7, 0], np.float64)
+
+
+def _word(second: int) -> str:
+    """The recorded text at a second."""
+    return TEXTS[second // 7 % len(TEXTS)]
 
 
 def _dynamic(name: str, step: int, now: int) -> Any:

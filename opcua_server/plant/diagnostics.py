@@ -9,9 +9,10 @@ from asyncua import ua
 
 from compliance import audit
 from nodesets.errors import StorageError
-from nodesets.model import Counters
+from nodesets.model import Counters, Finding
 from opcua_server.drivers.schedule import Schedule
 from opcua_server.plant import events
+from opcua_server.plant.alarms import SITE_SOURCES
 from opcua_server.plant.site import Site
 from opcua_server.services.server import UaServer
 
@@ -35,6 +36,8 @@ class Diagnostics:
         """Why the database could not be read the last time; empty when it could."""
         self._storage = ""
         """What was told of the storage last."""
+        self._found: str | None = None
+        """Level of StorageFailure that was found last; None: nothing yet."""
         self._lost = site.recorder.lost + site.recorder.set_aside
 
     async def run(self) -> None:
@@ -48,6 +51,9 @@ class Diagnostics:
         """What goes on with time alone."""
         annunciator, now = self._site.annunciator, self._site.clock.now()
         self._site.publisher.shelved(annunciator.shown())
+        if 0 < self._site.advice_expires <= now:
+            self._site.advice_expires = 0
+            self._site.start_job(self._site.refresh_recommendations(), "showing recommendations")
         metrics = annunciator.figures.metrics(annunciator.shown(), now)
         self._site.publisher.write("ENose.AlarmMetrics", events.metrics_values(metrics), now)
 
@@ -76,7 +82,7 @@ class Diagnostics:
         return DEGRADED if self._site.publisher.silent_devices else HEALTHY
 
     def _tell_of_storage(self, now: int) -> None:
-        """A SystemEvent when the storage fails, when recordings are lost or set aside, and when it is well again."""
+        """An alarm and SystemEvents: the storage fails, recordings are lost or set aside, and it is well again."""
         recorder = self._site.recorder
         storage = ("recordings are lost: " if recorder.losing else "recordings go to the spool: ") + recorder.trouble
         storage = storage if recorder.forwarding or recorder.losing else ""
@@ -86,7 +92,19 @@ class Diagnostics:
         self._storage = storage
         lost, self._lost = self._lost, recorder.lost + recorder.set_aside
         if self._lost > lost:
-            self._tell(f"{recorder.lost} recordings lost and {recorder.set_aside} set aside so far", LOST_SEVERITY, now)
+            gone = f"{recorder.lost} recordings lost and {recorder.set_aside} set aside so far"
+            self._tell(gone, LOST_SEVERITY, now)
+            storage = storage or gone
+        level = "Lost" if recorder.losing or self._lost > lost else "Active" if storage else ""
+        self._find(level, storage or "recordings go to the database", now)
+
+    def _find(self, level: str, words: str, now: int) -> None:
+        if level != self._found:
+            self._found = level
+            source = SITE_SOURCES["storage"]
+            self._site.annunciator.find(
+                Finding(kind="StorageFailure", source=source, time=now, level=level, text=words)
+            )
 
     def _tell(self, words: str, severity: int, now: int) -> None:
         log.warning("%s", words)

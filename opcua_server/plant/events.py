@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 
 from asyncua import ua
 
@@ -15,7 +16,7 @@ from nodesets.model import Finding, Result
 from nodesets.types import state_name
 from opcua_server.plant import alarm_texts
 from opcua_server.plant.alarm_figures import BANDS, Metrics
-from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
+from opcua_server.plant.alarm_states import RESPONSE, Branch, Condition, Notification, Shelving
 from opcua_server.plant.condition_types import CLASS_NAMES, CONDITION_TYPES, ConditionType
 from opcua_server.plant.templates import type_id
 from opcua_server.services.nodes import TYPES_NS, Event, site
@@ -42,10 +43,15 @@ LASTING = frozenset(
 DISABLED = ua.Variant(ua.StatusCode(ua.StatusCodes.BadConditionDisabled), ua.VariantType.StatusCode)
 EXPIRATION_LIMIT = 30 * 24 * 3600.0
 """Seconds before its end that a certificate is told of (information model 1.5)."""
+RESPONSES = ("Accept", "Reject", "Defer")
+"""To a recommendation (information model 1.5)."""
+ACCEPT, DEFER = RESPONSES.index("Accept"), RESPONSES.index("Defer")
 RATE_MINUTES = 10
 """Over which rates of alarms are counted (Part 9 9.3)."""
-# The state machine of an exclusive alarm is in no state while the alarm is inactive (Part 9 5.8.19).
-NOT_ACTIVE = ua.NodeId()
+
+
+REMEMBERED = 1024
+"""Variants of one kind that are made once: the members of a condition's event are mostly the same few."""
 
 
 def date(time: int) -> datetime:
@@ -56,10 +62,12 @@ def date(time: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000, tzinfo=None)
 
 
+@lru_cache(REMEMBERED)
 def text(value: str) -> ua.Variant:
     return ua.Variant(ua.LocalizedText(value, "en"), ua.VariantType.LocalizedText)
 
 
+@lru_cache(REMEMBERED)
 def boolean(value: bool) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Boolean)
 
@@ -68,6 +76,7 @@ def string(value: str) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.String)
 
 
+@lru_cache(REMEMBERED)
 def moment(time: int) -> ua.Variant:
     return ua.Variant(date(time), ua.VariantType.DateTime)
 
@@ -76,12 +85,19 @@ def double(value: float) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Double)
 
 
+@lru_cache(REMEMBERED)
 def number(value: int, kind: ua.VariantType = ua.VariantType.UInt32) -> ua.Variant:
     return ua.Variant(int(value), kind)
 
 
 def node(value: ua.NodeId) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.NodeId)
+
+
+@lru_cache(REMEMBERED)
+def standard(number: int | None) -> ua.Variant:
+    """A node of OPC UA's own namespace; None: none."""
+    return node(ua.NodeId() if number is None else ua.NodeId(number))
 
 
 def machine_state(path: str, machine: str, state: IntEnum) -> dict[str, ua.Variant]:
@@ -93,6 +109,7 @@ def machine_state(path: str, machine: str, state: IntEnum) -> dict[str, ua.Varia
     }
 
 
+@lru_cache(REMEMBERED)
 def duration(seconds: float) -> ua.Variant:
     """Duration (Part 3 8.13): milliseconds."""
     return double(seconds * 1000)
@@ -120,7 +137,7 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
     """Value of every member of the condition, by browse path: what its nodes hold and its events carry."""
     shown = CONDITION_TYPES[condition.kind.kind]
     return {
-        "ConditionClassId": node(ua.NodeId(shown.condition_class)),
+        "ConditionClassId": standard(shown.condition_class),
         "ConditionClassName": text(CLASS_NAMES[shown.condition_class]),
         "ConditionName": string(condition.kind.kind),
         "BranchId": node(branch_id(condition, branch)),
@@ -128,14 +145,37 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **_two_state("EnabledState", condition.enabled.on, ("Enabled", "Disabled"), condition.enabled.time),
         "EnabledState/EffectiveDisplayName": text(effective_state(condition, branch)),
         "EnabledState/EffectiveTransitionTime": moment(branch.time),
-        "Quality": ua.Variant(ua.StatusCode(0), ua.VariantType.StatusCode),
-        "Quality/SourceTimestamp": moment(branch.time),
+        **quality_fields(branch),
         "LastSeverity": number(branch.last_severity, ua.VariantType.UInt16),
         "LastSeverity/SourceTimestamp": moment(branch.severity_time),
         "Comment": text(branch.comment),
         "Comment/SourceTimestamp": moment(branch.comment_time),
         "ClientUserId": string(branch.user),
-        "InputNode": node(site(f"{condition.source}.{shown.input}") if shown.input else ua.NodeId()),
+        **(_dialog_fields(branch) if shown.dialog else _alarm_fields(condition, branch, shown, now, limits)),
+    }
+
+
+def _dialog_fields(branch: Branch) -> dict[str, ua.Variant]:
+    """What only a dialog has (Part 9 5.6.2). No response stands out: a person decides (agents.md L15)."""
+    details = branch.finding.details if branch.finding else {}
+    named = {"DefaultResponse": -1, "OkResponse": ACCEPT, "CancelResponse": DEFER}
+    numbers = named | {"LastResponse": int(details.get(RESPONSE, "-1"))}
+    return {
+        **_two_state("DialogState", branch.state.active, ("Active", "Inactive"), branch.active_time),
+        "Prompt": text(branch.finding.text if branch.finding else ""),
+        "ResponseOptionSet": ua.Variant(
+            [ua.LocalizedText(name, "en") for name in RESPONSES], ua.VariantType.LocalizedText
+        ),
+        **{name: number(value, ua.VariantType.Int32) for name, value in numbers.items()},
+    }
+
+
+def _alarm_fields(
+    condition: Condition, branch: Branch, shown: ConditionType, now: int, limits: Limits
+) -> dict[str, ua.Variant]:
+    """What only an alarm has (Part 9 5.7, 5.8)."""
+    return {
+        "InputNode": node(site(f"{condition.source}.{shown.input}")) if shown.input else standard(None),
         "MaxTimeShelved": duration(condition.kind.max_shelved),
         "OnDelay": duration(condition.kind.on_delay),
         "OffDelay": duration(condition.kind.off_delay),
@@ -144,6 +184,14 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **_service_fields(condition, now),
         **_kind_fields(condition, branch, shown),
         **{f"{level}Limit": _known(value) for level, value in limits.items()},
+    }
+
+
+def quality_fields(branch: Branch) -> dict[str, ua.Variant]:
+    """Quality of what it is judged by, and since when (Part 9 5.5.2)."""
+    return {
+        "Quality": ua.Variant(ua.StatusCode(branch.quality), ua.VariantType.StatusCode),
+        "Quality/SourceTimestamp": moment(branch.quality_time),
     }
 
 
@@ -184,10 +232,10 @@ def _service_fields(condition: Condition, now: int) -> dict[str, ua.Variant]:
         ),
         **_two_state("SilenceState", condition.silenced.on, ("Silenced", "Not Silenced"), condition.silenced.time),
         "ShelvingState/CurrentState": text(condition.shelving.value),
-        "ShelvingState/CurrentState/Id": node(ua.NodeId(SHELVING_STATES[condition.shelving])),
+        "ShelvingState/CurrentState/Id": standard(SHELVING_STATES[condition.shelving]),
         "ShelvingState/UnshelveTime": unshelve_time(condition, now),
         "ShelvingState/LastTransition": text(condition.transition),
-        "ShelvingState/LastTransition/Id": node(_transition(condition.transition)),
+        "ShelvingState/LastTransition/Id": standard(_transition(condition.transition)),
     }
     if condition.kind.latched:
         latched = condition.latched
@@ -195,9 +243,9 @@ def _service_fields(condition: Condition, now: int) -> dict[str, ua.Variant]:
     return fields
 
 
-def _transition(name: str) -> ua.NodeId:
-    """NodeId of a transition of ShelvedStateMachineType; null before the first."""
-    return ua.NodeId(getattr(ua.ObjectIds, f"ShelvedStateMachineType_{name}")) if name else ua.NodeId()
+def _transition(name: str) -> int | None:
+    """A transition of ShelvedStateMachineType; none before the first."""
+    return int(getattr(ua.ObjectIds, f"ShelvedStateMachineType_{name}")) if name else None
 
 
 def unshelve_time(condition: Condition, now: int) -> ua.Variant:
@@ -209,20 +257,20 @@ def _kind_fields(condition: Condition, branch: Branch, shown: ConditionType) -> 
     """What only some types have."""
     details = branch.finding.details if branch.finding else {}
     fields = {name: string(details.get(name, "")) for name in shown.texts}
-    if shown.setpoint:
-        fields["SetpointNode"] = node(site(f"{condition.source}.{shown.setpoint}"))
+    if setpoint := condition.partner or (shown.setpoint and f"{condition.source}.{shown.setpoint}"):
+        fields["SetpointNode"] = node(site(setpoint))
     if shown.certificate:
         fields |= _certificate_fields(details)
     if not shown.levels:
-        return fields | {"NormalState": node(ua.NodeId())}
+        return fields | {"NormalState": standard(None)}
     fields |= {
         f"Severity{level}": number(condition.kind.severity(level), ua.VariantType.UInt16) for level in shown.levels
     }
     if shown.exclusive:
-        state = LIMIT_STATES.get(branch.level)
+        # The state machine is in no state while the alarm is inactive (Part 9 5.8.19).
         return fields | {
             "LimitState/CurrentState": text(branch.level),
-            "LimitState/CurrentState/Id": node(ua.NodeId(state) if state else NOT_ACTIVE),
+            "LimitState/CurrentState/Id": standard(LIMIT_STATES.get(branch.level)),
         }
     for level in shown.levels:
         on = _reaches(branch.level, level)
@@ -235,7 +283,7 @@ def _certificate_fields(details: Mapping[str, str]) -> dict[str, ua.Variant]:
     return {
         "ExpirationDate": moment(int(details.get("ExpirationDate", "0"))),
         "ExpirationLimit": duration(EXPIRATION_LIMIT),
-        "CertificateType": node(ua.NodeId(ua.ObjectIds.RsaSha256ApplicationCertificateType)),
+        "CertificateType": standard(ua.ObjectIds.RsaSha256ApplicationCertificateType),
         "Certificate": ua.Variant(bytes.fromhex(details.get("Certificate", "")), ua.VariantType.ByteString),
     }
 
@@ -284,6 +332,14 @@ def condition_values(condition: Condition, now: int, limits: Limits) -> dict[str
         "ReceiveTime": moment(now),
         "Message": text(said),
         "Severity": number(trunk.severity, ua.VariantType.UInt16),
+        **({} if condition.kind.dialog else _tags(condition, said)),
+    }
+
+
+def _tags(condition: Condition, said: str) -> dict[str, ua.Variant]:
+    """EnoseAlarmTagsType."""
+    trunk = condition.trunk
+    return {
         "Active": boolean(condition.enabled.on and trunk.state.active),
         "Acked": boolean(not condition.enabled.on or condition.acked),
         "Text": string(said[:254]),

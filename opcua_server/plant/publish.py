@@ -3,18 +3,21 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from asyncua import ua
 
+from analytics import drift
 from analytics.features import Features, is_ratio
 from analytics.fingerprint import FAR, Fingerprint, Judgement
+from analytics.limits import Limit
 from config.schema import Device, Plant, StatusBit
-from nodesets.model import Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
+from nodesets.model import Basis, Codes, Finding, Floats, Frame, Phase, Quality, Result, Row, Verdict
 from nodesets.ports import Clock
 from nodesets.types import AcquisitionResultStatus, ChannelQuality, DeviceHealth, DeviceState, ExecutionCycle
-from opcua_server.findings import channel_limits, health
+from opcua_server.findings import channel_limits, health, pair_limits
 from opcua_server.plant import alarm_texts, events
 from opcua_server.plant.alarm_states import Branch, Condition, Notification, Shelving
 from opcua_server.plant.alarms import ALARMS
@@ -31,11 +34,11 @@ Value = tuple[str, ua.Variant | None, int]
 """Node, what it holds (None: null), StatusCode."""
 NUMBER = ua.VariantType.Int32
 DATA_LOST = np.full(1, Quality.BAD_DATA_LOST, np.uint32)
-STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.ExecutionCycle", "{stream}.Progress",
-          "DeviceStateNumber")  # fmt: skip
+STATES = ("Array.DataQuality", "DeviceHealth", "{stream}.IsActive", "{stream}.IsPurging", "{stream}.ExecutionCycle",
+          "{stream}.Progress", "DeviceStateNumber")  # fmt: skip
 """What a frame says besides its measured values, as numbers; `stream` is its AcquisitionStatus."""
-UNKNOWN_VALUES = (np.nan,) * 4
-UNKNOWN_CODES = np.array([0, 0, *[Quality.BAD_NO_COMMUNICATION] * 4], np.uint32)
+UNKNOWN_VALUES = (np.nan,) * 5
+UNKNOWN_CODES = np.array([0, 0, *[Quality.BAD_NO_COMMUNICATION] * 5], np.uint32)
 """Of `STATES` while the device does not answer."""
 KNOWN_CODES = np.zeros_like(UNKNOWN_CODES)
 STATE_TEXTS = {
@@ -52,6 +55,10 @@ class Nodes(Protocol):
 
     def write_made(
         self, node: str, make: Callable[[], tuple[ua.Variant | None, int]], source_time: int, server_time: int
+    ) -> None: ...
+
+    def write_instance(
+        self, instance: str, make: Callable[[], Mapping[str, ua.Variant]], source_time: int, server_time: int
     ) -> None: ...
 
     def columns(self, nodes: Sequence[str]) -> slice: ...
@@ -90,12 +97,15 @@ class Publisher:
         self._ring: dict[str, int] = {}
         self._devices = {d.id: _device(plant, nodes, d) for d in plant.devices}
         self._failed: set[str] = set()
+        self._outside: set[str] = set()
         self.silent_devices: set[str] = set()
         """Devices whose link is lost."""
         self.on_finding: Callable[[Finding], None] = lambda _: None
         """Told of every finding, before its alarm: batches' exceptions follow from it."""
         self.annunciate: Callable[[Finding], None] = lambda _: None
         """Told of every finding: alarms follow from it."""
+        self.doubt: Callable[[Basis], None] = lambda _: None
+        """Told of the quality of what an alarm is judged by."""
         self.inhibit: Callable[[str, str, bool], None] = lambda _kind, _source, _on: None
         """Told when the state of the plant suppresses an alarm, or no longer does: (kind, source, on)."""
         self._purging: set[str] = set()
@@ -137,10 +147,10 @@ class Publisher:
         state = _state(frame)
         if state is None:
             return np.array([data_quality, self._health(device, frame), *UNKNOWN_VALUES]), UNKNOWN_CODES
-        active = frame.phase is not Phase.IDLE
+        active, purging = frame.phase is not Phase.IDLE, frame.phase is Phase.PURGE
         cycle = ExecutionCycle.SAMPLING if active else ExecutionCycle.IDLE
         progress = self._progress(device, frame, time) if active else 0.0
-        values = data_quality, self._health(device, frame), active, cycle, progress, state
+        values = data_quality, self._health(device, frame), active, purging, cycle, progress, state
         return np.array(values, np.float64), KNOWN_CODES
 
     def _progress(self, device: Device, frame: Frame, time: int) -> float:
@@ -154,7 +164,8 @@ class Publisher:
         return min(100.0, (time - began) / 1e9 / length * 100)
 
     def _health(self, device: Device, frame: Frame) -> DeviceHealth:
-        return health(device.id in self.silent_devices, device.id in self._failed, frame.flags)
+        silent, failed, outside = (device.id in s for s in (self.silent_devices, self._failed, self._outside))
+        return health(silent, failed, outside, frame.flags)
 
     def _texts(
         self,
@@ -175,10 +186,11 @@ class Publisher:
 
     # Cycles and results
 
-    def cycle(self, stream: str, cycle: Features) -> None:
+    def cycle(self, stream: str, cycle: Features, drift_index: float) -> None:
         """An exposure has ended: baseline of each channel, and the normalised response where there is a ratio."""
         to, now = self._devices[stream.split(".")[0]], self._clock.now()
         device = to.device.id
+        self.number(f"{device}.Array.DriftIndex", drift_index, now)
         self._nodes.write_row(to.baselines, cycle.baseline, _known(cycle.baseline), now, now)
         if not to.ratios:
             return
@@ -256,11 +268,19 @@ class Publisher:
 
     def find(self, finding: Finding) -> None:
         """Something came or went: the alarm that follows from it."""
-        of_device = {"CommunicationLost": self.silent_devices, "SensorFailure": self._failed}
+        of_device = {
+            "CommunicationLost": self.silent_devices,
+            "SensorFailure": self._failed,
+            "DeviceOffSpec": self._outside,
+        }
         if (affected := of_device.get(finding.kind)) is not None:
             (affected.add if finding.level else affected.discard)(finding.source)
         self.on_finding(finding)
         self.annunciate(finding)
+
+    def judge(self, basis: Basis) -> None:
+        """What an alarm is judged by has another quality."""
+        self.doubt(basis)
 
     def nameplate(self, device: str, identity: Mapping[str, str]) -> None:
         """What the device told of itself."""
@@ -277,8 +297,14 @@ class Publisher:
         """How a condition stands now: its members and its plain tags."""
         now = self._clock.now()
         self._translate(condition, condition.trunk)
-        values = events.condition_values(condition, now, {})
-        self.write(condition.node, values, condition.trunk.time or now)
+        make = partial(events.condition_values, condition, now, {})
+        self._nodes.write_instance(condition.node, make, condition.trunk.time or now, now)
+
+    def quality(self, condition: Condition) -> None:
+        """How sure a condition is that never moved."""
+        fields = events.quality_fields(condition.trunk)
+        shown = {path.replace("/", "."): value for path, value in fields.items()}
+        self.write(condition.node, shown, condition.trunk.quality_time)
 
     def notify(self, event: Event) -> None:
         """One event of a condition, which is recorded with what it tells of."""
@@ -329,13 +355,21 @@ def _state(frame: Frame) -> DeviceState | None:
 
 
 def level_limits(plant: Plant) -> dict[str, dict[str, float]]:
-    """Limits of the channels' alarms, by condition; NaN for none."""
-    kind = ALARMS["LevelAlarm"]
-    levels = CONDITION_TYPES[kind.kind].levels
+    """Limits of the alarms of devices and their channels, by condition; NaN for none."""
+    limits = {ALARMS["SensorDrift"].node(device.id): {"High": drift.LIMIT} for device in plant.devices}
+    for device in plant.devices:
+        named = zip((c.id for c in device.channels), channel_limits(plant, device), strict=True)
+        limits |= _of_channels("LevelAlarm", device, named)
+        pairs = zip((p.channels[0] for p in device.redundant), pair_limits(device), strict=True)
+        limits |= _of_channels("ChannelDisagreement", device, pairs)
+    return limits
+
+
+def _of_channels(kind: str, device: Device, limits: Iterable[tuple[str, Limit]]) -> dict[str, dict[str, float]]:
+    levels = CONDITION_TYPES[kind].levels
     return {
-        kind.node(f"{device.id}.Array.{channel.id}"): {level: limit.of(level) for level in levels}
-        for device in plant.devices
-        for channel, limit in zip(device.channels, channel_limits(plant, device), strict=True)
+        ALARMS[kind].node(f"{device.id}.Array.{channel}"): {level: limit.of(level) for level in levels}
+        for channel, limit in limits
     }
 
 

@@ -29,15 +29,27 @@ from historian.forward import StoreAndForward
 from historian.query import Reader
 from historian.writer import Writer
 from nodesets.errors import StorageError
-from nodesets.model import Caller, DispositionState, ExecutionState, Finding, Recommendation, Result, Row, Verdict
+from nodesets.model import (
+    Basis,
+    Caller,
+    DispositionState,
+    ExecutionState,
+    Finding,
+    Quality,
+    Recommendation,
+    Result,
+    Row,
+    Verdict,
+)
 from nodesets.ports import Clock, Source
 from nodesets.types import AgentMode, state_name
 from opcua_server.plant import events
-from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
+from opcua_server.plant.alarm_states import RESPONSE
+from opcua_server.plant.alarms import ADVICE_SLOTS, ALARMS, SITE_SOURCES, Alarms
 from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.cases import case_of
 from opcua_server.plant.publish import Publisher
-from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS, RECOMMENDATION_SLOTS
+from opcua_server.plant.space import BATCH_SLOTS, EXCEPTION_SLOTS
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,6 +60,9 @@ SHOW_SECONDS = 2.0
 
 FAILURES = frozenset({"CommunicationLost", "SensorFailure", "HeaterFailure", "FlowLow"})
 """Findings that a device does not do what it should."""
+
+ADVICE = tuple(f"ENose.Agents.R{i:02}" for i in range(1, ADVICE_SLOTS + 1))
+"""Slots of recommendations."""
 
 SERVICE = Caller(user="enose", service=True)
 """Who acts when nobody asked: results, exceptions, advice."""
@@ -93,9 +108,15 @@ class Site:
     _holding: dict[tuple[str, str], Finding] = field(default_factory=dict)
     """By kind and device: what is wrong with the devices now."""
     _shown: dict[str, Batch] = field(default_factory=dict)
+    _recorded: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By line: the texts of its batch that are in the history."""
     _raised: dict[str, set[str]] = field(default_factory=dict)
     """By line: exceptions of its newest batch that were shown."""
     _loaded: dict[str, ProductModel] = field(default_factory=dict)
+    advice_expires: int = 0
+    """When the next open recommendation does, ns UTC; 0: there is none."""
+    _slots: list[str] = field(default_factory=list)
+    """Ids of the recommendations that are shown, by slot."""
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
 
@@ -149,7 +170,7 @@ class Site:
     # Results and findings
 
     async def record_result(self, result: Result) -> Result:
-        """Record a cycle's result: the GMP record with its batch, then the numbers as history.
+        """Record a cycle's result: the GMP record with its batch, then numbers and texts as history.
 
         Raises StorageError when one of them is not recorded: the same result may then be given again.
         """
@@ -162,8 +183,9 @@ class Site:
             group=f"{result.stream}.Quality",
             source_time=result.stopped,
             received_time=now,
-            values=np.array(numbers),
-            status=np.array(status, np.uint32),
+            values=np.array([*numbers, 0.0, 0.0]),
+            status=np.array([*status, 0, 0], np.uint32),
+            texts={4: result.verdict.name, 5: result.predicted_class},
         )
         stored = await self.submit(lambda tx: batches.add_result(tx, SERVICE, now, line.id if line else "", result))
         await asyncio.wrap_future(self.recorder.append([row]))
@@ -218,15 +240,15 @@ class Site:
 
     async def _advise(self, result: Result) -> None:
         if advice := await self.agents.advise(result, self.clock.now()):
-            await self._publish(advice)
+            await self.publish_advice(advice)
 
     async def ask_agents(self, batch_id: str) -> None:
         """May this batch be proposed for release? The answer becomes a recommendation; without one nothing changes."""
         case = await case_of(self, batch_id)
         if advice := await self.agents.consider(case):
-            await self._publish(advice)
+            await self.publish_advice(advice)
 
-    async def _publish(self, advice: Recommendation) -> None:
+    async def publish_advice(self, advice: Recommendation) -> None:
         now = self.clock.now()
         published = await self.submit(lambda tx: recommendations.publish(tx, SERVICE, now, advice))
         await self.show(self.refresh_recommendations, "showing recommendations")
@@ -238,20 +260,50 @@ class Site:
     async def refresh_recommendations(self) -> None:
         async with self._turn("recommendations"):
             now = self.clock.now()
-            slots = await self.reader.read(lambda tx: recommendations.newest(tx, now, RECOMMENDATION_SLOTS))
-            for i in range(RECOMMENDATION_SLOTS):
-                values = _advice_fields(slots[i] if i < len(slots) else None)
-                self.publisher.write(f"ENose.Agents.R{i + 1:02}", values, now)
-            waiting = sum(a.state is recommendations.State.PROPOSED for a in slots)
+            newest = await self.reader.read(lambda tx: recommendations.newest(tx, now, ADVICE_SLOTS))
+            known = {a.recommendation.recommendation_id: a for a in newest}
+            self._slots = _placed(self._slots or self._asked(), list(known))
+            for slot, key in zip(ADVICE, self._slots, strict=True):
+                self.publisher.write(slot, _advice_fields(known.get(key)), now)
+                if self.plant.agents.dialogs and key:
+                    self._ask(slot, known[key], now)
+            waiting = [a for a in newest if a.state is recommendations.State.PROPOSED]
+            self.advice_expires = min((a.recommendation.expires for a in waiting), default=0)
             self.publisher.write(
                 "ENose.Agents",
                 {
                     "Enabled": events.boolean(True),
                     "Mode": events.number(AgentMode.ADVISE, ua.VariantType.Int32),
-                    "ActiveCount": events.number(waiting),
+                    "ActiveCount": events.number(len(waiting)),
                 },
                 now,
             )
+
+    def _asked(self) -> list[str]:
+        """What the dialogs that an earlier run left active ask about, by slot: it stays where it is."""
+        if not self.plant.agents.dialogs:
+            return [""] * len(ADVICE)
+        trunks = [self.annunciator[f"{slot}.Decision"].trunk for slot in ADVICE]
+        return [t.finding.details["RecommendationId"] if t.finding and t.state.active else "" for t in trunks]
+
+    def _ask(self, slot: str, advice: Advice, now: int) -> None:
+        """Have the dialog of a slot ask until a person responds, be it to defer (Part 9 5.6.3), or nothing is asked."""
+        told = self.annunciator[f"{slot}.Decision"].trunk.finding
+        response = _response(advice)
+        details = {
+            "RecommendationId": advice.recommendation.recommendation_id,
+            RESPONSE: str(response) if response >= 0 else told.details[RESPONSE] if told else "-1",
+        }
+        asks = advice.state is recommendations.State.PROPOSED and response < 0
+        finding = Finding(
+            kind="Decision",
+            source=slot,
+            time=now,
+            level="Active" if asks else "",
+            text=advice.recommendation.text,
+            details=details,
+        )
+        self.annunciator.find(finding)
 
     # Records
 
@@ -273,16 +325,33 @@ class Site:
     async def refresh_line(self, line: str) -> None:
         """Show the batches of a line, and say what changed since they were last shown."""
         async with self._turn(line):
-            recent, raised, actors = await self.reader.read(lambda tx: _slots(tx, line))
+            recent, raised, actors, since = await self.reader.read(lambda tx: _line_records(tx, line))
             now = self.clock.now()
             if recent:
                 self.current[line] = recent[0]
+            await self._record_batch(line, recent[0] if recent else None, now)
             self._show_slots(line, recent, raised, now)
             for shown, actor in zip(recent, actors, strict=True):
                 self._announce(line, shown, actor, now)
             self._announce_exceptions(line, raised, now)
-            for finding in _line_findings(line, self.current.get(line), now):
+            for finding in _line_findings(line, self.current.get(line), since, now):
                 self.annunciator.find(finding)
+
+    async def _record_batch(self, line: str, batch: Batch | None, now: int) -> None:
+        """What the line makes and how it stands, as history, when that has changed. Raises StorageError."""
+        texts = (batch.batch_id if batch else "", _state_text(batch))
+        if self._recorded.get(line) == texts:
+            return
+        row = Row(
+            group=f"{line}.Batch",
+            source_time=now,
+            received_time=now,
+            values=np.zeros(2),
+            status=np.zeros(2, np.uint32),
+            texts=dict(enumerate(texts)),
+        )
+        await asyncio.wrap_future(self.recorder.append([row]))
+        self._recorded[line] = texts
 
     def _show_slots(
         self,
@@ -388,6 +457,9 @@ class Site:
         now = self.clock.now()
         if not found.clean:
             log.critical("the audit log, a record or the history was altered: run `enose audit verify`")
+        self.annunciator.judge(
+            Basis(kind="AuditChainBroken", source=SITE_SOURCES["site"], time=now, quality=Quality.GOOD)
+        )
         said = "nothing was altered" if found.clean else "the audit log, a record or the history was altered"
         self.annunciator.find(
             Finding(
@@ -419,25 +491,42 @@ class Site:
             )
 
 
-def _line_findings(line: str, batch: Batch | None, now: int) -> Iterator[Finding]:
-    """What the batch in a line's slot asks of people."""
+def _placed(before: Sequence[str], shown: Sequence[str]) -> list[str]:
+    """What is shown, by slot: each stays where it was, as people answer to what stands there."""
+    kept = [key if key in shown else "" for key in before]
+    new = iter([key for key in shown if key not in kept])
+    return [key or next(new, "") for key in kept]
+
+
+def _response(advice: Advice) -> int:
+    """Which of `events.RESPONSES` a person gave; -1: none."""
+    by_state = {recommendations.State.ACCEPTED: "Accept", recommendations.State.REJECTED: "Reject"}
+    if advice.state is recommendations.State.PROPOSED and advice.decided_by:
+        return events.DEFER
+    return events.RESPONSES.index(by_state[advice.state]) if advice.state in by_state else -1
+
+
+def _line_findings(line: str, batch: Batch | None, since: int, now: int) -> Iterator[Finding]:
+    """What the batch in a line's slot asks of people; `since`: when its release was requested."""
     open_, waits = batch.open_exceptions if batch else 0, False
     if batch:
         waits = batch.disposition is DispositionState.AWAITING_SIGNATURE
     name = batch.batch_id if batch else "no batch"
-    for kind, on, words in (
-        ("BatchExceptionOpen", open_ > 0, f"{open_} exceptions are open"),
-        ("ReleaseOverdue", waits, "waits for its release"),
+    for kind, on, begun, words in (
+        ("BatchExceptionOpen", open_ > 0, now, f"{open_} exceptions are open"),
+        ("ReleaseOverdue", waits, since or now, "waits for its release"),
     ):
         said = f"{line}: batch {name}: {words}" if on else f"{line}: {kind} is over"
-        yield Finding(kind=kind, source=line, time=now, level="Active" if on else "", text=said)
+        time = begun if on else now
+        yield Finding(kind=kind, source=line, time=time, level="Active" if on else "", text=said)
 
 
-def _slots(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...]]:
-    """The last batches of a line, the exceptions of the newest, and who moved each of them last."""
+def _line_records(tx: Any, line: str) -> tuple[tuple[Batch, ...], tuple[BatchException, ...], tuple[str, ...], int]:
+    """The last batches of a line, the exceptions of the newest, who moved each last, since when the newest waits."""
     recent = batches.recent(tx, line, BATCH_SLOTS)
     raised = exceptions.of_batch(tx, recent[0].batch_id) if recent else ()
-    return recent, raised, tuple(batches.changed_by(tx, b.batch_id) for b in recent)
+    since = batches.awaits_since(tx, recent[0].batch_id) if recent else 0
+    return recent, raised, tuple(batches.changed_by(tx, b.batch_id) for b in recent), since
 
 
 async def _until_stored(attempt: Callable[[], Awaitable[None]], what: str) -> None:
@@ -459,6 +548,12 @@ IDENTITY_FIELDS = frozenset({"BatchId", "SubBatchId", "LotId", "MaterialId"})
 """Identity of the material: only BatchControl sets it (process rule 10)."""
 
 
+def _state_text(b: Batch | None) -> str:
+    execution = b.execution if b else ExecutionState.IDLE
+    disposition = b.disposition if b else DispositionState.NOT_READY
+    return f"{state_name(execution)}, {state_name(disposition)}"
+
+
 def _batch_fields(b: Batch | None) -> dict[str, ua.Variant]:
     """Members of EnoseBatchType that are never null; an empty slot shows Idle and NotReady."""
     execution = b.execution if b else ExecutionState.IDLE
@@ -476,7 +571,7 @@ def _batch_fields(b: Batch | None) -> dict[str, ua.Variant]:
         **events.machine_state("DispositionState", "BatchDispositionStateMachineType", disposition),
         "ExecutionStateNumber": events.number(execution),
         "DispositionStateNumber": events.number(disposition),
-        "StateText": events.string(f"{state_name(execution)}, {state_name(disposition)}"),
+        "StateText": events.string(_state_text(b)),
         "Verdict": events.number(b.verdict if b else Verdict.UNDEFINED, ua.VariantType.Int32),
         "OpenExceptionCount": events.number(b.open_exceptions if b else 0),
         "CriticalExceptionCount": events.number(b.critical_exceptions if b else 0),

@@ -21,10 +21,18 @@ from nodesets.model import Tag
 from nodesets.types import PUBLISHED, VERSION
 from opcua_server.plant import events
 from opcua_server.plant.alarm_states import Condition
-from opcua_server.plant.alarms import ALARMS, SITE_SOURCES, Alarms
+from opcua_server.plant.alarms import ADVICE_SLOTS, ALARMS, SITE_SOURCES, Alarms, first_up
 from opcua_server.plant.condition_types import CONDITION_NAMES, CONDITION_TYPES, optional_members
 from opcua_server.plant.publish import level_limits
-from opcua_server.plant.templates import HISTORY, engineering_units, reference_id, template, type_id, value_range
+from opcua_server.plant.templates import (
+    HISTORY,
+    aggregates_of_texts,
+    engineering_units,
+    reference_id,
+    template,
+    type_id,
+    value_range,
+)
 from opcua_server.services.nodes import (
     HAS_CONDITION,
     HAS_EVENT_SOURCE,
@@ -51,11 +59,11 @@ FOR_EVERYBODY = frozenset({"NamespaceMetadata", "SCADA", "Playground"})
 """Roots of what also sessions without a user see."""
 RESERVED = frozenset({"ENose", "NamespaceMetadata", "SCADA", "Quality", "Maintenance", "Playground"})
 """First elements of ids that no device or line may have."""
-RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS, RECOMMENDATION_SLOTS = 20, 10, 10, 10
+RESULT_SLOTS, EXCEPTION_SLOTS, BATCH_SLOTS = 20, 10, 10
 
 ALARM_TAGS = ("Active", "Acked", "Severity", "Text")
 """Members of a condition that a SCADA system binds to as tags."""
-_NO_TAGS = frozenset({"FolderType", "View", "NamespaceMetadataType"})
+_NO_TAGS = frozenset({"FolderType", "AlarmGroupType", "AlarmSuppressionGroupType", "View", "NamespaceMetadataType"})
 """Templates that hold no tags: folders of the SCADA view, views, what describes a namespace."""
 _SCALARS = {
     1: "Boolean", 5: "UInt16", 6: "Int32", 7: "UInt32", 10: "Float", 11: "Double", 12: "String", 13: "DateTime",
@@ -93,18 +101,25 @@ def space(plant: Plant) -> Space:
     instances = [
         _metadata(),
         _system(plant),
-        *_slots("AgentRecommendationType", "ENose.Agents", "R", RECOMMENDATION_SLOTS),
+        *_slots("AgentRecommendationType", "ENose.Agents", "R", ADVICE_SLOTS),
     ]
     history = recorded(plant)
     for device in plant.devices:
         instances += _device(plant, device, history)
     for line in plant.lines:
-        instances += _line(line)
+        instances += _line(line, history)
     alarms = list(Alarms(plant))
-    conditions = list(_conditions(plant, alarms))
-    shown = [i for i, condition in zip(conditions, alarms, strict=True) if condition.enabled.on]
+    conditions = [*_conditions(plant, alarms), *_groups(plant, alarms)]
+    shown = [i for i, condition in zip(conditions, alarms, strict=False) if condition.enabled.on]
     view_instances, view_references = _views(plant, [*instances, *shown])
-    references = (*_notifiers(plant), *_conditions_of(alarms), *view_references)
+    described = aggregates_of_texts(_recorded_texts(plant))
+    references = (
+        *_notifiers(plant),
+        *_conditions_of(alarms),
+        *_members(plant, alarms),
+        *described,
+        *view_references,
+    )
     everything = (*instances, *conditions, *view_instances)
     if len(longest := _longest(everything)) > LONGEST_ID:
         message = f"{longest} is longer than {LONGEST_ID} characters: shorten the ids of device, stream or channel"
@@ -138,15 +153,32 @@ def result_tags(stream: str) -> tuple[Tag, ...]:
     )
 
 
+def result_texts(stream: str) -> tuple[str, ...]:
+    """Recorded columns of the same group that are texts."""
+    return f"{stream}.Quality.VerdictText", f"{stream}.Quality.PredictedClass"
+
+
+def batch_texts(line: str) -> tuple[str, ...]:
+    """Recorded columns of what a line makes, the group `L01.Batch`: texts."""
+    return f"{line}.Batch.BatchId", f"{line}.Batch.StateText"
+
+
 def recorded(plant: Plant) -> frozenset[str]:
     """Ids of everything the historian has."""
     nodes = {t.node for d in plant.devices for t in d.tags(plant.registers(d))}
-    return frozenset(nodes | {t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}")})
+    nodes.update(t.node for d in plant.devices for s in d.streams for t in result_tags(f"{d.id}.{s.id}"))
+    return frozenset(nodes | _recorded_texts(plant))
 
 
-def stepped(plant: Plant, node: str) -> bool:
-    """Whether a recorded value holds until the next one: all of a stream do (process rule 1), no sensor's does."""
-    return any(node.startswith(f"{d.id}.{s.id}.") for d in plant.devices for s in d.streams)
+def _recorded_texts(plant: Plant) -> set[str]:
+    of_streams = (result_texts(f"{d.id}.{s.id}") for d in plant.devices for s in d.streams)
+    return set().union(*of_streams, *(batch_texts(line.id) for line in plant.lines))
+
+
+def stepped(plant: Plant) -> frozenset[str]:
+    """Recorded values that hold until the next one: all of a stream (process rule 1), a line, no sensor's."""
+    whole = [f"{d.id}.{s.id}." for d in plant.devices for s in d.streams] + [f"{line.id}." for line in plant.lines]
+    return frozenset(node for node in recorded(plant) if node.startswith(tuple(whole)))
 
 
 def nodes(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance, Member]]:
@@ -376,9 +408,10 @@ def _stream(device: Device, stream: Stream, history: frozenset[str]) -> Iterator
     yield from _slots("EnoseResultType", f"{prefix}.Results", "R", RESULT_SLOTS)
 
 
-def _line(line: Line) -> Iterator[Instance]:
+def _line(line: Line, history: frozenset[str]) -> Iterator[Instance]:
+    historized = _below(line.id, (m.path for m in template("EnoseLineType").members), history)
     yield Instance(
-        template=template("EnoseLineType"),
+        template=template("EnoseLineType", historized=historized, stepped=True),
         prefix=line.id,
         parent=site("ENose.Lines"),
         descriptions={"": f"{line.title or line.id}: {', '.join(line.streams)}"},
@@ -420,7 +453,7 @@ def _conditions(plant: Plant, alarms: Iterable[Condition]) -> Iterator[Instance]
         if id(kind) not in shapes:
             shown = CONDITION_TYPES[kind.kind]
             optional = optional_members(shown, latched=kind.latched)
-            compiled = template(shown.type, optional, interface="EnoseAlarmTagsType")
+            compiled = template(shown.type, optional, interface="" if kind.dialog else "EnoseAlarmTagsType")
             members = {m.path for m in compiled.members if m.node_class is NodeClass.VARIABLE}
             given = events.condition_values(condition, 0, known).keys() & members
             shapes[id(kind)] = compiled, dict.fromkeys(sorted(given))
@@ -443,10 +476,44 @@ def _place(condition: Condition) -> tuple[str, str]:
     above, _, name = condition.node.rpartition(".")
     if condition.kind.scope in SITE_SOURCES:
         return "ENose.Alarms", name
-    if condition.kind.scope != "channel":
+    if condition.kind.scope not in ("channel", "pair"):
         return above, name
     device, channel = above.split(".Array.")
     return f"{device}.Alarms", f"{channel}.{name}"
+
+
+SUPPRESSION = "Suppression"
+
+
+def _groups(plant: Plant, alarms: Iterable[Condition]) -> Iterator[Instance]:
+    """Groups of alarms of which the first one is told (FirstInGroupFlag), and what suppresses FlowLow by design."""
+    for group in dict.fromkeys(first_up(c.source, c.kind) for c in alarms if not c.kind.dialog):
+        yield Instance(
+            template=template("AlarmGroupType"),
+            prefix=group,
+            parent=site(group.rpartition(".")[0]),
+            descriptions={"": "Alarms of one device, line or service: the first of them is told as such"},
+        )
+    for device in plant.devices:
+        flow = ALARMS["FlowLow"].node(device.id)
+        yield Instance(
+            template=template("AlarmSuppressionGroupType", reference="HasAlarmSuppressionGroup"),
+            prefix=f"{flow}.{SUPPRESSION}",
+            parent=site(flow),
+            descriptions={"": "No flow is no alarm while the device purges"},
+        )
+
+
+def _members(plant: Plant, alarms: Iterable[Condition]) -> Iterator[Reference]:
+    """What is in the groups (Part 9 5.4.5, 5.4.6)."""
+    member, suppressing = reference_id("AlarmGroupMember"), reference_id("AlarmSuppressionGroupMember")
+    for c in alarms:
+        if not c.kind.dialog:
+            yield Reference(source=site(first_up(c.source, c.kind)), type=member, target=site(c.node))
+    for device in plant.devices:
+        group = site(f"{ALARMS['FlowLow'].node(device.id)}.{SUPPRESSION}")
+        purging = site(f"{device.id}.{device.streams[0].id}.AcquisitionStatus.IsPurging")
+        yield Reference(source=group, type=suppressing, target=purging)
 
 
 def _conditions_of(alarms: Iterable[Condition]) -> Iterator[Reference]:
@@ -454,7 +521,8 @@ def _conditions_of(alarms: Iterable[Condition]) -> Iterator[Reference]:
     for condition in alarms:
         node = site(condition.node)
         yield Reference(source=site(condition.source), type=HAS_CONDITION, target=node)
-        yield Reference(source=node, type=has_interface, target=tags_type)
+        if not condition.kind.dialog:
+            yield Reference(source=node, type=has_interface, target=tags_type)
 
 
 def _notifiers(plant: Plant) -> Iterator[Reference]:

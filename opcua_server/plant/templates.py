@@ -1,6 +1,6 @@
 """Types -> templates: walks a type, its supertypes and the type definitions of its members (Part 3 6.2.6, 6.4.4)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +12,18 @@ from nodesets.standard import DATA_TYPES, REFERENCE_TYPES, STANDARD
 from nodesets.types import ENUMS, TYPES, described
 from nodesets.units import NAMESPACE, UNITS
 from opcua_server.services.event_fields import BASE_FIELDS
-from opcua_server.services.nodes import TYPES_NS, Access, Member, NodeClass, Notifies, Template
+from opcua_server.services.history import OF_TEXTS
+from opcua_server.services.nodes import (
+    HAS_COMPONENT,
+    TYPES_NS,
+    Access,
+    Member,
+    NodeClass,
+    Notifies,
+    Reference,
+    Template,
+    site,
+)
 
 EVENT_FILTER = "HistoricalEventFilter"
 CONDITION_FIELDS = (
@@ -180,19 +191,23 @@ def recorded_fields() -> ua.Variant:
     return structure(ua.EventFilter(SelectClauses=clauses))
 
 
-HISTORY = "HA"
-"""Last element of the id of an HA Configuration, whose own name has a space."""
+HISTORY, FUNCTIONS = "HA", "F"
+"""Last elements of the ids of an HA Configuration, whose own name has a space, and of its AggregateFunctions."""
+STRING = ua.NodeId(ua.ObjectIds.String)
 
 
 def _with_history(members: Iterator[Member], *, stepped: bool) -> Iterator[Member]:
     for member in members:
         yield member
         if member.historizing:
-            yield from historical(member.path, stepped=stepped)
+            yield from historical(member.path, stepped=stepped, text=member.data_type == STRING)
 
 
-def historical(path: str, *, stepped: bool) -> Iterator[Member]:
-    """HA Configuration and Annotations of a recorded variable (Part 11 5.2.3, 5.1.2)."""
+def historical(path: str, *, stepped: bool, text: bool) -> Iterator[Member]:
+    """HA Configuration and Annotations of a recorded variable (Part 11 5.2.3, 5.1.2).
+
+    A text has a list of its own of the aggregates there are of it (Part 13 4.2.2.1): `aggregates_of_texts`.
+    """
     above = f"{path}.{HISTORY}"
     boolean, byte = ua.VariantType.Boolean, ua.VariantType.Byte
     yield _described(above, "HA Configuration", "HasHistoricalConfiguration", "HistoricalDataConfigurationType")
@@ -202,6 +217,8 @@ def historical(path: str, *, stepped: bool) -> Iterator[Member]:
     if not stepped:
         interval = ua.Variant(0.0, ua.VariantType.Double)
         yield replace(_told(above, "MaxTimeInterval", interval), data_type=ua.NodeId(ua.ObjectIds.Duration))
+    if text:
+        yield _described(f"{above}.{FUNCTIONS}", "AggregateFunctions", "HasComponent", "FolderType")
     below = f"{above}.A"  # ids stay within what address fields hold, whatever the names are
     yield _described(below, "AggregateConfiguration", "HasComponent", "AggregateConfigurationType")
     rules = AggregateRules(stepped)
@@ -218,6 +235,14 @@ def historical(path: str, *, stepped: bool) -> Iterator[Member]:
         data_type=ua.NodeId(ua.ObjectIds.Annotation),
         access=Access.HISTORY_READ | Access.HISTORY_WRITE,
     )
+
+
+def aggregates_of_texts(nodes: Iterable[str]) -> Iterator[Reference]:
+    """From the AggregateFunctions of each of these recorded texts to those that look at no value."""
+    for node in sorted(nodes):
+        for name in sorted(OF_TEXTS):
+            target = ua.NodeId(getattr(ua.ObjectIds, f"AggregateFunction_{name}"))
+            yield Reference(source=site(f"{node}.{HISTORY}.{FUNCTIONS}"), type=HAS_COMPONENT, target=target)
 
 
 DEFINITIONS = {False: "Every measurement, as validated", True: "Every value, valid until the next one"}

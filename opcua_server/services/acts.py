@@ -287,37 +287,70 @@ def plain(value: Any) -> object:
     return str(value)
 
 
-def _values(details: Any) -> dict[str, Any]:
-    """Of UpdateDataDetails, UpdateStructureDataDetails."""
-    values = [v.Value if v.Value is not None else ua.Variant() for v in details.UpdateValues or []]
-    return {
-        "PerformInsertReplace": ua.Variant(int(details.PerformInsertReplace), T.Int32),
-        "NewValues": ua.Variant(values, T.Variant, is_array=True),
+Fields = dict[str, Any]
+"""Variants by path."""
+
+
+def _values(details: Any, old: Sequence[Any]) -> Fields:
+    """Of UpdateDataDetails: DataValues."""
+    return _performed(details) | {
+        "NewValues": ua.Variant(details.UpdateValues or [], T.DataValue, is_array=True),
+        "OldValues": ua.Variant(list(old), T.DataValue, is_array=True),
     }
 
 
-def _events(details: Any) -> dict[str, Any]:
-    return {
-        "PerformInsertReplace": ua.Variant(int(details.PerformInsertReplace), T.Int32),
+def _notes(details: Any, old: Sequence[Any]) -> Fields:
+    """Of UpdateStructureDataDetails: Annotations."""
+    given = [v.Value.Value for v in details.UpdateValues or [] if v.Value is not None]
+    return _performed(details) | {
+        "NewValues": ua.Variant([n for n in given if isinstance(n, ua.Annotation)], T.ExtensionObject, is_array=True),
+        "OldValues": ua.Variant(list(old), T.ExtensionObject, is_array=True),
+    }
+
+
+def _performed(details: Any) -> Fields:
+    return {"PerformInsertReplace": ua.Variant(int(details.PerformInsertReplace), T.Int32)}
+
+
+def _events(details: Any, _old: Sequence[Any]) -> Fields:
+    """Of UpdateEventDetails, which this server refuses."""
+    return _performed(details) | {
         "Filter": ua.Variant(details.Filter, T.ExtensionObject),
         "NewValues": ua.Variant(details.EventData or [], T.ExtensionObject, is_array=True),
+        "OldValues": ua.Variant([], T.ExtensionObject, is_array=True),
     }
 
 
-def _range(details: Any) -> dict[str, Any]:
+def _event_ids(details: Any, _old: Sequence[Any]) -> Fields:
+    """Of DeleteEventDetails, which this server refuses."""
+    return {
+        "EventIds": ua.Variant(details.EventIds or [], T.ByteString, is_array=True),
+        "OldValues": ua.Variant([], T.ExtensionObject, is_array=True),
+    }
+
+
+def _range(details: Any, old: Sequence[Any]) -> Fields:
     return {
         "IsDeleteModified": ua.Variant(bool(details.IsDeleteModified), T.Boolean),
         "StartTime": ua.Variant(details.StartTime, T.DateTime),
         "EndTime": ua.Variant(details.EndTime, T.DateTime),
+        "OldValues": ua.Variant(list(old), T.DataValue, is_array=True),
     }
 
 
-HISTORY_UPDATES: Mapping[type, tuple[int, int, Callable[[Any], dict[str, Any]]]] = {
+def _instants(details: Any, old: Sequence[Any]) -> Fields:
+    return {
+        "ReqTimes": ua.Variant(details.ReqTimes or [], T.DateTime, is_array=True),
+        "OldValues": ua.Variant(list(old), T.DataValue, is_array=True),
+    }
+
+
+HISTORY_UPDATES: Mapping[type, tuple[int, int, Callable[[Any, Sequence[Any]], Fields]]] = {
     ua.UpdateDataDetails: (IDS.AuditHistoryValueUpdateEventType, IDS.UpdateDataDetails, _values),
     ua.UpdateStructureDataDetails: (
         IDS.AuditHistoryAnnotationUpdateEventType,
         IDS.UpdateStructureDataDetails,
-        _values,
+        _notes,
     ),
     ua.UpdateEventDetails: (IDS.AuditHistoryEventUpdateEventType, IDS.UpdateEventDetails, _events),
     ua.DeleteRawModifiedDetails: (
@@ -325,45 +358,35 @@ HISTORY_UPDATES: Mapping[type, tuple[int, int, Callable[[Any], dict[str, Any]]]]
         IDS.DeleteRawModifiedDetails,
         _range,
     ),
-    ua.DeleteAtTimeDetails: (
-        IDS.AuditHistoryAtTimeDeleteEventType,
-        IDS.DeleteAtTimeDetails,
-        lambda d: {"ReqTimes": ua.Variant(d.ReqTimes or [], T.DateTime, is_array=True)},
-    ),
-    ua.DeleteEventDetails: (
-        IDS.AuditHistoryEventDeleteEventType,
-        IDS.DeleteEventDetails,
-        lambda d: {"EventIds": ua.Variant(d.EventIds or [], T.ByteString, is_array=True)},
-    ),
+    ua.DeleteAtTimeDetails: (IDS.AuditHistoryAtTimeDeleteEventType, IDS.DeleteAtTimeDetails, _instants),
+    ua.DeleteEventDetails: (IDS.AuditHistoryEventDeleteEventType, IDS.DeleteEventDetails, _event_ids),
 }
-"""Kind of details -> event type, data type, what of the details its event tells."""
+"""Kind of details -> event type, data type, what its event tells of (details, what stood there before)."""
 
 
-def history_updated(request: Any, response: Any, _fault: Fault | None) -> Iterator[Act]:
-    """HistoryUpdate (Part 5 6.4.26): one event each node. What was changed, and its old values, the log has already."""
-    details = request.parameters.HistoryUpdateDetails or []
-    for given, result in zip(details, response.Results if response is not None else (), strict=False):
-        row = HISTORY_UPDATES.get(type(given))
-        if row is None:
-            continue
-        event_type, data_type, told = row
-        codes = [result.StatusCode.value, *(c.value for c in result.OperationResults or [])]
-        code = next((c for c in codes if c & 0x80000000), 0)
-        fields = {
-            "ParameterDataTypeId": ua.Variant(ua.NodeId(data_type), T.NodeId),
-            "UpdatedNode": ua.Variant(given.NodeId, T.NodeId),
-        }
-        yield Act(
-            kind="history",
-            caller=request.caller,
-            code=code,
-            entry=request.header.AuditEntryId or "",
-            event_type=ua.NodeId(event_type),
-            source=given.NodeId,
-            record=given.NodeId.to_string()[:254],
-            logged=not code,
-            fields=fields | told(given),
-        )
+def history_updated(request: Any, details: Any, result: Any, old: Sequence[Any]) -> Iterator[Act]:
+    """One node of a HistoryUpdate (Part 5 6.4.26, Part 11 5.8). What was changed the log has already."""
+    row = HISTORY_UPDATES.get(type(details))
+    if row is None:
+        return
+    event_type, data_type, told = row
+    codes = [result.StatusCode.value, *(c.value for c in result.OperationResults or [])]
+    code = next((c for c in codes if c & 0x80000000), 0)
+    fields = {
+        "ParameterDataTypeId": ua.Variant(ua.NodeId(data_type), T.NodeId),
+        "UpdatedNode": ua.Variant(details.NodeId, T.NodeId),
+    }
+    yield Act(
+        kind="history",
+        caller=request.caller,
+        code=code,
+        entry=request.header.AuditEntryId or "",
+        event_type=ua.NodeId(event_type),
+        source=details.NodeId,
+        record=details.NodeId.to_string()[:254],
+        logged=not code,
+        fields=fields | told(details, old),
+    )
 
 
 def nodes_managed(service: str, operations: str) -> Any:

@@ -41,6 +41,8 @@ OPEN, MESSAGE, CLOSE = b"OPN", b"MSG", b"CLO"
 FINAL, INTERMEDIATE, ABORT = b"F", b"C", b"A"
 WRAP_FROM, WRAP_TO = 2**32 - 1024, 1024
 """A sequence number from WRAP_FROM on may be followed by one below WRAP_TO (6.7.2.4)."""
+NONCES = 10_000
+"""Of clients, kept to know one that comes again."""
 GRACE = 1.25
 """Messages are accepted for so many lifetimes of their token (Part 4 5.6.2.1)."""
 MAX_OPEN = 4096
@@ -72,6 +74,22 @@ class Outlet(Protocol):
     def abort(self) -> None: ...
 
 
+class Nonces:
+    """Random numbers of clients, each good for one request (Part 4 5.6.2.2, 5.7.2.2)."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, None] = {}
+
+    def fresh(self, nonce: bytes) -> bool:
+        """Whether it is none of the last `NONCES`; from now on it is."""
+        if nonce in self._seen:
+            return False
+        self._seen[nonce] = None
+        if len(self._seen) > NONCES:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+
 class Gate(Protocol):
     """What a channel asks of the server."""
 
@@ -80,6 +98,7 @@ class Gate(Protocol):
     """What new channels show."""
     policies: tuple[str, ...]
     """URIs of the policies offered; None is always there, for discovery."""
+    nonces: Nonces
 
     def check_certificate(self, certificate: bytes) -> None:
         """Raises CertificateRefused."""
@@ -348,7 +367,13 @@ class Channel:
             self._gate.check_certificate(self.certificate)
         except CertificateRefused as error:
             raise ChannelError(ua.StatusCodes.BadSecurityChecksFailed, str(error)) from error
+        if not self.fresh(parameters.ClientNonce):
+            raise ChannelError(ua.StatusCodes.BadNonceInvalid, "nonce of an earlier request")
         self.enrolled = True
+
+    def fresh(self, nonce: bytes) -> bool:
+        """Whether a client's nonce comes for the first time, on whatever channel."""
+        return self._gate.nonces.fresh(nonce)
 
     def _asymmetric_chunk(self, handle: int, message: Message, response: Any) -> bytes:
         response.ResponseHeader.RequestHandle = handle

@@ -9,7 +9,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from asyncua import ua
 
@@ -38,12 +38,24 @@ T = ua.VariantType
 TRUE, FALSE = (BOOLEAN, True), (BOOLEAN, False)
 MAX_ELEMENTS = 100
 """Elements of a where clause and fields of a select clause: a filter is evaluated for every event."""
+MAX_LISTED = 1000
+"""Operands of InList: the client of asyncua lists every subtype of the event types it asks for."""
 MAX_RELATED = 1000
 """Nodes RelatedTo follows references of for one event."""
 
 Frame = tuple[Event, list[Value]]
 """An event and the values of the elements evaluated so far, by index."""
 Term = Callable[[Frame], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The term of a literal."""
+
+    value: Value
+
+    def __call__(self, _: Frame) -> Value:
+        return self.value
 
 
 class Where:
@@ -110,8 +122,7 @@ class Where:
             case ua.LiteralOperand():
                 if operand.Value is None or operand.Value.VariantType == T.Null:
                     return ua.StatusCodes.BadFilterLiteralInvalid, _null
-                value = value_of(operand.Value)
-                return 0, lambda _: value
+                return 0, Constant(value_of(operand.Value))
             case ua.ElementOperand():
                 if not index < operand.Index < len(terms):
                     return ua.StatusCodes.BadFilterOperandInvalid, _null
@@ -199,12 +210,24 @@ def _between(space: Space, value: Term, low: Term, high: Term) -> Term:
     return _and(space, _comparison(operator.ge)(space, value, low), _comparison(operator.le)(space, value, high))
 
 
-def _in_list(space: Space, value: Term, *candidates: Term) -> Term:
-    equals = _comparison(operator.eq)
-    term = equals(space, value, candidates[0])
-    for candidate in candidates[1:]:
-        term = _or(space, term, equals(space, value, candidate))
+def _in_list(_: Space, value: Term, *candidates: Term) -> Term:
+    nodes = frozenset(c.value for c in candidates if _is_node(c))
+    others = tuple(c for c in candidates if not _is_node(c))
+
+    def term(f: Frame) -> Value:
+        wanted, asked = value(f), candidates
+        if wanted is not None and wanted[0] == NODE_ID:
+            if wanted in nodes:
+                return TRUE
+            asked = others
+        answers = [compare(wanted, candidate(f), operator.eq) for candidate in asked]
+        return TRUE if True in answers else _known(None if None in answers else False)
+
     return term
+
+
+def _is_node(term: Term) -> TypeGuard["Constant"]:
+    return isinstance(term, Constant) and term.value is not None and term.value[0] == NODE_ID
 
 
 def _like(_: Space, value: Term, pattern: Term) -> Term:
@@ -386,7 +409,7 @@ OPERATORS: Mapping[Any, tuple[Callable[..., Term] | None, range]] = {
     OPERATOR.Like: (_like, range(2, 3)),
     OPERATOR.Not: (_not, range(1, 2)),
     OPERATOR.Between: (_between, range(3, 4)),
-    OPERATOR.InList: (_in_list, range(2, MAX_ELEMENTS)),
+    OPERATOR.InList: (_in_list, range(2, MAX_LISTED + 2)),
     OPERATOR.And: (_and, range(2, 3)),
     OPERATOR.Or: (_or, range(2, 3)),
     OPERATOR.Cast: (_cast, range(2, 3)),

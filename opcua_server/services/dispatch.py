@@ -6,7 +6,7 @@ management, since nobody may change what this server is from outside; that someb
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -215,7 +215,7 @@ class Dispatcher:
             "HistoryReadRequest": Service(ua.HistoryReadParameters, self._history_read, "NodesToRead",
                 self._limits.history_nodes, background=True, nodes=("NodeId",)),
             "HistoryUpdateRequest": Service(ua.HistoryUpdateParameters, self._history_update, "HistoryUpdateDetails",
-                self._limits.history_updates, background=True, acts=acts.history_updated),
+                self._limits.history_updates, background=True),
             # 5.12 methods
             "CallRequest": Service(ua.CallParameters, self._call, "MethodsToCall",
                 self._limits.method_calls, background=True, nodes=("ObjectId", "MethodId")),
@@ -429,8 +429,12 @@ class Dispatcher:
         return ua.HistoryReadResponse(Results=results)
 
     async def _history_update(self, request: Request) -> Response:
+        def tell(details: Any, result: Any, old: Sequence[Any]) -> None:
+            for act in acts.history_updated(request, details, result, old):
+                self._audit.tell(act)
+
         reason = request.header.AuditEntryId or ""
-        results = await self._history_updates.update(request.caller, request.parameters, reason)
+        results = await self._history_updates.update(request.caller, request.parameters, reason, tell)
         return ua.HistoryUpdateResponse(Results=results)
 
     async def _call(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ which costs the decoding of the fields it asks for. Fields selected go from the 
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -65,7 +65,7 @@ class EventHistory:
         self,
         space: Space,
         reader: Reads,
-        notifiers: Callable[[Any], set[Any]],
+        notifiers: Callable[[Any], Set[Any]],
         receivers: Receivers,
         limits: Limits,
         clock: Clock,

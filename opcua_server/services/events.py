@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from asyncua import ua
@@ -22,6 +23,8 @@ UPWARDS = (HAS_EVENT_SOURCE, HAS_COMPONENT, HAS_CONDITION)
 REFRESH_START = ua.NodeId(ua.ObjectIds.RefreshStartEventType)
 REFRESH_END = ua.NodeId(ua.ObjectIds.RefreshEndEventType)
 REFRESH_SEVERITY = 1
+SOURCES = 10_000
+"""Sources whose notifiers are remembered: all that often tell something."""
 REFRESH_PART = 20
 """Conditions told in one turn of the loop: other clients do not wait for a refresh of thousands."""
 REFRESH_BURST, REFRESH_SECONDS = 10, 1.0
@@ -36,6 +39,7 @@ class Events:
         self._subscriptions = subscriptions
         self._clock = clock
         self._receivers = Receivers(space)
+        self._above = lru_cache(SOURCES)(self._climb)
         self.retained: Callable[[], Iterable[Event]] = tuple
         """Current state of every condition with Retain, for ConditionRefresh; may go on while conditions change."""
         self._refreshing: dict[int, asyncio.Task[None]] = {}
@@ -61,8 +65,15 @@ class Events:
                 if receivers is None or admitted(item.caller(), receivers):
                     item.offer(event)
 
-    def notifiers(self, source: Any) -> set[Any]:
+    def notifiers(self, source: Any) -> frozenset[Any]:
         """The source and what lies above it, and Server."""
+        return self._above(source)
+
+    def forget_notifiers(self) -> None:
+        """Look again: nodes or references of the address space are others."""
+        self._above.cache_clear()
+
+    def _climb(self, source: Any) -> frozenset[Any]:
         found = {source, SERVER}
         waiting = [source]
         above = Wanted(forward=False, kinds=self._upwards)
@@ -71,7 +82,7 @@ class Events:
                 if r.NodeId not in found:
                     found.add(r.NodeId)
                     waiting.append(r.NodeId)
-        return found
+        return frozenset(found)
 
     def _upwards(self, kind: Any) -> bool:
         return any(base in UPWARDS for base in self._space.supertypes(kind))

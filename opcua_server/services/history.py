@@ -223,15 +223,13 @@ class HistoryService:
         if node.ContinuationPoint:
             raise Fault(CODES.BadContinuationPointInvalid)
         times = np.array(_times(details.ReqTimes, self._limits), np.int64)
-        if found.built_in == encoding.STRING:
-            raise Fault(CODES.BadHistoryOperationUnsupported)
         rules = AggregateRules(stepped=found.stepped)
         series = await _unless_unknown(
             found.archive.read_at(found.tag, times, rules, use_simple_bounds=bool(details.UseSimpleBounds))
         )
         if series is None:
             return _result(encoding.history_data([], found.built_in, stamps), empty=True)
-        kind = encoding.fitting(series.values, found.built_in)
+        kind = found.built_in if found.built_in == encoding.STRING else encoding.fitting(series.values, found.built_in)
         return _result(encoding.history_data([series], kind, stamps, node.IndexRange or ""), empty=False)
 
     # -- processed (6.5.4, Part 13)
@@ -462,20 +460,21 @@ def _result(data: Any, *, empty: bool) -> Any:
 
 
 def keep(session: Session, node: Any, rest: Any, limits: Limits, clock: Clock) -> bytes:
-    """A continuation point for what is left of a node's history. Raises Fault with BadNoContinuationPoints."""
+    """A continuation point for what is left of a node's history."""
     now = clock.monotonic()
-    for key in [key for key, (_, _, until) in session.history_points.items() if until < now]:
-        del session.history_points[key]
+    for key, (_, _, until) in session.history_points:
+        if until < now:
+            session.history_points.take(key)
     point = (node.NodeId, rest, now + limits.history_point_seconds)
-    return session.keep(session.history_points, point, limits.history_points)
+    return session.history_points.keep(point, node, limits.history_points)
 
 
 def take(session: Session, node: Any, clock: Clock) -> Any:
     """What is left at a continuation point, which serves once. Raises Fault with BadContinuationPointInvalid."""
-    node_id, rest, until = session.history_points.get(node.ContinuationPoint or b"", (None, None, 0.0))
+    node_id, rest, until = session.history_points.get(node.ContinuationPoint) or (None, None, 0.0)
     if node_id != node.NodeId:
         raise Fault(CODES.BadContinuationPointInvalid)
-    del session.history_points[node.ContinuationPoint]
+    session.history_points.take(node.ContinuationPoint)
     if until < clock.monotonic():
         raise Fault(CODES.BadContinuationPointInvalid)
     return rest

@@ -12,9 +12,9 @@ import numpy as np
 from asyncua import ua
 from numpy.typing import NDArray
 
-from nodesets.ports import Annotation, Modified, Series
+from nodesets.ports import Annotation, Change, Modified, Series
 from opcua_server.services.attributes import parse_range
-from opcua_server.services.status import FILETIME_EPOCH, Fault, from_ns
+from opcua_server.services.status import FILETIME_EPOCH, NULL, Fault, from_ns, status
 from opcua_server.services.values import HAS_SERVER, HAS_SOURCE, HAS_STATUS, HAS_VALUE
 
 TICK = 100
@@ -49,16 +49,27 @@ def modified_data(found: Modified, built_in: int, stamps: Any, index_range: str 
     return ua.ExtensionObject(TypeId=MODIFIED_DATA, Body=values + len(found.made).to_bytes(4, "little") + infos)
 
 
+def stood(value: Change | Annotation, built_in: int) -> Any:
+    """A value that was corrected, as a DataValue; an annotation, as an Annotation."""
+    if isinstance(value, Annotation):
+        return _note(value)
+    kind = ua.VariantType(built_in)
+    native = from_ns(value.value) if kind == ua.VariantType.DateTime and value.value is not None else value.value
+    shown = NULL if native is None else ua.Variant(native, kind)
+    return ua.DataValue(shown, status(value.status), from_ns(value.time), from_ns(value.received))
+
+
+def _note(note: Annotation) -> Any:
+    return ua.Annotation(Message=note.message, UserName=note.user, AnnotationTime=from_ns(note.made))
+
+
 def annotation_data(notes: Sequence[Annotation], stamps: Any) -> Any:
     """HistoryData of annotations (6.6.6)."""
     source = stamps in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
     server = stamps in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both)
     values = [
         ua.DataValue(
-            ua.Variant(
-                ua.Annotation(Message=note.message, UserName=note.user, AnnotationTime=from_ns(note.made)),
-                ua.VariantType.ExtensionObject,
-            ),
+            ua.Variant(_note(note), ua.VariantType.ExtensionObject),
             ua.StatusCode(0),
             from_ns(note.time) if source else None,
             from_ns(note.made) if server else None,

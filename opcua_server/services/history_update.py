@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from asyncua import ua
 
 from nodesets.model import Caller, UpdateType
-from nodesets.ports import Annotation, Change, Clock
+from nodesets.ports import Annotation, Change, Clock, Corrected
 from opcua_server.services import history_encoding as encoding
 from opcua_server.services.history import Histories, Historized
 from opcua_server.services.limits import Limits
@@ -18,8 +18,13 @@ from opcua_server.services.nodes import Access
 from opcua_server.services.status import Fault, status, to_ns
 
 CODES = ua.StatusCodes
-Carry = Callable[[Historized, Any, Caller, str], Awaitable[Any]]
-"""`carry(history, details, caller, reason)`: HistoryUpdateResult. Raises Fault."""
+Old = Sequence[Change] | Sequence[Annotation]
+Outcome = tuple[Any, Old]
+"""HistoryUpdateResult, and what stood there before."""
+Carry = Callable[[Historized, Any, Caller, str], Awaitable[Outcome]]
+"""`carry(history, details, caller, reason)`. Raises Fault."""
+Tell = Callable[[Any, Any, Sequence[Any]], None]
+"""Tell auditors of (details, HistoryUpdateResult, old values as DataValues or Annotations)."""
 LONGEST_NOTE = 4_096
 """Characters of an annotation: what an audit entry holds."""
 
@@ -44,24 +49,27 @@ class HistoryUpdates:
             ua.DeleteEventDetails: _unsupported,
         }
 
-    async def update(self, caller: Caller, parameters: Any, reason: str) -> list[Any]:
+    async def update(self, caller: Caller, parameters: Any, reason: str, tell: Tell) -> list[Any]:
         """HistoryUpdate; `reason` is the AuditEntryId the client gave the request."""
-        return [await self._one(caller, details, reason) for details in parameters.HistoryUpdateDetails]
+        return [await self._one(caller, details, reason, tell) for details in parameters.HistoryUpdateDetails]
 
-    async def _one(self, caller: Caller, details: Any, reason: str) -> Any:
+    async def _one(self, caller: Caller, details: Any, reason: str, tell: Tell) -> Any:
         """Details that cannot be carried out are their own result."""
         try:
             carry = self._carriers.get(type(details))
             if carry is None:
                 raise Fault(CODES.BadHistoryOperationInvalid)
             found = self._histories.of(caller, details.NodeId, Access.HISTORY_WRITE)
-            return await carry(found, details, caller, reason)
+            result, old = await carry(found, details, caller, reason)
+            told = [encoding.stood(value, found.built_in) for value in old]
         except Fault as fault:
-            return ua.HistoryUpdateResult(StatusCode=status(fault.status))
+            result, told = ua.HistoryUpdateResult(StatusCode=status(fault.status)), []
+        tell(details, result, told)
+        return result
 
     # -- values
 
-    async def _update(self, found: Historized, details: Any, caller: Caller, reason: str) -> Any:
+    async def _update(self, found: Historized, details: Any, caller: Caller, reason: str) -> Outcome:
         kind = _kind(details, (UpdateType.INSERT, UpdateType.REPLACE, UpdateType.UPDATE))
         if found.notes:
             raise Fault(CODES.BadHistoryOperationUnsupported)
@@ -87,17 +95,17 @@ class HistoryUpdates:
         value = None if null else _plain(variant, found.built_in)
         return Change(time, to_ns(data.ServerTimestamp) or now, value, code)
 
-    async def _delete(self, found: Historized, details: Any, caller: Caller, reason: str) -> Any:
+    async def _delete(self, found: Historized, details: Any, caller: Caller, reason: str) -> Outcome:
         if details.IsDeleteModified or found.notes:
             raise Fault(CODES.BadHistoryOperationUnsupported)
         start, end = to_ns(details.StartTime), to_ns(details.EndTime)
         if start is None or end is None or end < start:
             raise Fault(CODES.BadInvalidArgument)
         last = end if end > start else start + encoding.TICK
-        gone = await found.archive.delete(found.tag, start, last, caller, reason)
-        return ua.HistoryUpdateResult(StatusCode=status(0 if gone else CODES.BadNoData))
+        number, gone = await found.archive.delete(found.tag, start, last, caller, reason)
+        return ua.HistoryUpdateResult(StatusCode=status(0 if number else CODES.BadNoData)), gone
 
-    async def _delete_at(self, found: Historized, details: Any, caller: Caller, reason: str) -> Any:
+    async def _delete_at(self, found: Historized, details: Any, caller: Caller, reason: str) -> Outcome:
         if found.notes:
             raise Fault(CODES.BadHistoryOperationUnsupported)
         times = [to_ns(time) for time in self._bounded(details.ReqTimes)]
@@ -106,7 +114,7 @@ class HistoryUpdates:
 
     # -- annotations
 
-    async def _annotate(self, found: Historized, details: Any, caller: Caller, _reason: str) -> Any:
+    async def _annotate(self, found: Historized, details: Any, caller: Caller, _reason: str) -> Outcome:
         kind = _kind(details, tuple(UpdateType))
         if not found.notes:
             raise Fault(CODES.BadHistoryOperationUnsupported)
@@ -148,13 +156,15 @@ def _plain(variant: Any, built_in: int) -> Any:
     return to_ns(variant.Value) if built_in == 13 else variant.Value
 
 
-async def _results(items: Sequence[Any], carry: Callable[[list[Any]], Awaitable[list[int]]]) -> Any:
+async def _results(items: Sequence[Any], carry: Callable[[list[Any]], Awaitable[list[Corrected]]]) -> Outcome:
     """What is not refused already is carried out; a StatusCode each, in order."""
     fit = [item for item in items if not isinstance(item, Refused)]
-    codes = iter(await carry(fit) if fit else [])
-    results = [status(item.status if isinstance(item, Refused) else next(codes)) for item in items]
-    return ua.HistoryUpdateResult(StatusCode=status(0), OperationResults=results)
+    made = await carry(fit) if fit else []
+    codes = iter(made)
+    results = [status(item.status if isinstance(item, Refused) else next(codes).status) for item in items]
+    old: list[Any] = [value for corrected in made for value in corrected.old]
+    return ua.HistoryUpdateResult(StatusCode=status(0), OperationResults=results), old
 
 
-async def _unsupported(_found: Historized, _details: Any, _caller: Caller, _reason: str) -> Any:
+async def _unsupported(_found: Historized, _details: Any, _caller: Caller, _reason: str) -> Outcome:
     raise Fault(CODES.BadHistoryOperationUnsupported)

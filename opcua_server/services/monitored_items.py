@@ -102,7 +102,11 @@ class EventItem(Item):
             self._queue(event)
 
     def _queue(self, event: Event) -> None:
-        """Where events are missing stands one EventQueueOverflowEvent, beside the queue's size (5.13.1.5)."""
+        """Where events are missing stands one EventQueueOverflowEvent, beside the queue's size (5.13.1.5).
+
+        A queue of one has the newest, whatever the policy.
+        """
+        newest = self.discard_oldest or self.queue_size == 1
         marked = bool(self.queue) and any(entry is self._marker for entry in (self.queue[0], self.queue[-1]))
         if len(self.queue) - marked < self.queue_size:
             self.queue.append(self.filter.select(event))
@@ -110,11 +114,11 @@ class EventItem(Item):
             return
         if not marked:
             self._marker = self.filter.select(overflow(event))
-        elif self.discard_oldest:
+        elif newest:
             self.queue.popleft()
         else:
             return
-        if self.discard_oldest:
+        if newest:
             self.queue.popleft()
             self.queue.append(self.filter.select(event))
             self.queue.appendleft(self._marker)
@@ -124,13 +128,13 @@ class EventItem(Item):
 
 
 def overflow(lost: Event) -> Event:
-    """EventQueueOverflowEventType (Part 5 6.4.33), sent past every filter."""
+    """EventQueueOverflowEventType (Part 5 6.4.34), sent past every filter."""
     return dataclasses.replace(
         lost,
         event_id=secrets.token_bytes(16),
         event_type=ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType),
         source=ua.NodeId(ua.ObjectIds.Server),
-        source_name="Server",
+        source_name="Internal/EventQueueOverflow",
         severity=1,
         message="Events were lost: the queue of a monitored item was full",
         condition=None,

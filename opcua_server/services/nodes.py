@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 from asyncua import ua
 
@@ -56,8 +57,9 @@ HAS_EVENT_SOURCE = ua.NodeId(ua.ObjectIds.HasEventSource)
 HAS_CONDITION = ua.NodeId(ua.ObjectIds.HasCondition)
 
 
+@lru_cache(2**15)
 def site(identifier: str) -> ua.NodeId:
-    """NodeId of an instance node."""
+    """NodeId of an instance node; those asked for often are made once."""
     return ua.NodeId(identifier, SITE_NS)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from asyncua import ua
 
+from compliance import policy
 from nodesets.errors import AccessDenied
 from nodesets.model import Caller, Role, SecurityMode
 from opcua_server.services.nodes import HAS_COMPONENT, TYPES_NS, Access
@@ -38,8 +39,6 @@ IMPLIED = {
     "TrustedApplication": ua.IdentityCriteriaType.TrustedApplication,
 }
 """Roles held by what one is, not by an account; the last two may nothing by themselves."""
-AUDITORS = frozenset({Role.SECURITY_ADMIN, Role.AUDITOR})
-"""Who gets audit events."""
 ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN, Role.AUDITOR})
 """Who may see who holds which role, and what all roles may."""
 
@@ -117,12 +116,13 @@ class RoleSet:
             node, IDS.HasTypeDefinition, forward=False, bidirectional=False
         )
         empty = ua.Variant([], T.ExtensionObject, is_array=True)
-        await node.add_property(
+        identities = await node.add_property(
             _identities_node(role),
             ua.QualifiedName("Identities", 0),
             empty,
             datatype=ua.NodeId(IDS.IdentityMappingRuleType),
         )
+        await identities.write_value_rank(ua.ValueRank.OneDimension)
 
     @staticmethod
     def identities() -> Sequence[Any]:
@@ -159,7 +159,7 @@ class Receivers:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._limited: Mapping[Any, frozenset[Role]] = {AUDIT_EVENT: AUDITORS}
+        self._limited: Mapping[Any, frozenset[Role]] = {AUDIT_EVENT: policy.ACTIONS["ReadAuditEvents"]}
 
     def of(self, event_type: Any) -> frozenset[Role] | None:
         """Roles that get events of this type; None: every one."""

@@ -50,6 +50,7 @@ SEAMS: dict[Callable[..., Any], tuple[str, ...]] = {
     NodeData.__init__: ("self", "nodeid"),
     XmlImporter.__init__: ("self", "server", "strict_mode", "auto_load_definitions"),
     XmlImporter._add_missing_reverse_references: ("self", "new_nodes"),  # noqa: SLF001
+    XmlImporter._add_references: ("self", "refs"),  # noqa: SLF001
     Server.__init__: ("self", "iserver", "user_manager"),
     Server.init: ("self", "shelf_file"),
 }  # fmt: skip

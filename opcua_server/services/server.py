@@ -15,7 +15,7 @@ from opcua_server import security
 from opcua_server.services import acts, roles
 from opcua_server.services.attributes import Attributes, Rights, Written
 from opcua_server.services.audit import Audit
-from opcua_server.services.channel import Channel, ChannelError
+from opcua_server.services.channel import Channel, ChannelError, Nonces
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
 from opcua_server.services.dispatch import Dispatcher
@@ -96,6 +96,7 @@ class UaServer:
         self._trust = trust
         self._policies = tuple(policies)
         self.policies = tuple(POLICIES[name].URI for name in policies)
+        self.nonces = Nonces()
         self._address = (host, port, hostname)
         self.asyncua = make_server()
         """asyncua's Server: for XML import and node access while the address space is made."""
@@ -316,6 +317,7 @@ class UaServer:
         (`Tree.replace`).
         """
         change = self.space.replace(instances, references)
+        self._events.forget_notifiers()
         self._subscriptions.release_missing()
         self.space.forget_missing()
         self._methods.forget_missing()
@@ -327,14 +329,8 @@ class UaServer:
             ]
             self._tell_changes(MODEL_CHANGE, "The address space has changed", changes)
         if self._listener is not None and (variables := change.semantics()):
-            types = {node: change.type_definition(node) for node in variables}
-            self._tell_semantics("Ranges or units of variables have changed", types)
+            self._redefined(variables)
         return change
-
-    def _tell_semantics(self, message: str, types: Mapping[Any, Any]) -> None:
-        """`types`: TypeDefinition by variable."""
-        changes = [ua.SemanticChangeStructureDataType(Affected=node, AffectedType=kind) for node, kind in types.items()]
-        self._tell_changes(SEMANTIC_CHANGE, message, changes)
 
     def _tell_changes(self, event_type: Any, message: str, changes: list[Any]) -> None:
         fields = {"Changes": ua.Variant(changes, ua.VariantType.ExtensionObject)}
@@ -367,13 +363,17 @@ class UaServer:
         self._methods.link(method_id, handler, allowed, refused, audited)
 
     def redefine(self, node: str) -> None:
-        """Tell clients that properties of a variable say something else of its value now, its EURange for one.
+        """Tell clients that properties of a variable say something else of its value now, its EURange for one."""
+        self._redefined([site(node)])
 
-        By the SemanticsChanged bit to those who watch the value (Part 8 5.2), to all by an event (Part 3 9.33).
-        """
-        variable = site(node)
-        self._subscriptions.redefine(variable)
-        self._tell_semantics(f"{node} means something else", {variable: self.space.type_definition(variable)})
+    def _redefined(self, variables: Sequence[Any]) -> None:
+        """By the SemanticsChanged bit to those who watch the values (Part 8 5.2), to all by an event (Part 3 9.33)."""
+        self._subscriptions.redefine(variables)
+        changes = [
+            ua.SemanticChangeStructureDataType(Affected=node, AffectedType=self.space.type_definition(node))
+            for node in variables
+        ]
+        self._tell_changes(SEMANTIC_CHANGE, "Ranges or units of variables have changed", changes)
 
     def columns(self, nodes: Sequence[str]) -> slice:
         """Keep the values of these variables as rows of one table from now on: scalar numbers, null until written.
@@ -406,6 +406,20 @@ class UaServer:
             return shown(*make(), from_ns(source_time), from_ns(server_time))
 
         self.space.write_made(site(node), made)
+
+    def write_instance(
+        self, instance: str, make: Callable[[], Mapping[str, Any]], source_time: int, server_time: int
+    ) -> None:
+        """Show Good values of an instance's variables, Variants by path, which `make` makes as soon as somebody looks.
+
+        Raises KeyError without such an instance.
+        """
+
+        def made() -> Mapping[str, Any]:
+            times = from_ns(source_time), from_ns(server_time)
+            return {path: shown(value, 0, *times) for path, value in make().items()}
+
+        self.space.write_instance(instance, made)
 
     def _show_constant(self, node_id: Any, value: Any) -> None:
         now = self._clock.now()

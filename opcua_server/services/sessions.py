@@ -31,6 +31,7 @@ from opcua_server.services.status import Fault
 log = logging.getLogger(__name__)
 
 NONCE_LENGTH = 32
+MAX_NONCE = 128
 MAX_SECRET = 1024
 """Bytes of an encrypted password that are looked at: two RSA-4096 blocks."""
 PROOFS = {ua.UserNameIdentityToken: "password", ua.X509IdentityToken: "certificate"}
@@ -94,6 +95,37 @@ class Waiting:
     """Bytes its session takes in one response; 0: any."""
 
 
+class Points:
+    """Continuation points of a session (7.9): a new request takes the place of what earlier ones left."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[object, Any]] = {}
+
+    def keep(self, value: Any, request: object, most: int) -> bytes:
+        """A point for `value`. Raises Fault BadNoContinuationPoints when all `most` are of this very request."""
+        if len(self._kept) >= most:
+            earlier = next((key for key, (made_by, _) in self._kept.items() if made_by is not request), None)
+            if earlier is None:
+                raise Fault(ua.StatusCodes.BadNoContinuationPoints)
+            del self._kept[earlier]
+        key = secrets.token_bytes(16)
+        self._kept[key] = request, value
+        return key
+
+    def __iter__(self) -> Iterator[tuple[bytes, Any]]:
+        return iter([(key, value) for key, (_, value) in self._kept.items()])
+
+    def get(self, key: bytes | None) -> Any | None:
+        """What a point stands for; None for one that is not there."""
+        _, value = self._kept.get(key or b"", (None, None))
+        return value
+
+    def take(self, key: bytes | None) -> Any | None:
+        """As `get`, for the last time."""
+        _, value = self._kept.pop(key or b"", (None, None))
+        return value
+
+
 @dataclass(eq=False, slots=True)
 class Session:
     id: Any
@@ -128,20 +160,12 @@ class Session:
     closed: bool = False
     tasks: int = 0
     """Calls and history reads under way."""
-    browse_points: dict[bytes, Any] = field(default_factory=dict)
-    history_points: dict[bytes, Any] = field(default_factory=dict)
+    browse_points: Points = field(default_factory=Points)
+    history_points: Points = field(default_factory=Points)
     publish: deque[Waiting] = field(default_factory=deque)
     subscriptions: dict[int, Any] = field(default_factory=dict)
     notices: deque[tuple[int, Any]] = field(default_factory=lambda: deque(maxlen=100))
     """Last messages of subscriptions it has no more, with their ids, until a Publish request takes them."""
-
-    def keep(self, points: dict[bytes, Any], value: Any, limit: int) -> bytes:
-        """A continuation point for `value`. Raises Fault BadNoContinuationPoints."""
-        if len(points) >= limit:
-            raise Fault(ua.StatusCodes.BadNoContinuationPoints)
-        key = secrets.token_bytes(16)
-        points[key] = value
-        return key
 
     def count(self, service: str) -> None:
         """A request came."""
@@ -154,6 +178,12 @@ class Session:
         for name in (service, "TotalRequest"):
             total, failed = self.counts.get(name, (0, 0))
             self.counts[name] = total, failed + 1
+
+    def expire(self, now: float) -> None:
+        """Answer the waiting Publish requests whose TimeoutHint is over (7.33); `now`: `Clock.monotonic`."""
+        for waiting in [w for w in self.publish if w.deadline is not None and now > w.deadline]:
+            self.publish.remove(waiting)
+            waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadTimeout)
 
     def cancel(self, handle: int) -> int:
         """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
@@ -251,8 +281,7 @@ class Sessions:
         """CreateSession (5.7.2). The certificate in it has to be the one the channel was opened with."""
         application_uri = parameters.ClientDescription.ApplicationUri or ""
         self._check_application(channel, parameters, application_uri)
-        if channel.secured and len(parameters.ClientNonce or b"") < NONCE_LENGTH:
-            raise Fault(ua.StatusCodes.BadNonceInvalid)
+        _check_nonce(channel, parameters.ClientNonce or b"")
         if parameters.ServerUri and parameters.ServerUri != self._application_uri:
             raise Fault(ua.StatusCodes.BadServerUriInvalid)
         self._make_room(channel)
@@ -462,13 +491,23 @@ class Sessions:
                 self.close(session, True)
 
     def sweep(self) -> None:
-        """Close what has been silent for too long. Subscriptions live on for TransferSubscriptions."""
+        """Close what has been silent for too long. Subscriptions live on for TransferSubscriptions.
+
+        What waits for longer than its client will is answered.
+        """
         now = self._clock.monotonic()
         for session in self:
             patience = session.timeout if session.caller is not None else min(session.timeout, self._limits.inactive)
+            session.expire(now)
             if now - session.touched > patience:
                 self.summary.SessionTimeoutCount += 1
                 self.close(session, False, ua.StatusCodes.BadSessionIdInvalid, kind="session.timeout")
+
+
+def _check_nonce(channel: Channel, nonce: bytes) -> None:
+    """32 to 128 random bytes, of this request alone (5.7.2.3). Raises Fault."""
+    if channel.secured and not (NONCE_LENGTH <= len(nonce) <= MAX_NONCE and channel.fresh(nonce)):
+        raise Fault(ua.StatusCodes.BadNonceInvalid)
 
 
 def _check_kind(token: Any) -> None:

@@ -1,7 +1,7 @@
 """The one door through which services see nodes: asyncua's storage and the tree of templates as one address space."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -112,6 +112,10 @@ class Space:
         if cell is None:
             raise KeyError(node_id)
         cell.show(make)
+
+    def write_instance(self, instance: str, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Show DataValues of an instance of the tree, none of them a column (`Tree.show`). Raises KeyError."""
+        self.tree.show(instance, make)
 
     def cell(self, node_id: Any, attribute: int = VALUE) -> Any:
         """Where an attribute is that is no column. Raises KeyError without such a node or attribute."""

@@ -166,23 +166,26 @@ class Loader:
         if key in self._linked:
             return
         self._linked.add(key)
-        names = target.attributes
-        node_class = names[A.NodeClass].value.Value.Value
-        type_definition = ua.NodeId()
-        if node_class in WITH_TYPE:
-            to_types = (r.NodeId for r in target.references if r.ReferenceTypeId == HAS_TYPE_DEFINITION and r.IsForward)
-            type_definition = next(to_types, type_definition)
-        source.references.append(
-            ua.ReferenceDescription(
-                kind,
-                forward,
-                target.nodeid,
-                names[A.BrowseName].value.Value.Value,
-                names[A.DisplayName].value.Value.Value,
-                node_class,
-                type_definition,
-            )
-        )
+        source.references.append(reference(kind, forward, target))
+
+
+def reference(kind: Any, forward: bool, target: NodeData) -> Any:
+    """ReferenceDescription of a reference to a node in the storage."""
+    names = target.attributes
+    node_class = names[A.NodeClass].value.Value.Value
+    type_definition = ua.NodeId()
+    if node_class in WITH_TYPE:
+        to_types = (r.NodeId for r in target.references if r.ReferenceTypeId == HAS_TYPE_DEFINITION and r.IsForward)
+        type_definition = next(to_types, type_definition)
+    return ua.ReferenceDescription(
+        kind,
+        forward,
+        target.nodeid,
+        names[A.BrowseName].value.Value.Value,
+        names[A.DisplayName].value.Value.Value,
+        node_class,
+        type_definition,
+    )
 
 
 @cache

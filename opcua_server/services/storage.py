@@ -8,6 +8,7 @@ from asyncua.common.xmlimporter import XmlImporter
 
 from nodesets.types import NODESET
 from opcua_server.services.nodes import SITE_NS, SITE_URI, TYPES_NS, TYPES_URI
+from opcua_server.services.standard_nodes import reference
 
 ONE_WAY = frozenset({ua.NodeId(ua.ObjectIds.HasInterface), ua.NodeId(ua.ObjectIds.HasGuard)})
 """Types of reference the library leaves in one direction."""
@@ -25,7 +26,22 @@ async def load_types(server: Server, nodeset: Path = NODESET) -> None:
 
 
 class Importer(XmlImporter):  # type: ignore[misc]
-    """asyncua's import, with its search for references that lack their other direction in a hundredth of the time."""
+    """asyncua's import; references, and those that lack their other direction, are looked up, not searched for."""
+
+    async def _add_references(self, refs: list[Any]) -> None:
+        storage = self.session.iserver.aspace
+        there: dict[Any, set[Any]] = {}
+        for ref in refs:
+            if ref.SourceNodeId not in storage or ref.TargetNodeId not in storage:
+                self.refs.append(ref)
+                continue
+            references = storage[ref.SourceNodeId].references
+            known = there.setdefault(ref.SourceNodeId, set())
+            if not known:
+                known.update((r.ReferenceTypeId, r.NodeId) for r in references)
+            if (ref.ReferenceTypeId, ref.TargetNodeId) not in known:
+                known.add((ref.ReferenceTypeId, ref.TargetNodeId))
+                references.append(reference(ref.ReferenceTypeId, ref.IsForward, storage[ref.TargetNodeId]))
 
     async def _add_missing_reverse_references(self, new_nodes: list[Any]) -> set[Any]:
         storage = self.session.iserver.aspace

@@ -617,15 +617,15 @@ class Subscriptions:
                 if self._table.nodes[subscription.columns.row(number)] not in self._space:
                     self._item(subscription, number)
 
-    def redefine(self, node_id: Any) -> None:
-        """Mark the next notification of every item on a variable's value: its properties mean it otherwise now."""
-        row = self._table.row(node_id)
+    def redefine(self, variables: Sequence[Any]) -> None:
+        """Mark the next notification of every item on values of variables: their properties mean them otherwise now."""
+        nodes, rows = set(variables), {self._table.row(node_id) for node_id in variables} - {None}
         for subscription in self._all.values():
-            for number, _ in list(subscription.columns.handles()) if row is not None else ():
-                if subscription.columns.row(number) == row:
+            for number, _ in list(subscription.columns.handles()) if rows else ():
+                if subscription.columns.row(number) in rows:
                     self._item(subscription, number)
             for item in subscription.items.values():
-                at_value = item.target.NodeId == node_id and item.target.AttributeId == ua.AttributeIds.Value
+                at_value = item.target.NodeId in nodes and item.target.AttributeId == ua.AttributeIds.Value
                 if isinstance(item, DataItem) and at_value:
                     item.redefine(self._space)
 

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from asyncua import ua
@@ -437,6 +438,8 @@ class Tree:
         self._state = _State(storage, (), ())
         self._cells: dict[tuple[str, int], Cell] = {}
         """By id and attribute."""
+        self._shown: dict[str, Callable[[], Mapping[str, Any]]] = {}
+        """By instance: makes the DataValues it shows together, by path."""
 
     def replace(self, instances: Iterable[Instance], references: Iterable[Reference]) -> "Change":
         """Make the tree consist of these, all at once; what it had and has still keeps its values and watchers.
@@ -447,6 +450,7 @@ class Tree:
         """
         old, new = self._state, _State(self._storage, instances, references)
         self._state = new
+        self._shown = {prefix: make for prefix, make in self._shown.items() if prefix in new.branches}
         for (identifier, attribute), cell in list(self._cells.items()):
             self._carry_over(cell, identifier, attribute, old, new)
         return Change(old, new)
@@ -490,7 +494,14 @@ class Tree:
         node = self._state.find(node_id)
         if node is None:
             return None
-        return cell.value if cell is not None else self._state.read(node, attribute)
+        return cell.value if cell is not None else self._without_cell(node, attribute)
+
+    def _without_cell(self, node: Node, attribute: int) -> Any:
+        """DataValue of an attribute that was not published by itself and is not watched."""
+        branch, part = node
+        made = self._shown.get(branch.prefix) if attribute == A.Value else None
+        shown = made().get(part.path) if made is not None else None
+        return self._state.read(node, attribute) if shown is None else shown
 
     def references(self, node_id: Any, wanted: Wanted = EVERYTHING) -> Iterator[Any]:
         """ReferenceDescriptions between a node, of the tree or of the storage, and the tree, made one by one.
@@ -509,6 +520,18 @@ class Tree:
                 return None
             cell = self._cells[key] = Cell(shown)
         return cell
+
+    def show(self, prefix: str, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Show DataValues of an instance's variables, by path, that `make` makes as soon as somebody looks at one.
+
+        Raises KeyError without such an instance.
+        """
+        parts = self._state.branches[prefix].kind.parts
+        made = self._shown[prefix] = cache(make)
+        for part in parts:
+            cell = self._cells.get((prefix + part.suffix, A.Value))
+            if cell is not None and (value := made().get(part.path)) is not None:
+                cell.show(value)
 
     def wait(self, node_id: Any, item: Any) -> None:
         """Tell an item that its node is gone, and have it wait for the value of one that comes back."""
@@ -529,7 +552,7 @@ class Tree:
             return
         cell.datachange_callbacks.pop(item, None)
         node = self._state.find(node_id)
-        if not cell.watched and (node is None or _same(cell.value, self._state.read(node, attribute))):
+        if not cell.watched and (node is None or _same(cell.value, self._without_cell(node, attribute))):
             del self._cells[key]
 
 

@@ -32,6 +32,8 @@ class _Rest:
     references: Iterator[Any]
     mask: int
     page: int
+    request: object
+    """What it is asked for by."""
     ahead: tuple[Any, ...] = ()
     """Taken from the iterator already, to see that there is more."""
 
@@ -49,7 +51,7 @@ class View:
         within = self._within(parameters.View)
         wanted = parameters.RequestedMaxReferencesPerNode or self._limits.references
         page = min(wanted, self._limits.references)
-        browse = partial(self._browse, session, page, within)
+        browse = partial(self._browse, session, page, within, object())
         return await in_turns(_result(partial(browse, d)) for d in parameters.NodesToBrowse)
 
     def _within(self, view: Any) -> "Within | None":
@@ -67,7 +69,7 @@ class View:
             raise Fault(ua.StatusCodes.BadViewTimestampInvalid)
         return Within(self._space, view.ViewId)
 
-    def _browse(self, session: Session, page: int, within: "Within | None", description: Any) -> Any:
+    def _browse(self, session: Session, page: int, within: "Within | None", request: object, description: Any) -> Any:
         if description.NodeId not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
         caller = session.user
@@ -87,26 +89,27 @@ class View:
         found = (r for r in self._space.references(description.NodeId, wanted) if self._sees(caller, r.NodeId))
         if within is not None:
             found = (r for r in found if within(r.NodeId))
-        return self._page(session, _Rest(found, description.ResultMask, page))
+        return self._page(session, _Rest(found, description.ResultMask, page, request))
 
     def _page(self, session: Session, rest: _Rest) -> Any:
         page = [*rest.ahead, *islice(rest.references, rest.page - len(rest.ahead))]
         result = ua.BrowseResult(References=[_masked(r, rest.mask) for r in page])
         if following := next(rest.references, None):
             further = replace(rest, ahead=(following,))
-            result.ContinuationPoint = session.keep(session.browse_points, further, self._limits.continuation_points)
+            most = self._limits.continuation_points
+            result.ContinuationPoint = session.browse_points.keep(further, rest.request, most)
         return result
 
     async def browse_next(self, session: Session, parameters: Any) -> list[Any]:
         """BrowseNext (5.9.3). A continuation point serves once."""
-        release = parameters.ReleaseContinuationPoints
-        return await in_turns(_result(partial(self._next, session, p, release)) for p in parameters.ContinuationPoints)
+        points, release, request = parameters.ContinuationPoints, parameters.ReleaseContinuationPoints, object()
+        return await in_turns(_result(partial(self._next, session, p, release, request)) for p in points)
 
-    def _next(self, session: Session, point: bytes | None, release: bool) -> Any:
-        rest = session.browse_points.pop(point or b"", None)
+    def _next(self, session: Session, point: bytes | None, release: bool, request: object) -> Any:
+        rest = session.browse_points.take(point)
         if rest is None:
             raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
-        return ua.BrowseResult() if release else self._page(session, rest)
+        return ua.BrowseResult() if release else self._page(session, replace(rest, request=request))
 
     def register(self, session: Session, parameters: Any) -> list[Any]:
         """RegisterNodes (5.9.5)."""

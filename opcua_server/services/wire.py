@@ -285,8 +285,8 @@ def _extension_object(data: bytes, position: int, walk: Walk) -> int:
     asyncua takes a body of unstated length from the rest of the message, which no limit would hold.
     """
     type_end = _node_id(data, position, walk)
-    known = _known(bytes(data[position:type_end]))
     encoding = data[type_end]
+    known = _known(bytes(data[position:type_end]))
     position = type_end + 1
     if encoding == 0:
         return position
@@ -306,12 +306,11 @@ def _extension_object(data: bytes, position: int, walk: Walk) -> int:
 @functools.lru_cache(maxsize=1024)
 def _known(type_id: bytes) -> Step | None:
     """The walk over a structure by its encoded type id, as asyncua would look it up; None for a foreign or null one."""
-    kind = ua.extension_objects_by_typeid.get(nodeid_from_binary(Buffer(type_id)))
-    if kind is None:
-        return None
     try:
-        return step_of(kind)
-    except AttributeError as error:  # a field of a type asyncua's tables lack: its decoder fails alike
+        kind = ua.extension_objects_by_typeid.get(nodeid_from_binary(Buffer(type_id)))
+        return step_of(kind) if kind is not None else None
+    except (ua.UaError, AttributeError) as error:
+        # An identifier that is null, a field of a type asyncua's tables lack: its decoder fails alike.
         raise Fault(ua.StatusCodes.BadDecodingError) from error
 
 

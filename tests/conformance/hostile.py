@@ -87,9 +87,9 @@ def target(folder: Path) -> Iterator[Target]:
     config = folder / "plant.yaml"
     config.write_text(PLANT)
     running = Running(config, folder / "data")
-    for name, roles in USERS.items():
-        running.add_user(name, *roles, password=f"{name}-password")
     with running.started():
+        for name, roles in USERS.items():
+            running.add_user(name, *roles, password=f"{name}-password")
         yield Target(running)
 
 

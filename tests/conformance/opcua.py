@@ -228,7 +228,7 @@ async def ordinary(
 ) -> Client:
     """asyncua's client, connected as a user."""
     app = app or bench.client
-    client = Client(bench.url, timeout=30)
+    client = Client(bench.url, timeout=30, watchdog_intervall=30)  # its own second is short on a busy machine
     client.application_uri = app.uri
     client.set_user(user)
     client.set_password(f"{user}-password")

@@ -70,17 +70,21 @@ class Plant:
 
 
 @contextmanager
-def running_plant(folder: Path, further: str = "") -> Iterator[Plant]:
-    """The process, `further` added to its configuration, with `USERS` and a client it trusts, on a free port."""
+def running_plant(folder: Path, further: str = "", devices: str = "") -> Iterator[Plant]:
+    """The process, `further` and `devices` added to its configuration, with `USERS` and a client it trusts.
+
+    On a free port.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = folder / "conformance.yaml"
-    config.write_text(CONFIG.read_text().replace("port: 4840", f"port: {port}") + further)
+    text = CONFIG.read_text().replace("port: 4840", f"port: {port}").replace("devices:\n", f"devices:\n{devices}")
+    config.write_text(text + further)
     server = Running(config, folder / "data")
-    for name, role in USERS.items():
-        server.add_user(name, role)
     with server.started():
+        for name, role in USERS.items():
+            server.add_user(name, role)
         certificate = x509.load_der_x509_certificate((server.data / "pki/own/certs/enose.der").read_bytes())
         client = application()
         (server.data / f"pki/trusted/certs/{client.thumbprint}.der").write_bytes(client.der)

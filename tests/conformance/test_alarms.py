@@ -312,6 +312,29 @@ async def test_the_tags_say_what_the_condition_says(score: Alarm) -> None:
     assert await score.shows("Acked") is False
 
 
+# -- how sure it is
+
+
+async def test_a_change_of_the_quality_is_told_while_the_alarm_is_retained(score: Alarm) -> None:
+    # Part 9 5.5.2: Quality is that of what the condition is judged by; a state it cannot know stays what it was.
+    async def written(value: float, code: int) -> list[Told]:
+        data = write(f"Alarms.{score.drive}", double(value), StatusCode=ua.StatusCode(code))
+        assert await score.talk.outcome(data) == [0]
+        return await score.news()
+
+    assert await written(100.0, CODES.UncertainLastUsableValue) == []
+    assert (await score.shows("Quality")).value == CODES.UncertainLastUsableValue
+    [raised] = await written(30.0, CODES.UncertainLastUsableValue)
+    assert (raised["Quality"].value, raised["ActiveState/Id"]) == (CODES.UncertainLastUsableValue, True)
+    [lost] = await written(100.0, CODES.BadNoCommunication)
+    assert (lost["Quality"].value, lost["ActiveState/Id"]) == (CODES.BadNoCommunication, True)
+    assert lost["Quality/SourceTimestamp"] > raised["Quality/SourceTimestamp"]
+    assert await score.shows("Quality.SourceTimestamp") == lost["Quality/SourceTimestamp"]
+    assert await score.does("Acknowledge", event_id(lost["EventId"]), text("seen")) == 0
+    sure, over = [t for t in await score.sees(100.0) if t["Quality"].value == CODES.Good]
+    assert (sure["ActiveState/Id"], over["ActiveState/Id"]) == (True, False)
+
+
 # -- codes
 
 
@@ -618,6 +641,44 @@ async def test_conditions_are_browsed_from_their_source(talk: Conversation) -> N
     )
     answer = await talk.call(ua.BrowseRequest(Parameters=ua.BrowseParameters(NodesToBrowse=[description])))
     assert {nid(SCORE), nid(ANOMALY)} <= {r.NodeId for r in answer.Results[0].References}
+
+
+# -- groups
+
+
+async def browsed(talk: Conversation, node: str, reference: int) -> set[Any]:
+    description = ua.BrowseDescription(
+        NodeId=nid(node),
+        BrowseDirection=ua.BrowseDirection.Forward,
+        ReferenceTypeId=ua.NodeId(reference),
+        IncludeSubtypes=False,
+        ResultMask=63,
+    )
+    answer = await talk.call(ua.BrowseRequest(Parameters=ua.BrowseParameters(NodesToBrowse=[description])))
+    return {(r.NodeId, r.TypeDefinition.Identifier) for r in answer.Results[0].References}
+
+
+@pytest.mark.parametrize(
+    ("alarm", "group"), [(SCORE, "EN01.Alarms"), ("ns=3;s=L01.ReleaseOverdue", "L01"), (LOST, "EN01.Alarms")]
+)
+async def test_an_alarm_names_its_group_and_the_group_has_it(talk: Conversation, alarm: str, group: str) -> None:
+    # Part 9 5.8.3, 5.8.16: the group whose first alarm FirstInGroupFlag marks.
+    request = call(f"{alarm}.GetGroupMemberships", on=alarm)
+    [result] = (await talk.call(request)).Results
+    assert result.OutputArguments[0].Value == [nid(f"ns=3;s={group}.FirstUp")]
+    members = await browsed(talk, f"ns=3;s={group}.FirstUp", I.AlarmGroupMember)
+    assert nid(alarm) in {node for node, _ in members}
+
+
+async def test_what_suppresses_an_alarm_by_design_can_be_browsed(talk: Conversation) -> None:
+    # Part 9 5.4.4, 5.4.6: no FlowLow while the device purges.
+    flow = "ns=3;s=EN01.Alarms.FlowLow"
+    [(group, of_type)] = await browsed(talk, flow, I.HasAlarmSuppressionGroup)
+    assert of_type == I.AlarmSuppressionGroupType
+    [(state, _)] = await browsed(talk, group.to_string(), I.AlarmSuppressionGroupMember)
+    assert state == nid("ns=3;s=EN01.Stream01.AcquisitionStatus.IsPurging")
+    [shown] = (await talk.call(read(state.to_string()))).Results
+    assert isinstance(shown.Value.Value, bool)
 
 
 # -- metrics

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
 from nodesets import ids
 from opcua_server import security
@@ -153,6 +153,116 @@ async def test_a_write_is_told_with_old_and_new_value(plant: Plant, auditor: Aud
         assert event["NewValue"] == [8, 9]
 
 
+# -- HistoryUpdate
+
+HISTORY, NOTES = "History.Writable", "History.Ramp.Annotations"
+_seconds = (datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=i) for i in itertools.count())
+
+
+def history_update(details: Any, entry: str = "") -> Any:
+    return with_entry(
+        ua.HistoryUpdateRequest(Parameters=ua.HistoryUpdateParameters(HistoryUpdateDetails=[details])), entry
+    )
+
+
+def corrected(kind: Any, at: datetime, value: float) -> Any:
+    data = ua.DataValue(ua.Variant(value, T.Double), SourceTimestamp=at)
+    return ua.UpdateDataDetails(nid(HISTORY), kind, [data])
+
+
+def annotated(kind: Any, at: datetime, message: str) -> Any:
+    note = ua.Variant(ua.Annotation(message, "", at), T.ExtensionObject)
+    return ua.UpdateStructureDataDetails(nid(NOTES), kind, [ua.DataValue(note, SourceTimestamp=at)])
+
+
+def numbers(values: Sequence[Any]) -> list[Any]:
+    return [(value.SourceTimestamp.replace(tzinfo=UTC), value.Value.Value) for value in values]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_a_corrected_value_is_told_with_what_it_was(plant: Plant, auditor: Auditor, channel: str) -> None:
+    # Part 11 5.8.3, 5.8.6, 5.8.7, Part 5 6.4.26: inserted, replaced, refused, deleted at an instant and in a range.
+    perform, at, later = ua.PerformUpdateType, next(_seconds), next(_seconds)
+    fields = ("UpdatedNode", "ParameterDataTypeId", "PerformInsertReplace", "NewValues", "OldValues", "ReqTimes",
+              "StartTime", "EndTime", "IsDeleteModified")  # fmt: skip
+    steps = (
+        (corrected(perform.Insert, at, 1.0), True, [(at, 1.0)], []),
+        (corrected(perform.Replace, at, 2.0), True, [(at, 2.0)], [(at, 1.0)]),
+        (corrected(perform.Insert, at, 3.0), False, [(at, 3.0)], []),
+        (ua.DeleteAtTimeDetails(nid(HISTORY), [at]), True, None, [(at, 2.0)]),
+        (corrected(perform.Update, at, 4.0), True, [(at, 4.0)], []),
+        (ua.DeleteRawModifiedDetails(nid(HISTORY), False, at, later), True, None, [(at, 4.0)]),
+        (ua.DeleteRawModifiedDetails(nid(HISTORY), False, at, later), False, None, []),
+    )
+    kinds = {
+        ua.UpdateDataDetails: (IDS.AuditHistoryValueUpdateEventType, IDS.UpdateDataDetails),
+        ua.DeleteAtTimeDetails: (IDS.AuditHistoryAtTimeDeleteEventType, IDS.DeleteAtTimeDetails),
+        ua.DeleteRawModifiedDetails: (IDS.AuditHistoryRawModifyDeleteEventType, IDS.DeleteRawModifiedDetails),
+    }
+    async with plant.session(channel) as talk, auditor.listening(IDS.AuditHistoryUpdateEventType, *fields) as told:
+        for number, (details, good, new, old) in enumerate(steps):
+            await talk.outcome(history_update(details, f"{channel}/{number}"))
+            event = await told.heard(ClientAuditEntryId=f"{channel}/{number}")
+            kind, data_type = kinds[type(details)]
+            check_base(event, kind, "Attribute/HistoryUpdate", status=good, entry=f"{channel}/{number}")
+            assert (event["SourceNode"], event["UpdatedNode"], event["ClientUserId"]) == (*2 * (nid(HISTORY),), "op1")
+            assert event["ParameterDataTypeId"] == ua.NodeId(data_type)
+            assert numbers(event["OldValues"]) == old
+            if new is not None:
+                assert event["PerformInsertReplace"] == int(details.PerformInsertReplace)
+                assert numbers(event["NewValues"]) == new
+            elif kind == IDS.AuditHistoryAtTimeDeleteEventType:
+                assert [time.replace(tzinfo=UTC) for time in event["ReqTimes"]] == [at]
+            else:
+                assert [event[name].replace(tzinfo=UTC) for name in ("StartTime", "EndTime")] == [at, later]
+                assert event["IsDeleteModified"] is False
+    entries = [e["action"] for e in log(plant) if e["reason"].startswith(f"{channel}/")]
+    assert entries == ["history.insert", "history.replace", "history.delete", "history.update", "history.delete"]
+
+
+async def test_a_changed_annotation_is_told_with_what_it_was(plant: Plant, auditor: Auditor) -> None:
+    # Part 11 5.8.4.
+    perform, at = ua.PerformUpdateType, next(_seconds)
+    kind, fields = IDS.AuditHistoryAnnotationUpdateEventType, ("PerformInsertReplace", "NewValues", "OldValues")
+    steps = (
+        (annotated(perform.Insert, at, "one"), True, []),
+        (annotated(perform.Update, at, "two"), True, ["one"]),
+        (annotated(perform.Insert, at, "three"), False, []),
+        (annotated(perform.Remove, at, ""), True, ["two"]),
+    )
+    async with plant.session("Basic256Sha256") as talk, auditor.listening(kind, *fields) as told:
+        for number, (details, good, old) in enumerate(steps):
+            await talk.outcome(history_update(details, f"note/{number}"))
+            event = await told.heard(ClientAuditEntryId=f"note/{number}")
+            check_base(event, kind, "Attribute/HistoryUpdate", status=good, entry=f"note/{number}")
+            assert [(note.Message, note.UserName) for note in event["OldValues"]] == [(word, "op1") for word in old]
+            assert [note.Message for note in event["NewValues"]] == [details.UpdateValues[0].Value.Value.Message]
+
+
+@pytest.mark.parametrize(
+    ("details", "kind", "field"),
+    [
+        (ua.UpdateEventDetails(SERVER, ua.PerformUpdateType.Insert, ua.EventFilter(), []),
+         IDS.AuditHistoryEventUpdateEventType, "Filter"),
+        (ua.DeleteEventDetails(SERVER, [b"event"]), IDS.AuditHistoryEventDeleteEventType, "EventIds"),
+        (ua.DeleteAtTimeDetails(nid("ns=3;s=EN01.Array.S01.SensorValue"), [datetime(2026, 1, 1, tzinfo=UTC)]),
+         IDS.AuditHistoryAtTimeDeleteEventType, "ReqTimes"),
+    ],
+)  # fmt: skip
+async def test_an_attempt_on_what_never_changes_is_told(
+    plant: Plant, auditor: Auditor, details: Any, kind: int, field: str
+) -> None:
+    # Part 11 5.8.2, 5.8.8; process rule 13: events and the samples of a device stay as they were recorded.
+    async with plant.session("Basic256Sha256") as talk, auditor.listening(kind, field, "OldValues") as told:
+        (code,) = await talk.outcome(history_update(details, "attempt"))
+        event = await told.heard(ClientAuditEntryId="attempt")
+        check_base(event, kind, "Attribute/HistoryUpdate", status=False, entry="attempt")
+        assert event[field]
+        assert not event["OldValues"]
+    refusal = [e for e in log(plant) if e["action"] == "history.update" and e["object"] == details.NodeId.to_string()]
+    assert refusal[-1]["outcome"] == ua.status_codes.get_name_and_doc(code)[0]
+
+
 # -- Call
 
 
@@ -201,8 +311,10 @@ async def test_secrets_are_not_told(plant: Plant, auditor: Auditor) -> None:
 async def test_what_is_done_to_a_condition_is_told_by_its_own_type(
     plant: Plant, auditor: Auditor, channel: str
 ) -> None:
-    # Part 9 5.10: SourceNode is the ConditionId, SourceName Method/ and the method.
-    alarm, fields = nid("ns=3;s=EN01.Stream01.Alarms.QualityScoreLow"), ("ConditionEventId", "Comment", "MethodId")
+    # Part 9 5.10: SourceNode is the ConditionId, SourceName Method/ and the method. An alarm no other rows fail at: of
+    # many failures at one within a minute the last are told as a number.
+    alarm = nid("ns=3;s=EN01.DeviceHealthAlarms.MaintenanceRequired")
+    fields = ("ConditionEventId", "Comment", "MethodId")
     methods = (
         (IDS.AcknowledgeableConditionType_Acknowledge, "Acknowledge", IDS.AuditConditionAcknowledgeEventType),
         (IDS.ConditionType_AddComment, "AddComment", IDS.AuditConditionCommentEventType),
@@ -223,6 +335,61 @@ async def test_what_is_done_to_a_condition_is_told_by_its_own_type(
             if arguments:
                 assert event["ConditionEventId"] == b"no such event"
                 assert event["Comment"].Text == "seen"
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_what_was_done_to_a_condition_is_told_with_what_was_said(
+    plant: Plant, auditor: Auditor, channel: str
+) -> None:
+    # Part 9 5.10.4, 5.10.6, 5.10.7, 5.10.9: acknowledged, confirmed, commented on, shelved, disabled and enabled.
+    alarm, fields = "ns=3;s=EN01.Stream01.Alarms.QualityScoreLow", ("ConditionEventId", "Comment", "ShelvingTime")
+    seen = ua.Variant(ua.LocalizedText("seen"), T.LocalizedText)
+    acts = (
+        ("op1", "Acknowledge", IDS.AuditConditionAcknowledgeEventType, "event", [seen]),
+        ("op1", "AddComment", IDS.AuditConditionCommentEventType, "event", [seen]),
+        ("op1", "Confirm", IDS.AuditConditionConfirmEventType, "event", [seen]),
+        ("op1", "ShelvingState.TimedShelve", IDS.AuditConditionShelvingEventType, "", [ua.Variant(60_000.0, T.Double)]),
+        ("op1", "ShelvingState.Unshelve", IDS.AuditConditionShelvingEventType, "", []),
+        ("eng1", "Disable", IDS.AuditConditionEnableEventType, "", []),
+        ("eng1", "Enable", IDS.AuditConditionEnableEventType, "", []),
+    )
+    async with (
+        plant.session(channel) as operator,
+        plant.session(channel, "eng1") as engineer,
+        auditor.listening(IDS.AuditConditionEventType, *fields) as told,
+    ):
+        assert await operator.outcome(call("Methods.ClearAlarm")) == [0]
+        assert await operator.outcome(call("Methods.RaiseAlarm")) == [0]
+        for user, method, kind, names, arguments in acts:
+            event_id = (await operator.read(nid(f"{alarm}.EventId"))).Value
+            given = [event_id, *arguments] if names else arguments
+            called = f"{alarm}.{method}", alarm + (".ShelvingState" if "." in method else "")
+            talk = engineer if user == "eng1" else operator
+            assert await talk.outcome(call(called[0], *given, on=called[1])) == [0], method
+            event = await told.heard(EventType=ua.NodeId(kind))
+            check_base(event, kind, f"Method/{method.rpartition('.')[2]}", status=True)
+            assert event["ClientUserId"] == user
+            if names:
+                assert (event["ConditionEventId"], event["Comment"].Text) == (event_id.Value, "seen")
+            if method.endswith("TimedShelve"):
+                assert event["ShelvingTime"] == 60_000.0
+        assert await operator.outcome(call("Methods.ClearAlarm")) == [0]
+
+
+async def test_a_response_to_a_dialog_is_told_with_what_was_chosen(plant: Plant, auditor: Auditor) -> None:
+    # Part 9 5.10.5: refused responses too.
+    dialog, fields = nid("ns=3;s=ENose.Agents.R10.Decision"), ("SelectedResponse", "Comment", "MethodId")
+    respond = ua.NodeId(IDS.DialogConditionType_Respond2)
+    chosen = ua.Variant(2, T.Int32), ua.Variant(ua.LocalizedText("later"), T.LocalizedText)
+    async with (
+        plant.session("Basic256Sha256") as talk,
+        auditor.listening(IDS.AuditConditionEventType, *fields) as told,
+    ):
+        refused = await talk.outcome(call(respond.to_string(), *chosen, on=dialog.to_string()))
+        assert refused == [ua.StatusCodes.BadDialogNotActive]
+        event = await told.heard(MethodId=respond)
+        check_base(event, IDS.AuditConditionRespondEventType, "Method/Respond2", status=False)
+        assert (event["SourceNode"], event["ClientUserId"], event["SelectedResponse"]) == (dialog, "op1", 2)
 
 
 # -- batches and signatures
@@ -347,24 +514,34 @@ def expired() -> Application:
     return Application(made, key(7), "urn:test:old")
 
 
-def purposeless() -> Application:
-    """A certificate for the protection of mail."""
-    names = [x509.UniformResourceIdentifier("urn:test:mail"), x509.DNSName("localhost")]
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail")])
-    now = datetime.now(UTC)
-    made = (
+def issued(
+    name: str, number: int, issuer: str, signer: int, *further: x509.ExtensionType, bits: int = 2048
+) -> Application:
+    """A certificate with the n-th key, signed with another or the same."""
+    uri, now = f"urn:test:{name}", datetime.now(UTC)
+    names = [x509.UniformResourceIdentifier(uri), x509.DNSName("localhost")]
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key(8).public_key())
-        .serial_number(1)
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+        .public_key(key(number, bits).public_key())
+        .serial_number(number)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
-        .sign(key(8), hashes.SHA256())
     )
-    return Application(made, key(8), "urn:test:mail")
+    for extension in further:
+        builder = builder.add_extension(extension, critical=False)
+    return Application(builder.sign(key(signer, bits), hashes.SHA256()), key(number, bits), uri)
+
+
+def purposeless() -> Application:
+    """A certificate for the protection of mail."""
+    return issued("mail", 8, "mail", 8, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION]))
+
+
+def weak() -> Application:
+    return issued("weak", 9, "weak", 9, bits=1024)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +551,7 @@ def purposeless() -> Application:
          CODES.BadCertificateUntrusted),
         (expired, True, IDS.AuditCertificateExpiredEventType, CODES.BadCertificateTimeInvalid),
         (purposeless, True, IDS.AuditCertificateMismatchEventType, CODES.BadCertificateUseNotAllowed),
+        (weak, True, IDS.AuditCertificateInvalidEventType, CODES.BadCertificateInvalid),
         (lambda: application(6, "urn:test:liar", "liar"), True, IDS.AuditCertificateDataMismatchEventType,
          CODES.BadCertificateUriInvalid),
     ],
@@ -401,6 +579,35 @@ async def test_a_certificate_that_does_not_pass_is_told(
             assert failed["CertificateErrorEventId"] == event["EventId"]
         else:
             assert event["InvalidUri"] == "urn:someone:else"
+
+
+async def test_a_revoked_certificate_is_told(plant: Plant, auditor: Auditor) -> None:
+    # Part 5 6.4.17: by the list of its authority, though it is trusted.
+    authority = issued("Authority", 10, "Authority", 10, x509.BasicConstraints(ca=True, path_length=None),
+        x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+            key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+            decipher_only=False))  # fmt: skip
+    leaf = issued("leaf", 11, "Authority", 10)
+    now = datetime.now(UTC)
+    revoked = x509.RevokedCertificateBuilder().serial_number(11).revocation_date(now - timedelta(hours=1)).build()
+    revocations = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now - timedelta(hours=1))
+        .next_update(now + timedelta(days=1))
+        .add_revoked_certificate(revoked)
+        .sign(key(10), hashes.SHA256())
+    )
+    pki = plant.running.data / "pki"
+    (pki / "issuers/certs/authority.der").write_bytes(authority.der)
+    (pki / "issuers/crl/authority.der").write_bytes(revocations.public_bytes(serialization.Encoding.DER))
+    (pki / "trusted/certs/leaf.der").write_bytes(leaf.der)
+    kind = IDS.AuditCertificateRevokedEventType
+    async with auditor.listening(kind, "Certificate", "StatusCodeId") as told, elsewhere(plant, app=leaf) as talk:
+        assert await refused(talk.open()) == CODES.BadSecurityChecksFailed
+        event = await told.heard()
+        check_base(event, kind, "Security/Certificate", status=False)
+        assert (event["Certificate"], event["StatusCodeId"].value) == (leaf.der, CODES.BadCertificateRevoked)
 
 
 # -- node management
@@ -457,6 +664,13 @@ async def test_audit_events_go_to_auditors_on_encrypted_channels_alone(
 # -- the log
 
 
+def log(plant: Plant) -> list[dict[str, Any]]:
+    """Entries of the audit log, in order."""
+    with sqlite3.connect(plant.running.data / "enose.db") as database:
+        bodies = database.execute("SELECT body FROM audit_entry ORDER BY seq").fetchall()
+    return [json.loads(body) for (body,) in bodies]
+
+
 async def test_every_act_is_one_entry_of_the_audit_log(plant: Plant) -> None:
     # compliance.md 2.4; a good login is one entry, not two.
     async with elsewhere(plant) as talk:
@@ -467,9 +681,7 @@ async def test_every_act_is_one_entry_of_the_audit_log(plant: Plant) -> None:
         await talk.outcome(write("Scalar.SByte", 4, T.SByte))
         await talk.outcome(call("Methods.Add", ua.Variant(1.0, T.Double), ua.Variant(2.0, T.Double)))
         address = talk.local
-    with sqlite3.connect(plant.running.data / "enose.db") as database:
-        bodies = database.execute("SELECT body FROM audit_entry").fetchall()
-    entries = [e for e in (json.loads(body) for (body,) in bodies) if e["address"] == address]
+    entries = [e for e in log(plant) if e["address"] == address]
     assert [e["action"] for e in entries] == [
         "security.channel", "security.session", "user.login", "write", "write", "call",
     ]  # fmt: skip

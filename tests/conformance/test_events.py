@@ -3,13 +3,16 @@
 import asyncio
 import secrets
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from asyncua import ua
+from asyncua import Client, ua
 
 from tests.conformance.events import OP, at, element, event_filter, history, literal, of_type, operand
-from tests.conformance.plant import CODES, Conversation, Plant, call, nid
+from tests.conformance.plant import CODES, Conversation, Plant, call, nid, running_plant
+from tests.servers import device, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,6 +52,42 @@ async def stop(talk: Conversation, number: int) -> None:
     await talk.call(
         ua.DeleteSubscriptionsRequest(Parameters=ua.DeleteSubscriptionsParameters(SubscriptionIds=[number]))
     )
+
+
+# -- what the server tells by itself
+
+
+async def test_a_device_that_fails_is_told_once(tmp_path: Path) -> None:
+    # Part 5 6.4.28: beside its alarm, which goes on to tell how it stands.
+    port = free_port()
+    own = f"  - {{id: EN09, host: 127.0.0.1, port: {port}, period: 0.5, timeout: 0.2, channels: [{{id: S01}}]}}\n"
+    wanted = event_filter(["EventType", "SourceName", "Severity", "Message"], of_type(IDS.DeviceFailureEventType))
+    with device(port, "--physics", "coffee_a") as process, running_plant(tmp_path, devices=own) as plant:
+        async with plant.session("Basic256Sha256") as talk:
+            number, _ = await listen(talk, SERVER, wanted)
+            while (await talk.read(nid("ns=3;s=EN09.Array.S01.SensorValue"))).StatusCode.value & 0x80000000:
+                pass  # not polled yet
+            process.kill()
+            ((kind, source, severity, message),) = await talk.next_data()
+            assert (kind.Value, source.Value) == (ua.NodeId(IDS.DeviceFailureEventType), "EN09")
+            assert severity.Value >= 500
+            assert message.Value.Text.startswith("EN09")
+            await stop(talk, number)
+
+
+async def test_something_long_tells_how_far_it_is(plant: Plant) -> None:
+    # Part 5 6.4.35: Context says of what, Progress how many percent; also of what ends without a result.
+    paths = ["SourceName", "Context", "Progress"]
+    async with plant.session("Basic256Sha256", "eng1") as talk:
+        number, _ = await listen(talk, SERVER, event_filter(paths, of_type(IDS.ProgressEventType)))
+        arguments = [ua.Variant(text, T.String) for text in ("PROBE", "no such lot", "to see it end")]
+        models = "ns=3;s=ENose.Models"
+        assert await talk.outcome(call(f"{models}.LearnProduct", *arguments, on=models)) != [0]
+        told: list[list[Any]] = []
+        while len(told) < 2:
+            told += [[field.Value for field in fields] for fields in await talk.next_data()]
+        assert told == [["ENose.Models", "PROBE", 0], ["ENose.Models", "PROBE", 100]]
+        await stop(talk, number)
 
 
 # -- filters
@@ -398,3 +437,15 @@ async def test_only_a_type_of_events_is_raised(talk: Conversation) -> None:
     arguments = ua.Variant(ua.NodeId(IDS.BaseObjectType), T.NodeId), ua.Variant("", T.String), ua.Variant(1, T.UInt16)
     (status,) = await talk.outcome(call("Methods.RaiseTypedEvent", *arguments))
     assert status == CODES.BadInvalidArgument
+
+
+async def test_the_client_of_asyncua_gets_the_events_it_asks_for(plant: Plant, talk: Conversation) -> None:
+    # It lists every subtype of the types it is given in one InList: over a hundred with ours.
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    async with Client(plant.url, timeout=30) as client:
+        subscription = await client.create_subscription(50, SimpleNamespace(event_notification=heard.put_nowait))
+        types = [client.get_node(ua.NodeId(n)) for n in (IDS.BaseEventType, IDS.AlarmConditionType)]
+        await subscription.subscribe_events(client.nodes.server, types)
+        word = await raised(talk, 500)
+        while (await heard.get()).Message.Text != word:
+            pass

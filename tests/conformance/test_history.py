@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from asyncua import ua
 
-from opcua_server.plant.conformance import HISTORIES
-from opcua_server.services.history import FUNCTIONS
+from opcua_server.plant.conformance import HISTORIES, TEXTS
+from opcua_server.services.history import FUNCTIONS, OF_TEXTS
 from tests.conformance.plant import CODES, Conversation, Plant, nid
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -212,6 +212,9 @@ async def test_every_aggregate_listed_is_answered_for_every_kind_of_variable(
 ) -> None:
     for start, end in ((recent(), recent(50)), (recent(50), recent())):
         result = await history(talk, processed(start, end, 16_000, name), nid(f"History.{node}"))
+        if HISTORIES[node] == "String" and name not in OF_TEXTS:
+            assert result.StatusCode.value == CODES.BadAggregateNotSupported
+            continue
         assert result.StatusCode.value == 0
         assert len(result.HistoryData.DataValues) == 4
         assert all(v.StatusCode.value >> 30 < 2 for v in result.HistoryData.DataValues), name
@@ -252,6 +255,31 @@ async def test_values_at_times_come_in_the_order_asked_for(talk: Conversation) -
     assert [v.StatusCode.value for v in found] == [0, interpolated, 0]
     before = ua.ReadAtTimeDetails(ReqTimes=[START], UseSimpleBounds=True)
     assert [v.StatusCode.value for v in (await history(talk, before)).HistoryData.DataValues] == [CODES.BadNoData]
+
+
+async def test_texts_are_read_exactly_and_hold_until_the_next_one(talk: Conversation) -> None:
+    # Raw, in pages; at instants between two of them (Part 11 6.5.5: a stepped variable), in the order asked for.
+    start, end = recent(), recent(40)
+    text, point, found = nid("History.Text"), None, []
+    while True:
+        result = await history(talk, raw_details(start, end, 9), text, point=point)
+        found += result.HistoryData.DataValues
+        point = result.ContinuationPoint
+        if not point:
+            break
+    shown = [value.Value.Value for value in found]
+    expected = [TEXTS[int(value.SourceTimestamp.replace(tzinfo=UTC).timestamp()) // 7 % 5] for value in found]
+    assert shown == expected
+    assert set(shown) == set(TEXTS)
+    half = timedelta(seconds=0.5)
+    times = [value.SourceTimestamp.replace(tzinfo=UTC) + half for value in found[:-1]]
+    between = await history(talk, ua.ReadAtTimeDetails(ReqTimes=times[::-1]), text)
+    assert numbers(between) == shown[-2::-1]
+    exact = await history(talk, ua.ReadAtTimeDetails(ReqTimes=[found[3].SourceTimestamp]), text)
+    assert (numbers(exact), exact.HistoryData.DataValues[0].StatusCode.value) == ([shown[3]], 0)
+    never = await history(talk, ua.ReadAtTimeDetails(ReqTimes=[START]), text)
+    (nothing,) = never.HistoryData.DataValues
+    assert (nothing.Value.Value, nothing.StatusCode.value) == (None, CODES.BadNoData)
 
 
 async def test_timestamps_are_those_asked_for(talk: Conversation) -> None:
@@ -359,6 +387,16 @@ async def test_what_was_recorded_is_corrected_above_and_read_around(talk: Conver
     assert numbers(await history(talk, raw_details(start, end), WRITABLE)) == [*before[:14], *before[16:]]
 
 
+async def test_a_correction_between_two_pages_is_in_the_next_one(talk: Conversation) -> None:
+    # Though it was read before it was asked for.
+    begin = -100 - 40 * next(_windows)
+    start, end, at = recent(begin), recent(begin + 30), recent(begin + 5)
+    first = await history(talk, raw_details(start, end, 4), WRITABLE)
+    await history(talk, raw_details(start, end, 4), WRITABLE)  # by when the next page is there
+    assert await update(talk, values(UPDATE, (at, -2000.0))) == (0, [CODES.GoodEntryReplaced])
+    assert -2000.0 in numbers(await history(talk, raw_details(start, end, 4), WRITABLE, point=first.ContinuationPoint))
+
+
 async def test_values_that_do_not_fit_are_refused_one_by_one(talk: Conversation) -> None:
     at = quiet_second()
     future = datetime.now(UTC) + timedelta(days=1)
@@ -374,6 +412,22 @@ async def test_values_that_do_not_fit_are_refused_one_by_one(talk: Conversation)
         [CODES.BadTypeMismatch, CODES.BadInvalidTimestamp, CODES.BadOutOfRange, CODES.BadTypeMismatch, 0],
     )
     assert numbers(await history(talk, raw_details(at, at + timedelta(seconds=1)), WRITABLE)) == [4.0]
+
+
+async def test_a_text_is_corrected_and_every_earlier_one_stays_readable(talk: Conversation) -> None:
+    at = quiet_second()
+    text = nid("History.Text")
+    for kind, word in ((INSERT, "B-0815"), (REPLACE, ""), (UPDATE, "Prüfling · 嗅覚")):
+        status, codes = await update(talk, values(kind, (at, ua.Variant(word, ua.VariantType.String)), node=text))
+        assert (status, [code >> 30 for code in codes]) == (0, [0])
+    wrong = values(UPDATE, (at, 1.0), node=text)
+    assert await update(talk, wrong) == (0, [CODES.BadTypeMismatch])
+    span = at, at + timedelta(seconds=1)
+    assert numbers(await history(talk, raw_details(*span), text)) == ["Prüfling · 嗅覚"]
+    assert numbers(await history(talk, ua.ReadAtTimeDetails(ReqTimes=[span[1]]), text)) == ["Prüfling · 嗅覚"]
+    modified = (await history(talk, raw_details(*span, modified=True), text)).HistoryData
+    assert [info.UpdateType.name for info in modified.ModificationInfos] == ["Insert", "Replace", "Update"]
+    assert [value.Value.Value for value in modified.DataValues] == ["B-0815", "B-0815", ""]
 
 
 async def test_pages_of_modified_values_are_the_whole(talk: Conversation) -> None:
@@ -432,10 +486,11 @@ async def test_a_device_is_noted_on_by_role_and_changed_by_nobody(
 
 
 async def test_the_functions_offered_are_listed(talk: Conversation) -> None:
-    # Part 13 4.4: under ServerCapabilities and under HistoryServerCapabilities.
-    for folder in (2997, 11201):
+    # Part 13 4.2.2.1: under ServerCapabilities and HistoryServerCapabilities; of a text those there are of it.
+    everywhere = (ua.NodeId(2997), ua.NodeId(11201))
+    for folder, offered in (*((f, set(AGGREGATES)) for f in everywhere), (nid("History.Text.HA.F"), OF_TEXTS)):
         description = ua.BrowseDescription(
-            NodeId=ua.NodeId(folder),
+            NodeId=folder,
             BrowseDirection=ua.BrowseDirection.Forward,
             ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasComponent),
             IncludeSubtypes=True,
@@ -443,7 +498,7 @@ async def test_the_functions_offered_are_listed(talk: Conversation) -> None:
         )
         request = ua.BrowseRequest(Parameters=ua.BrowseParameters(NodesToBrowse=[description]))
         (result,) = (await talk.call(request)).Results
-        assert {r.BrowseName.Name for r in result.References} == set(AGGREGATES)
+        assert {r.BrowseName.Name for r in result.References} == offered
 
 
 async def test_a_history_describes_itself(talk: Conversation) -> None:

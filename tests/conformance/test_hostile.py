@@ -83,7 +83,9 @@ async def oracle(bench: Target, served: list[float], memory: int) -> AsyncIterat
     while len(served) <= before:  # an answer after the attack
         await asyncio.sleep(0.01)
     took = sorted(served[before:])
-    assert took[int(0.99 * (len(took) - 1))] < 2.0  # 0.5 s is the aim; the rest is for a busy test machine
+    p99 = took[int(0.99 * (len(took) - 1))]
+    print(f"answers of another client, p99: {1000 * p99:.0f} ms; memory: {(bench.memory - memory) // MIB:+} MiB")
+    assert p99 < 2.0  # 0.5 s is the aim; the rest is for a busy test machine
     deadline = time.monotonic() + 60
     while bench.memory - memory > 64 * MIB:
         assert time.monotonic() < deadline, f"{(bench.memory - memory) // MIB} MiB kept"
@@ -802,7 +804,7 @@ async def test_h38_a_flood_of_condition_refreshes_is_bounded(raw: Raw) -> None:
     codes = set()
     for _ in range(many(10, 200)):
         codes |= {int(r.StatusCode.value) for r in (await raw.call(ua.CallRequest(Parameters=request_))).Results}
-    assert codes <= {CODES.Good, CODES.BadRefreshInProgress}
+    assert codes <= {CODES.Good, CODES.BadRefreshInProgress, CODES.BadTooManyOperations}
 
 
 @pytest.mark.parametrize(
@@ -821,7 +823,7 @@ async def test_h39_nobody_changes_what_the_server_is(bench: Target, raw: Raw, na
 @pytest.mark.timeout(many(300, 1800))
 async def test_h20_guesses_lock_their_source_out_and_look_alike(bench: Target) -> None:
     # Unknown names have no account to lock: who tries five of them is locked, and each further guess costs nothing.
-    # Checking a password takes its time on purpose, so that a flood is a thousand guesses: ten a second at best.
+    # Checking a password takes its time on purpose, and so does the refusal of who is locked out.
     async def guess(user: str, password: str) -> tuple[int | None, float]:
         async with Raw(bench) as raw:
             await raw.open()
@@ -834,7 +836,7 @@ async def test_h20_guesses_lock_their_source_out_and_look_alike(bench: Target) -
         return [await guess("anna", "guess") for _ in range(count)]
 
     guesses = [await guess(f"nobody{i}", "guess") for i in range(5)]
-    for tried in await asyncio.gather(*(guess_all(many(2, 100)) for _ in range(10))):
+    for tried in await asyncio.gather(*(guess_all(many(2, 1000)) for _ in range(10))):
         guesses += tried
     assert {status for status, _ in guesses} == {CODES.BadUserAccessDenied}
     assert min(took for _, took in guesses) > 0.01  # as long as a password takes, locked or not

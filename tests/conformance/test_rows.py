@@ -4,6 +4,7 @@ A list holds the codes of the operations, a number is that of the ServiceFault. 
 `opcua_server/plant/conformance.py`; rows leave each as a later row may find it.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -309,3 +310,26 @@ async def test_structures_and_enumerations_are_defined(talk: Conversation) -> No
     assert [(f.Name, f.DataType) for f in made.Fields] == [(n, ua.NodeId(ua.ObjectIds.Double)) for n in "XYZ"]
     made = (await talk.read(nid("i=852"), A.DataTypeDefinition)).Value.Value
     assert [(f.Name, f.Value) for f in made.Fields][:2] == [("Running", 0), ("Failed", 1)]
+    made = (await talk.read(nid("i=279"), A.DataTypeDefinition)).Value.Value
+    assert [f.Name for f in made.Fields][-3:] == ["References", "ContainsNoLoops", "EventNotifier"]
+    assert made.BaseDataType == ua.NodeId(ua.ObjectIds.InstanceNode)
+
+
+async def test_every_structure_and_enumeration_that_can_be_had_is_defined(talk: Conversation) -> None:
+    # Part 3 5.8.3; of the abstract ones only those that have fields may say which.
+    found, waiting = list[ua.NodeId](), [nid("i=22"), nid("i=29")]
+    while waiting:
+        request = browse("", ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasSubtype))
+        [description] = request.Parameters.NodesToBrowse
+        request.Parameters.NodesToBrowse = [replace(description, NodeId=node) for node in waiting[:250]]
+        results = (await talk.call(request)).Results
+        waiting = waiting[250:] + [r.NodeId for result in results for r in result.References]
+        found += [r.NodeId for result in results for r in result.References]
+    assert len(found) > 300
+    without = [
+        node.to_string()
+        for node in found
+        if not (await talk.read(node, A.DataTypeDefinition)).StatusCode.is_good()
+        and not (await talk.read(node, A.IsAbstract)).Value.Value
+    ]
+    assert without == []

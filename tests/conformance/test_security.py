@@ -224,6 +224,22 @@ async def test_short_nonces_are_refused(bench: Bench) -> None:
         assert await refusal(raw.open(ClientNonce=b"")) is not None
 
 
+async def test_a_nonce_is_good_for_one_request(bench: Bench) -> None:
+    # 5.6.2.2, 5.7.2.3: what a channel was opened with serves for no session, that of a session for no other, anywhere.
+    used = secrets.token_bytes(32)
+    async with Raw(bench) as raw:
+        await raw.open(ClientNonce=used)
+        assert await refusal(raw.create_session(ClientNonce=used)) == CODES.BadNonceInvalid
+        await raw.create_session(ClientNonce=(other := secrets.token_bytes(128)))
+        assert await refusal(raw.create_session(ClientNonce=other)) == CODES.BadNonceInvalid
+        assert await refusal(raw.create_session(ClientNonce=secrets.token_bytes(129))) == CODES.BadNonceInvalid
+    async with Raw(bench) as raw:
+        assert await refusal(raw.open(ClientNonce=used)) == CODES.BadNonceInvalid
+    async with Raw(bench) as raw:
+        await raw.open()
+        assert await refusal(raw.create_session(ClientNonce=other)) == CODES.BadNonceInvalid
+
+
 async def test_an_unactivated_session_may_nothing_and_is_closed(bench: Bench) -> None:
     async with Raw(bench) as raw:
         await raw.open()

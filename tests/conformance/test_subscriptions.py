@@ -132,6 +132,18 @@ async def test_too_many_publish_requests_cost_the_oldest(talk: Conversation) -> 
     assert fault.ResponseHeader.ServiceResult.value == CODES.BadNoSubscription
 
 
+async def test_a_publish_request_waits_no_longer_than_its_client(talk: Conversation) -> None:
+    # 7.33, 5.14.1.4: 0 is for ever; who asks to be told within a second is told that there was nothing.
+    number = (await talk.subscribe(60_000.0)).SubscriptionId
+    patient = talk.write(ua.PublishRequest())
+    hasty = talk.write(ua.PublishRequest(RequestHeader=ua.RequestHeader(TimeoutHint=200)))
+    fault = await talk.answer(hasty, "PublishResponse")
+    assert fault.ResponseHeader.ServiceResult.value == CODES.BadTimeout
+    await end(talk, number)
+    fault = await talk.answer(patient, "PublishResponse")
+    assert fault.ResponseHeader.ServiceResult.value == CODES.BadNoSubscription
+
+
 async def test_subscriptions_of_equal_priority_take_turns(plant: Plant, talk: Conversation) -> None:
     # 5.14.1.2: all are late again before each Publish request comes, and none starves.
     numbers = [(await begun(talk, "Dynamic.Int32"))[0] for _ in range(3)]
@@ -437,20 +449,31 @@ async def test_a_where_clause_is_checked_and_used(talk: Conversation) -> None:
     await end(talk, number)
 
 
-@pytest.mark.parametrize("discard_oldest", [True, False])
-async def test_a_full_event_queue_tells_of_lost_events(talk: Conversation, discard_oldest: bool) -> None:
-    # 5.13.1.5
+LOST = "Internal/EventQueueOverflow"
+
+
+@pytest.mark.parametrize(
+    ("size", "discard_oldest", "expected"),
+    [
+        (2, True, [LOST, "c", "d"]), (2, False, ["a", "b", LOST]), (1, True, [LOST, "d"]), (1, False, [LOST, "d"]),
+    ],
+)  # fmt: skip
+async def test_a_full_event_queue_tells_of_lost_events(
+    talk: Conversation, size: int, discard_oldest: bool, expected: list[str]
+) -> None:
+    # 5.13.1.5, Part 5 6.4.34: a queue of one has the newest, and its policy is ignored.
     number = (await talk.subscribe(PublishingEnabled=False)).SubscriptionId
-    await talk.monitor(
-        number, nid(""), A.EventNotifier, Filter=events("Message", "EventType"), QueueSize=2,
+    made = await talk.monitor(
+        number, nid(""), A.EventNotifier, Filter=events("Message", "EventType", "SourceName"), QueueSize=size,
         DiscardOldest=discard_oldest,
     )  # fmt: skip
+    assert made.RevisedQueueSize == size
     for text in "abcd":
         await raise_event(talk, text)
     await talk.call(ua.SetPublishingModeRequest(Parameters=ua.SetPublishingModeParameters(True, [number])))
-    kinds = [fields[1].Value.Identifier for fields in await talk.next_data()]
-    lost = ua.ObjectIds.EventQueueOverflowEventType
-    assert [k == lost for k in kinds] == ([True, False, False] if discard_oldest else [False, False, True])
+    lost = ua.NodeId(ua.ObjectIds.EventQueueOverflowEventType)
+    told = [[field.Value for field in fields] for fields in await talk.next_data()]
+    assert [name if kind == lost else message.Text for message, kind, name in told] == expected
     await end(talk, number)
 
 

@@ -35,6 +35,9 @@ class Printed:
     def condition(self, condition: Condition) -> None:
         """Only what is told is printed."""
 
+    def quality(self, condition: Condition) -> None:
+        """Only what is told is printed."""
+
     def event(self, told: Notification) -> Event:
         return condition_event(told, told.branch.time, {})
 

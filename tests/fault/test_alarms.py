@@ -119,12 +119,37 @@ async def test_a_killed_server_comes_back_with_the_alarms_it_showed(tmp_path: Pa
                     )
 
 
+async def test_a_killed_server_asks_again_what_it_asked(tmp_path: Path) -> None:
+    # Issue 4: dialogs survive a kill with the EventId they were told with, and a response to them is taken.
+    with running_plant(tmp_path) as plant:
+        async with plant.session("None") as talk:
+            seen = await listen(talk, "ns=3;s=ENose.Agents")
+            question = ua.Variant("replace S03?", ua.VariantType.String), double(3600.0)
+            assert await talk.outcome(call("Methods.Recommend", *question)) == [0]
+            [asked] = [e for e in await seen() if e["Retain"] is not None]
+        plant.running.stop(signal.SIGKILL)
+        plant.running.start()
+        async with plant.session("None") as talk:
+            seen = await listen(talk, "ns=3;s=ENose.Agents")
+            number = ua.Variant(talk.subscription, ua.VariantType.UInt32)  # type: ignore[attr-defined]
+            refresh = call(f"i={ua.ObjectIds.ConditionType_ConditionRefresh}", number, on="i=2782")
+            assert await talk.outcome(refresh) == [0]
+            again: list[dict[str, Any]] = []
+            while not again:
+                again = [e for e in await seen() if e["Retain"]]
+            assert [e["EventId"] for e in again] == [asked["EventId"]]
+            at = "ns=3;s=ENose.Agents.R01.Decision"
+            response = ua.Variant(0, ua.VariantType.Int32), words("worn")
+            assert await talk.outcome(call(f"{at}.Respond2", *response, on=at)) == [0]
+            assert await talk.outcome(call(f"{at}.Respond2", *response, on=at)) == [ua.StatusCodes.BadDialogNotActive]
+
+
 def words(text: str) -> ua.Variant:
     return ua.Variant(ua.LocalizedText(text, "en"), ua.VariantType.LocalizedText)
 
 
-async def listen(talk: Any) -> Any:
-    """Subscribe to the alarm's stream; a function that waits for the next events."""
+async def listen(talk: Any, node: str = "ns=3;s=EN01.Stream01") -> Any:
+    """Subscribe to the alarm's stream, or another notifier; a function that waits for the next events."""
     talk.subscription = (await talk.subscribe()).SubscriptionId
     clauses = [
         ua.SimpleAttributeOperand(
@@ -136,7 +161,7 @@ async def listen(talk: Any) -> Any:
     ]
     made = await talk.monitor(
         talk.subscription,
-        nid("ns=3;s=EN01.Stream01"),
+        nid(node),
         ua.AttributeIds.EventNotifier,
         Filter=ua.EventFilter(SelectClauses=clauses),
     )

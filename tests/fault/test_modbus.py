@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymodbus.client import AsyncModbusTcpClient
 
 from config.schema import Channel, Device, EnvironmentChannel, RegisterMap, StatusBit
 from nodesets.errors import DeviceError
@@ -19,6 +20,7 @@ from nodesets.ports import SystemClock
 from opcua_server.device.registers import Bank
 from opcua_server.drivers.modbus import Link, Modbus
 from opcua_server.drivers.physics import State
+from tests.servers import free_port
 
 MAP = RegisterMap()
 UNIT = 7
@@ -437,6 +439,23 @@ async def test_driver_that_is_cancelled_as_an_answer_arrives_ends() -> None:
         task = asyncio.create_task(driver.run(lambda _: None))
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_driver_that_is_cancelled_as_its_connection_is_refused_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = AsyncModbusTcpClient.connect
+
+    async def meeting(client: AsyncModbusTcpClient) -> bool:
+        connected = await connect(client)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):  # lost, as asyncio.wait_for loses it
+            await asyncio.sleep(0)
+        return connected
+
+    monkeypatch.setattr(AsyncModbusTcpClient, "connect", meeting)
+    driver = Modbus(device(free_port()), MAP, SystemClock())
+    task = asyncio.create_task(driver.identity())
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_command_the_device_does_not_confirm_is_an_error() -> None:

@@ -28,6 +28,7 @@ lines: [{{id: L01, streams: [EN01.Stream01]}}]
 products: [{{id: COFFEE-A}}]
 """
 VALUE = ua.NodeId("EN01.Array.S01.SensorValue", 3)
+ALARM = ua.NodeId("ENose.Diagnostics.StorageFailure.Active", 3)
 LEVEL = ua.NodeId(ua.ObjectIds.Server_ServiceLevel)
 
 
@@ -109,6 +110,24 @@ def recorded(store: Store) -> list[int]:
     return times
 
 
+def refused(server: Running) -> None:
+    """Nobody can log in and nothing be audited without the database: the server says so in a line, and ends."""
+    attempt = server.enose("run", check=False)
+    assert (attempt.returncode, attempt.stdout) == (1, "")
+    assert attempt.stderr.strip()
+    assert "Traceback" not in attempt.stderr
+
+
+def alarms(store: Store) -> list[str]:
+    """States StorageFailure went through, as recorded."""
+    database = reading(store.url)
+    with database.begin() as connection:
+        query = "SELECT state FROM alarm_transition WHERE kind = 'StorageFailure' ORDER BY id"
+        states = list(connection.exec_driver_sql(query).scalars())
+    database.dispose()
+    return states
+
+
 async def test_an_outage_stops_no_value_and_leaves_no_hole(server: Running, store: Store) -> None:
     # F06, F07, compliance.md 2.4 item 12.
     async with server.client("op1") as client:
@@ -116,6 +135,8 @@ async def test_an_outage_stops_no_value_and_leaves_no_hole(server: Running, stor
         value = await newer(client, await client.get_node(VALUE).read_data_value(raise_on_bad_status=False))
         with store.away():
             await reaches(client, 150)
+            while not await client.get_node(ALARM).read_value():  # it says what cannot be recorded yet
+                await asyncio.sleep(0.05)
             for _ in range(5):
                 value = await newer(client, value)
             control = client.get_node(ua.NodeId("L01.BatchControl", 3))
@@ -125,7 +146,10 @@ async def test_an_outage_stops_no_value_and_leaves_no_hole(server: Running, stor
             assert not isinstance(refused.value, ua.uaerrors.BadTimeout)
         await reaches(client, 255)
         await newer(client, value)
+        while await client.get_node(ALARM).read_value():
+            await asyncio.sleep(0.05)
     assert server.stop() == 0
+    assert alarms(store) == ["active, unacknowledged", "returned to normal, unacknowledged"]
     times = recorded(store)
     assert times == sorted(set(times))
     steps = {round((after - before) / 1e8) for before, after in itertools.pairwise(times)}
@@ -142,6 +166,7 @@ async def test_what_a_killed_server_kept_in_the_spool_is_recorded_by_the_next(se
             value = await client.get_node(VALUE).read_data_value()
             seen = [value := await newer(client, value) for _ in range(5)]
             server.stop(9)
+            refused(server)
     server.start()
     async with server.client("op1") as client:
         await reaches(client, 255)
@@ -150,3 +175,18 @@ async def test_what_a_killed_server_kept_in_the_spool_is_recorded_by_the_next(se
     assert times == sorted(set(times))
     assert {round(v.SourceTimestamp.timestamp() * 1e6) for v in seen} <= {time // 1000 for time in times}
     assert verify.check(store.address).clean
+
+
+@pytest.mark.parametrize("content", [b"no database " * 1000, b"SQLite format 3\0" + bytes(8000), None])
+def test_a_server_does_not_start_on_a_database_it_cannot_read(tmp_path: Path, content: bytes | None) -> None:
+    # Nor does it make a new one in its place: what is there may be what is left of the records. None: a folder.
+    config = tmp_path / "plant.yaml"
+    config.write_text(PLANT.format(port=free_port(), storage=""))
+    file = tmp_path / "data" / "enose.db"
+    if content is None:
+        file.mkdir(parents=True)
+    else:
+        file.parent.mkdir()
+        file.write_bytes(content)
+    refused(Running(config, file.parent))
+    assert file.is_dir() if content is None else file.read_bytes() == content

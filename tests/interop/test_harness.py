@@ -127,11 +127,18 @@ async def plant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant
         yield Plant(server, url, der)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def process(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeOpcua]:
+    """One for all: node-opcua takes seconds to load."""
+    async with NodeOpcua(tmp_path_factory.mktemp("client")) as process:
+        yield process
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def client(plant: Plant, tmp_path: Path) -> AsyncIterator[NodeOpcua]:
-    async with NodeOpcua(tmp_path / "client") as client:
-        await client.connect(plant.url, server_certificate=plant.certificate, user="op1", password="secret")
-        yield client
+async def client(plant: Plant, process: NodeOpcua) -> AsyncIterator[NodeOpcua]:
+    await process.connect(plant.url, server_certificate=plant.certificate, user="op1", password="secret")
+    yield process
+    await process.disconnect()
 
 
 async def test_a_session_is_encrypted_and_reads_the_namespaces(client: NodeOpcua) -> None:
@@ -147,17 +154,15 @@ async def test_the_server_certificate_is_refused_unless_it_was_trusted(plant: Pl
         await client.connect(plant.url, server_certificate=plant.certificate, user="op1", password="secret")
 
 
-async def test_a_wrong_password_is_an_error_with_its_status(plant: Plant, tmp_path: Path) -> None:
-    async with NodeOpcua(tmp_path / "guesser") as client:
-        with pytest.raises(OpcUaError) as refused:
-            await client.connect(plant.url, server_certificate=plant.certificate, user="op1", password="guess")
-        assert (refused.value.status, refused.value.name) == (BAD_USER_ACCESS_DENIED, "BadUserAccessDenied")
+async def test_a_wrong_password_is_an_error_with_its_status(plant: Plant, process: NodeOpcua) -> None:
+    with pytest.raises(OpcUaError) as refused:
+        await process.connect(plant.url, server_certificate=plant.certificate, user="op1", password="guess")
+    assert (refused.value.status, refused.value.name) == (BAD_USER_ACCESS_DENIED, "BadUserAccessDenied")
 
 
-async def test_nobody_listening_is_an_error_at_once(tmp_path: Path) -> None:
-    async with NodeOpcua(tmp_path / "client") as client:
-        with pytest.raises(OpcUaError):
-            await client.connect("opc.tcp://127.0.0.1:9", policy="None", mode="None")
+async def test_nobody_listening_is_an_error_at_once(process: NodeOpcua) -> None:
+    with pytest.raises(OpcUaError):
+        await process.connect("opc.tcp://127.0.0.1:9", policy="None", mode="None")
 
 
 async def test_browse_finds_every_node_once_with_its_parent(client: NodeOpcua) -> None:

@@ -47,11 +47,11 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def act(history: Corrections, kind: str, time: int, value: int) -> int:
     if kind == "delete":
-        return (await history.delete_at(TAG, [time], ANNA, "why"))[0]
+        return (await history.delete_at(TAG, [time], ANNA, "why"))[0].status
     if kind == "range":
-        return await history.delete(TAG, time, time + 3, ANNA, "why")
+        return (await history.delete(TAG, time, time + 3, ANNA, "why"))[0]
     change = Change(time, time, float(value), 0)
-    return (await history.update(TAG, [change], UpdateType[kind.upper()], ANNA, "why"))[0]
+    return (await history.update(TAG, [change], UpdateType[kind.upper()], ANNA, "why"))[0].status
 
 
 def expected_act(

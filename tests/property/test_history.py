@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compliance import verify
+from historian.archive import Archive
 from historian.query import Reader
 from historian.schema import reading
 from nodesets.model import Row
@@ -78,7 +79,7 @@ def expected(recorded: Sequence[Value], start: int | None, end: int | None) -> l
     return chosen
 
 
-async def page_by_page(reader: Reader, start: int | None, end: int | None, limit: int) -> list[Value]:
+async def page_by_page(reader: Archive, start: int | None, end: int | None, limit: int) -> list[Value]:
     values: list[Value] = []
     after = None
     while True:
@@ -121,8 +122,9 @@ def test_every_read_is_what_a_list_would_answer(
 
         async def read_all() -> None:
             reader = Reader(reading(url(path)))
+            archive = Archive(reader, clock)
             for start, end, limit in requests:
-                assert await page_by_page(reader, start, end, limit) == expected(recorded, start, end)
+                assert await page_by_page(archive, start, end, limit) == expected(recorded, start, end)
             reader.close()
 
         asyncio.run(read_all())
@@ -143,10 +145,11 @@ def test_paging_neither_loses_nor_doubles_while_rows_arrive_and_are_sealed(
 
     async def read_while_writing() -> list[Value]:
         reader = Reader(reading(url(path)))
+        archive = Archive(reader, clock)
         values: list[Value] = []
         arriving, after = iter(later), None
         while True:
-            page = await reader.read_raw("a", start, end, limit, after)
+            page = await archive.read_raw("a", start, end, limit, after)
             values += map(Value, page.times.tolist(), page.values.view(np.uint64).tolist(), page.status.tolist())
             writer.append([as_row(layout, value) for value in next(arriving, [])]).result()
             sealer.seal()

@@ -5,7 +5,6 @@ Order of references and times of values that nobody published may differ; nothin
 
 import asyncio
 import contextlib
-import secrets
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from opcua_server.plant.space import space as plant_space
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_NS, Access, Instance, Member, NodeClass, Reference, Template, site
+from opcua_server.services.sessions import Points
 from opcua_server.services.space import Space
 from opcua_server.services.storage import load_types
 from opcua_server.services.view import View
@@ -56,12 +56,7 @@ class Answers:
         self.space = space
         self._view = View(space, lambda *_: True, Limits())
         self._attributes = Attributes(space, lambda _caller, _method: False, space.write, lambda *_: True)
-        self._session: Any = SimpleNamespace(browse_points={}, keep=self._keep, user=None)
-
-    def _keep(self, points: dict[bytes, Any], value: Any, _limit: int) -> bytes:
-        """A continuation point, as of a session with any number of them."""
-        points[point := secrets.token_bytes(4)] = value
-        return point
+        self._session: Any = SimpleNamespace(browse_points=Points(), user=None)
 
     def browse(self, view: ua.NodeId, most: int, description: ua.BrowseDescription) -> tuple[int, list[int], Any]:
         """Status, sizes of the pages, and all references."""

@@ -75,17 +75,25 @@ requests: st.SearchStrategy[Any] = st.one_of(
         st.lists(variants, max_size=4),
     ),
     st.builds(
-        lambda i, n, deadband: ua.CreateMonitoredItemsParameters(
+        lambda i, n, filter_: ua.CreateMonitoredItemsParameters(
             ItemsToCreate=[
                 ua.MonitoredItemCreateRequest(
                     ItemToMonitor=ua.ReadValueId(NodeId=i, DataEncoding=n),
-                    RequestedParameters=ua.MonitoringParameters(Filter=ua.DataChangeFilter(DeadbandValue=deadband)),
+                    RequestedParameters=ua.MonitoringParameters(Filter=filter_),
                 )
             ]
         ),
         node_ids,
         names,
-        st.floats(),
+        st.one_of(
+            st.builds(lambda deadband: ua.DataChangeFilter(DeadbandValue=deadband), st.floats()),
+            st.builds(
+                lambda literal: ua.EventFilter(
+                    WhereClause=ua.ContentFilter([ua.ContentFilterElement(FilterOperands=[ua.LiteralOperand(literal)])])
+                ),
+                variants,
+            ),
+        ),
     ),
     st.builds(
         lambda i, n: ua.TranslateBrowsePathsToNodeIdsParameters(
@@ -119,7 +127,8 @@ def test_what_passes_is_read_to_its_last_byte(request: Any, data: st.DataObject)
     """Whatever bytes are changed: no length that passed leads the decoder elsewhere, or to another kind of error."""
     encoded = bytearray(struct_to_binary(request))
     for _ in range(data.draw(st.integers(1, 3))):
-        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+        at = data.draw(st.integers(0, len(encoded) - 1))
+        encoded[at : at + data.draw(st.sampled_from([1, 0, 4]))] = data.draw(st.binary(min_size=1, max_size=4))
     if not passes(type(request), bytes(encoded)):
         return
     buffer = Buffer(bytes(encoded))

@@ -415,6 +415,17 @@ class TestRelease:
         with pytest.raises(EntryExists):
             batches.request_release(shift.tx, caller("mes1"), shift.at(), "B1", "hurry", expiry=120.0)
 
+    def test_a_batch_waits_since_its_release_was_requested(self, shift: Shift) -> None:
+        # What ReleaseOverdue counts from, in this run of the service or an earlier one.
+        shift.evaluated()
+        assert batches.awaits_since(shift.tx, "B1") == 0
+        shift.review()
+        requested = shift.at()
+        request = batches.request_release(shift.tx, caller("qa1"), requested, "B1", "ready", expiry=120.0)
+        shift.now = request.expires
+        batches.request_release(shift.tx, caller("qa1"), shift.at(), "B1", "ready", expiry=120.0)
+        assert batches.awaits_since(shift.tx, "B1") == requested
+
     def test_an_expired_request_is_replaced(self, shift: Shift) -> None:
         request = shift.requested()
         shift.now = request.expires

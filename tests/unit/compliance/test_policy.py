@@ -20,7 +20,8 @@ MAY = {
         BatchControl.CreateBatch BatchControl.StartBatch BatchControl.CompleteBatch BatchControl.HoldBatch
         BatchControl.RestartBatch BatchControl.StopBatch BatchControl.AbortBatch BatchControl.AddSample
         BatchControl.ReportException BatchControl.AddManualEntry BatchControl.VerifyManualEntry
-        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation""",
+        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation
+        Alarms.Respond""",
     Role.MES: """
         BatchControl.CreateBatch BatchControl.StartBatch BatchControl.CompleteBatch BatchControl.HoldBatch
         BatchControl.RestartBatch BatchControl.StopBatch BatchControl.AbortBatch BatchControl.AddSample
@@ -30,16 +31,19 @@ MAY = {
         MethodSet.SetConfiguration MethodSet.GotoOperating MethodSet.GotoMaintenance
         Calibration.StartCalibration Calibration.AcceptCalibration Calibration.ReplaceSensor
         Models.LearnProduct Models.EvaluateModel
-        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation""",
+        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation
+        Alarms.Respond""",
     Role.QA: """
         BatchControl.EvaluateBatch BatchControl.RequestRelease BatchControl.DispositionException
         BatchControl.RejectBatch BatchControl.QuarantineBatch Models.ApproveModel Models.RollbackModel
-        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation""",
+        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation
+        Alarms.Respond""",
     Role.QA_RELEASE: """
         BatchControl.ReleaseBatch
-        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation""",
+        Agents.AcceptRecommendation Agents.RejectRecommendation Agents.DeferRecommendation
+        Alarms.Respond""",
     Role.AUDITOR: "ReadAuditEvents Compliance.VerifyAuditChain Compliance.GetAuditRecords",
-    Role.CONFIGURE_ADMIN: "ReadAuditEvents Server.Reload Server.Backup",
+    Role.CONFIGURE_ADMIN: "Server.Reload Server.Backup",
     Role.SECURITY_ADMIN: """
         ReadAuditEvents Security.AddUser Security.DisableUser Security.ResetUser Security.ListUsers
         Security.ListCertificates Security.TrustCertificate""",

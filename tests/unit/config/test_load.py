@@ -97,6 +97,15 @@ def test_a_simulator_needs_a_scenario_and_a_real_device_has_none():
     assert mistakes(ONE + "    scenario: coffee_a\n") == [(3, "devices[0]")]
 
 
+@pytest.mark.parametrize("pairs", ["[S01, S01]", "[S01, S09]", "[S01, S02]", "[S01, S03], [S01, S03]"])
+def test_only_channels_that_measure_the_same_are_redundant(pairs):
+    channels = "[{id: S01}, {id: S02, technology: PID, unit: '59'}, {id: S03}]"
+    given = ", ".join(f"{{channels: {pair}], tolerance: 1}}" for pair in pairs.removesuffix("]").split("], "))
+    device = f"devices:\n  - id: EN01\n    channels: {channels}\n    redundant: "
+    assert mistakes(f"{device}[{given}]\n") == [(2, "devices[0]")]
+    assert parse(f"{device}[{{channels: [S01, S03], tolerance: 1}}]\n").devices[0].redundant[0].tolerance == 1
+
+
 def test_python_tags_are_not_carried_out():
     with pytest.raises(ConfigurationError):
         parse("devices: !!python/object/apply:os.getcwd []\n")

@@ -19,7 +19,7 @@ BEGIN = NOW // HOUR * HOUR
 def sealing(path: Path | str, writer: Writer, clock: SteppedClock) -> Iterator[Sealer]:
     """A sealer that seals when it is told to."""
     database = reading(url(path))
-    yield Sealer(database, writer, clock=clock, logged=audit.seal_history, unaltered=audit.as_logged)
+    yield Sealer(database, writer, clock=clock, seconds=60, logged=audit.seal_history, unaltered=audit.as_logged)
     database.dispose()
 
 

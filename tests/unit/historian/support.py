@@ -15,6 +15,7 @@ from historian.postgres import make_months
 from historian.schema import engine, layout, metadata, migrate
 from historian.writer import Writer
 from nodesets.model import Row
+from tests.sqlite import migrated_file
 
 NOW = 1_790_000_000_000_000_000
 GROUPS = {"EN01": ("EN01.S01", "EN01.S02", "EN01.S03"), "EN02": ("EN02.S01",)}
@@ -44,7 +45,7 @@ def url(path: Path | str) -> str:
 @contextmanager
 def database(path: Path | str) -> Iterator[Engine]:
     """The writer's engine on a migrated file."""
-    made = engine(url(path))
+    made = engine(url(migrated_file(path) if isinstance(path, Path) else path))
     migrate(made)
     try:
         yield made
@@ -60,13 +61,14 @@ def writing(
     clock: SteppedClock | None = None,
     queue: int = 10_000,
     stream: str = "",
+    commit_seconds: float = 0.0,
 ) -> Iterator[Writer]:
-    """A started writer that commits without waiting for company."""
+    """A started writer; it commits without waiting for company, unless told for how long."""
     writer = Writer(
         made,
         groups,
         clock=clock or SteppedClock(),
-        commit_seconds=0,
+        commit_seconds=commit_seconds,
         queue=queue,
         covered=audit.cover_history,
         stream=stream,

@@ -41,7 +41,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
         writer.append([row("EN02", t, [v], [s]) for t, v, s in rows]).result()
         sealer.seal()
         reader = Reader(reading(url(path)))
-        yield Sealed(Archive(reader), Samples(times, values, status))
+        yield Sealed(Archive(reader, clock), Samples(times, values, status))
         reader.close()
 
 

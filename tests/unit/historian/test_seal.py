@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ from historian.chunks import HOUR, ROWS, Kind
 from historian.frames import Column, gap
 from historian.query import Reader, Summary
 from historian.schema import reading
-from historian.seal import carry_out, prepare
+from historian.seal import Sealer, carry_out, prepare
 from nodesets.model import Row
 from nodesets.ports import Series
 from tests.unit.historian.sealing import BEGIN, sealing, settled
@@ -298,3 +300,28 @@ def test_whole_blocks_are_summed_up_without_their_samples(
     assert whole.statistics["good"].tolist() == [60, 60]
     assert whole.statistics["sum"].tolist() == [sum(range(0, 3600, 60)), sum(range(3600, 7200, 60))]
     assert len(whole.loose.times) == 0
+
+
+def test_sealing_goes_on_when_the_database_is_back(path: Path, made: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    # The thread outlives a database it cannot open, and does what comes after sealing too.
+    clock, retired = settled(), threading.Event()
+    link = path.with_suffix(".link")
+    seen = reading(url(link))
+    with writing(made, clock=clock) as writer:
+        writer.append([row("EN02", BEGIN + n, [0.0]) for n in range(3)]).result()
+        sealer = Sealer(
+            seen,
+            writer,
+            clock=clock,
+            seconds=0.01,
+            logged=audit.seal_history,
+            unaltered=audit.as_logged,
+            then=retired.set,
+        )
+        sealer.start()
+        while "not sealed" not in caplog.text:
+            time.sleep(0.01)
+        link.symlink_to(path)
+        assert retired.wait(60)
+        sealer.close()
+    assert stored(path, "SELECT size FROM block") == [(3,)]

@@ -94,6 +94,13 @@ def test_all_that_waits_goes_into_one_transaction(path: Path, made: Engine) -> N
         assert stored(path, "SELECT count(*), max(id) FROM frame") == [(50, 50)]
 
 
+def test_what_is_to_be_recorded_soon_waits_for_no_interval_and_takes_along_what_waits(made: Engine) -> None:
+    with writing(made, commit_seconds=3600.0) as writer:  # else nothing would be recorded before the test is given up
+        waiting = writer.append([row("EN02", 10, [1.5])])
+        assert writer.submit(lambda tx: len(tx.execute(select(frame.c.id)).all()), soon=True).result() == 1
+        assert waiting.done()
+
+
 def test_a_signature_commits_alone_and_in_its_turn(path: Path, made: Engine) -> None:
     # compliance.md 2.4, item 3: what a person has signed shares its commit with nothing that could undo it.
     def transactions(tx: Connection) -> int:
@@ -209,19 +216,19 @@ def test_a_row_that_cannot_be_recorded_is_refused_before_it_is_queued(made: Engi
 
 def test_rows_of_a_stream_are_recorded_in_order_and_once(path: Path, made: Engine) -> None:
     # What is handed over again after a failure nobody can explain: the position in the database tells what is there.
-    def place(*times: int) -> tuple[list[Row], Place]:
-        return [row("EN02", time, [0.0]) for time in times], Place(times[0] - 1, times[-1])
+    def place(*times: int) -> tuple[Place, list[Row]]:
+        return Place(times[0] - 1, times[-1]), [row("EN02", time, [0.0]) for time in times]
 
     with writing(made, stream="s") as writer:
-        writer.append(*place(1, 2, 3)).result()
-        writer.append(*place(2, 3, 4, 5)).result()
+        writer.append_at(*place(1, 2, 3)).result()
+        writer.append_at(*place(2, 3, 4, 5)).result()
         with pytest.raises(StorageError, match="not recorded: 6"):
-            writer.append(*place(7, 8)).result()
-        writer.append(*place(6)).result()
+            writer.append_at(*place(7, 8)).result()
+        writer.append_at(*place(6)).result()
         assert writer.position == 6
     with writing(made, stream="s") as writer:
         assert writer.position == 6
-        writer.append(*place(5, 6, 7)).result()
+        writer.append_at(*place(5, 6, 7)).result()
     with writing(made, stream="another") as writer:
         assert writer.position == 0
     assert stored(path, "SELECT source_time FROM frame ORDER BY id") == [(time,) for time in range(1, 8)]
@@ -231,7 +238,7 @@ def test_rows_of_a_stream_are_recorded_in_order_and_once(path: Path, made: Engin
 def test_what_follows_rows_is_done_with_them_or_not_at_all(path: Path, made: Engine) -> None:
     with writing(made, stream="s") as writer:
         for _ in range(2):
-            writer.append([row("EN02", 1, [0.0])], Place(0, 1), lambda tx: make_layout(tx, "once")).result()
+            writer.append_at(Place(0, 1), [row("EN02", 1, [0.0])], lambda tx: make_layout(tx, "once")).result()
         assert stored(path, "SELECT count(*) FROM layout WHERE tag_group = 'once'") == [(1,)]
 
 

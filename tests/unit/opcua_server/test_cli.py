@@ -129,7 +129,7 @@ def test_what_cannot_be_learned_says_why(data, product, lots, why):
 
 def test_a_recording_is_the_one_in_this_folder_whichever_the_server_runs_in(data, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("opcua_server.app.carry_out", lambda *given: asked.append(given[-1]) or [])
+    monkeypatch.setattr("opcua_server.commands.carry_out", lambda *given: asked.append(given[-1]) or [])
     monkeypatch.chdir(tmp_path)
     for name in ("good.csv", "own.yaml"):
         (tmp_path / name).touch()

@@ -7,7 +7,7 @@ import pytest
 from config.load import parse
 from config.schema import StatusBit
 from nodesets.errors import EntryExists, StorageError
-from nodesets.model import Cause, Frame, Phase, Verdict
+from nodesets.model import Cause, Frame, Phase, Quality, Verdict
 from opcua_server.pipeline import Pipeline
 from opcua_server.scenario import SECOND, SteppedClock
 
@@ -23,6 +23,7 @@ class Shown:
 
     def __init__(self):
         self.rows, self.results, self.findings, self.cycles, self.told = [], [], [], [], []
+        self.judged = []
 
     def show(self, frame, row, data_quality):
         self.rows.append(row)
@@ -31,7 +32,7 @@ class Shown:
     def lost(self, row):
         self.told.append(("lost", row.source_time // SECOND))
 
-    def cycle(self, stream, cycle):
+    def cycle(self, stream, cycle, drift_index):
         self.cycles.append((stream, cycle))
 
     def result(self, result, judgement):
@@ -39,6 +40,9 @@ class Shown:
 
     def find(self, finding):
         self.findings.append(finding)
+
+    def judge(self, basis):
+        self.judged.append((basis.kind, basis.source, basis.quality))
 
 
 class Disk:
@@ -195,6 +199,7 @@ async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(pa
     assert result.reason == "no approved model for what is measured"
     assert result.stopped == 14 * SECOND  # end of exposure
     assert [f.kind for f in shown.findings] == []  # what decides nothing alarms nothing
+    assert ("AnomalyDetected", "EN01.Stream01", Quality.BAD_NO_DATA) in shown.judged  # and says so
     [(stream, cycle)] = shown.cycles
     assert stream == "EN01.Stream01"
     assert np.isfinite(cycle.values).all()

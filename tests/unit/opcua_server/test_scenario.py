@@ -5,7 +5,7 @@ import pytest
 
 from analytics.registry import ProductModel
 from config.load import DEMO, load
-from config.schema import Alarm, ChannelLimits
+from config.schema import Agents, Alarm, ChannelLimits, Redundant
 from nodesets.errors import IntegrityError
 from nodesets.model import Finding, Quality, Verdict
 from opcua_server.learning import learn
@@ -101,6 +101,9 @@ SCRIPT = (
     finding(5, "BatchExceptionOpen", "L01", "Active"),
     finding(6, "ReleaseOverdue", "L01", "Active"),
     finding(7, "AuditChainBroken", SITE_SOURCES["site"], "Active"),
+    finding(7, "StorageFailure", SITE_SOURCES["storage"], "Active"),
+    finding(8, "StorageFailure", SITE_SOURCES["storage"], "Lost"),
+    finding(9, "StorageFailure", SITE_SOURCES["storage"], ""),
     finding(8, "CertificateExpiring", SITE_SOURCES["security"], "Active"),
     finding(9, "DeviceCheckFunction", "EN01", "Active"),
     finding(14, "DeviceCheckFunction", "EN01", ""),
@@ -111,6 +114,10 @@ SCRIPT = (
     finding(18, "AuditChainBroken", SITE_SOURCES["site"], ""),
     act(19, BROKEN, "Reset", "copy kept"),
     act(20, LEVEL, "TimedShelve", "reference air", seconds=30.0),
+    finding(61, "Decision", "ENose.Agents.R01", "Active"),
+    act(62, "ENose.Agents.R01.Decision", "Respond", "agreed", response=0),
+    finding(62, "SensorDrift", "EN01", "High"),
+    finding(63, "SensorDrift", "EN01", ""),
     act(70, ANOMALY, "Acknowledge"),
     act(75, ANOMALY, "Acknowledge", "cleaning agent"),
     act(140, SCORE, "Acknowledge", "scorched"),
@@ -133,6 +140,13 @@ SCRIPT = (
 def alarmed_plant():
     """Every kind enabled, a channel with limits."""
     made = plant("bad_day")
+    [device] = made.devices
+    environment = tuple(
+        e.model_copy(update={"range": (100, 1000)}) if "Flow" in e.quantity else e for e in device.environment
+    )
+    pair = Redundant(channels=("S05", "S06"), tolerance=0.3)
+    device = device.model_copy(update={"environment": environment, "redundant": (pair,)})
+    made = made.model_copy(update={"devices": (device,), "agents": Agents(dialogs=True)})
     own = {kind: Alarm(enabled=True) for kind in ALARMS}
     limits = {"EN01.Array.S01": ChannelLimits(high=200.5, deadband=20)}
     own["LevelAlarm"] = Alarm(limits=limits)

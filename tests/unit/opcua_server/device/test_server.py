@@ -191,11 +191,11 @@ async def test_end_of_a_recording_is_idle_with_a_standing_heartbeat(tmp_path: Pa
         serving([unit]) as port,
         polling(driver(demo(port, channels=(Channel(id="A"),), environment=()))) as frames,
     ):
-        frame = await frames.get()
+        frame = await good(frames)
         while frame.phase != Phase.IDLE:
-            frame = await frames.get()
+            frame = await good(frames)
         assert frame.values.tolist() == [2.0]
-        again = await frames.get()
+        again = await good(frames)
         assert again.heartbeat == frame.heartbeat
 
 

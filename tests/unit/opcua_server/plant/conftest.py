@@ -22,12 +22,13 @@ from historian.query import Reader
 from historian.spool import Spool
 from historian.writer import Writer
 from nodesets.ports import SystemClock
-from opcua_server.app import _groups
 from opcua_server.plant.alarms import Alarms
 from opcua_server.plant.annunciator import Annunciator
 from opcua_server.plant.publish import Publisher
 from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
+from opcua_server.records import groups_of
+from tests.sqlite import migrated_file
 
 
 def _number(data_type, value):
@@ -69,6 +70,9 @@ class Nodes:
     def write_made(self, node, make, source_time, server_time):
         self.write(node, *make(), source_time, server_time)
 
+    def write_instance(self, instance, make, source_time, server_time):
+        self.write_many(((f"{instance}.{path}", value, 0) for path, value in make().items()), source_time, server_time)
+
     def columns(self, nodes):
         first = len(self.rows)
         self.rows += nodes
@@ -96,13 +100,13 @@ class Nodes:
 @contextlib.asynccontextmanager
 async def site_of(plant: Plant, folder: Path) -> AsyncIterator[tuple[Site, Nodes]]:
     clock = SystemClock()
-    url = f"sqlite:///{folder / 'enose.db'}"
+    url = f"sqlite:///{migrated_file(folder / 'enose.db')}"
     engine = schema.engine(url)
     schema.migrate(engine)
-    spool = Spool(folder / "spool", _groups(plant), limit=2**20, reserve=0)
+    spool = Spool(folder / "spool", groups_of(plant), limit=2**20, reserve=0)
     writer = Writer(
         engine,
-        _groups(plant),
+        groups_of(plant),
         clock=clock,
         commit_seconds=0.0,
         queue=1000,

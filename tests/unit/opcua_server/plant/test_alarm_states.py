@@ -14,6 +14,7 @@ from nodesets.errors import (
     AlreadyEnabled,
     AlreadyShelved,
     ConditionDisabled,
+    DialogNotActive,
     EnoseError,
     EventIdUnknown,
     InvalidState,
@@ -490,3 +491,74 @@ def test_whatever_happens_retain_and_branches_tell_the_truth(steps, confirm, lat
             )
     ids = [n.branch.event_id for n in alarm.told]
     assert len(set(ids)) == len(ids)
+
+
+# -- dialogs
+
+
+def test_a_dialog_asks_until_a_response_ends_it():
+    # Part 9 5.6: nothing of it is acknowledged, confirmed or kept as a branch.
+    dialog = Alarm(replace(PLAIN, dialog=True))
+    with pytest.raises(DialogNotActive):
+        dialog.act(states.respond, 0, "why")
+    [asked] = dialog.found("High")
+    assert (asked.branch.state, asked.retain) == (State.ACTIVE, True)
+    with pytest.raises(AlreadyAcknowledged):
+        dialog.acknowledge(asked.branch.event_id)
+    [ended] = dialog.act(states.respond, 2, "later")
+    assert (ended.branch.state, ended.retain) == (State.NORMAL, False)
+    assert (ended.branch.finding.details["Response"], ended.branch.comment, ended.branch.user) == ("2", "later", "olga")
+    with pytest.raises(DialogNotActive):
+        dialog.act(states.respond, 0, "again")
+
+
+def test_a_dialog_ends_by_itself_when_nothing_is_asked_any_more():
+    dialog = Alarm(replace(PLAIN, dialog=True))
+    dialog.found("High")
+    [ended] = dialog.found("")
+    assert (ended.branch.state, ended.retain, ended.condition.branches) == (State.NORMAL, False, ())
+
+
+# -- how sure it is
+
+
+BAD, UNCERTAIN = 0x80310000, 0x40930000
+
+
+def judged(alarm, quality):
+    alarm.now += SECOND
+    return alarm._take(states.judged(alarm.condition, quality, alarm.now, alarm.new))
+
+
+def test_a_change_of_the_quality_is_told_of_a_retained_condition_and_leaves_its_state():
+    # Part 9 5.5.2: of others no event, and of what is not known nothing is said.
+    alarm = Alarm()
+    assert judged(alarm, BAD) == ()
+    assert alarm.condition.trunk.quality == BAD
+    alarm.found("High")
+    assert alarm.told[-1].branch.quality == BAD
+    [told] = judged(alarm, UNCERTAIN)
+    assert (told.branch.state, told.branch.quality, told.branch.quality_time) == (State.UNACKED, UNCERTAIN, alarm.now)
+    assert judged(alarm, UNCERTAIN) == ()
+    alarm.acknowledge(told.branch.event_id)  # it said that the alarm is unacknowledged, so it answers for it
+    alarm.found("")
+    assert judged(alarm, BAD) == ()
+
+
+def test_a_branch_keeps_the_quality_it_was_judged_with():
+    alarm = Alarm()
+    judged(alarm, UNCERTAIN)
+    for level in ("High", "", "High"):
+        alarm.found(level)
+    judged(alarm, 0)
+    assert (alarm.condition.trunk.quality, alarm.condition.branches[0].quality) == (0, UNCERTAIN)
+
+
+def test_a_disabled_condition_tells_nothing_of_its_quality_until_it_is_enabled():
+    alarm = Alarm()
+    alarm.found("High")
+    alarm.switch(states.disable)
+    assert judged(alarm, BAD) == ()
+    alarm.now += SECOND
+    alarm._take(states.enable(alarm.condition, "", "olga", alarm.now, alarm.new))
+    assert alarm.told[-1].branch.quality == BAD

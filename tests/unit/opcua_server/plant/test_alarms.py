@@ -7,7 +7,7 @@ import pytest
 from config.load import DEMO, load
 from config.schema import Alarm
 from nodesets.errors import AccessDenied, AlreadyAcknowledged, EventIdUnknown, InvalidArgument, NotFound
-from nodesets.model import Finding
+from nodesets.model import Basis, Finding, Quality
 from opcua_server.plant.alarm_states import SECOND, State
 from opcua_server.plant.alarms import ACTS, ALARMS, EXPLAINED, HIDES, Act, Alarms, permit
 
@@ -112,6 +112,23 @@ def test_every_cycle_of_the_same_level_is_no_new_alarm(alarms):
     assert alarms.update(replace(anomaly("High", 3), text="another cycle"), 3) == ()
 
 
+def test_a_delay_counts_from_when_it_began_to_be_so(alarms):
+    # ReleaseOverdue: a restart would else give the batch another eight hours.
+    hour = 3600 * SECOND
+
+    def waits(since: int, level: str = "Active") -> Finding:
+        return Finding(kind="ReleaseOverdue", source="L01", time=since, level=level)
+
+    assert alarms.update(waits(hour), 2 * hour) == ()
+    assert alarms.next_due() == 9 * hour
+    assert only(alarms.due(9 * hour)).state is State.UNACKED
+    again = Alarms(load(DEMO))
+    assert only(again.update(waits(hour), 10 * hour)).state is State.UNACKED
+    ahead = Alarms(load(DEMO))  # a clock that was set back
+    assert ahead.update(waits(5 * hour), hour) == ()
+    assert ahead.next_due() == 9 * hour
+
+
 # -- GMP
 
 
@@ -207,3 +224,48 @@ def test_the_first_alarm_of_a_device_says_that_it_was_the_first(alarms):
     other = Finding(kind="AnomalyDetected", source="EN02.Stream01", time=3, level="High")
     [elsewhere] = alarms.update(other, 3 * SECOND)
     assert [n.condition.first for n in (first, second, elsewhere)] == [True, False, True]
+
+
+# -- how sure
+
+
+def basis(kind: str, quality: int, source: str = "EN01") -> Basis:
+    return Basis(kind=kind, source=source, time=1, quality=quality)
+
+
+def test_an_alarm_waits_for_its_first_data_unless_the_service_itself_judges(alarms):
+    # Part 9 5.5.2; 5.14.2: BadWaitingForInitialData at the start.
+    qualities = {c.kind.kind: c.trunk.quality for c in alarms}
+    sure = {k for k, quality in qualities.items() if quality == Quality.GOOD}
+    assert sure == {
+        "CommunicationLost",
+        "DeviceFailure",
+        "BatchExceptionOpen",
+        "ReleaseOverdue",
+        "CertificateExpiring",
+        "StorageFailure",
+    }
+    assert set(qualities.values()) == {Quality.GOOD, Quality.BAD_WAITING_FOR_INITIAL_DATA}
+
+
+def test_a_condition_that_never_moved_has_its_quality_and_nothing_else_is_kept_of_it(alarms):
+    alarms.judge(basis("FlowLow", Quality.BAD_NO_COMMUNICATION), 7)
+    assert list(alarms.moved()) == []
+    [doubted] = alarms.doubted()
+    assert (doubted.node, doubted.trunk.quality, doubted.trunk.quality_time) == (
+        "EN01.Alarms.FlowLow",
+        Quality.BAD_NO_COMMUNICATION,
+        7,
+    )
+    assert alarms.doubted() == ()
+
+
+def test_what_is_raised_says_how_sure_it_is_and_the_change_of_that_is_recorded(alarms):
+    alarms.judge(basis("AnomalyDetected", Quality.GOOD, "EN01.Stream01"), 1)
+    assert only(alarms.update(anomaly("High", 2), 2)).quality == Quality.GOOD
+    alarms.commit()
+    told = only(alarms.judge(basis("AnomalyDetected", Quality.BAD_NO_DATA, "EN01.Stream01"), 3))
+    assert (told.quality, told.level) == (Quality.BAD_NO_DATA, "High")
+    assert [c.node for c in alarms.changed()] == [ANOMALY]
+    alarms.rollback()
+    assert alarms[ANOMALY].trunk.quality == Quality.GOOD

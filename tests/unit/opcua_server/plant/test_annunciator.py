@@ -84,6 +84,42 @@ async def test_without_storage_an_act_is_refused_and_a_finding_waits(site):
     assert not annunciator[ANOMALY].silenced.on
 
 
+async def test_that_nothing_can_be_recorded_is_told_before_it_is_recorded_and_recorded_once(site):
+    # Faults F04, F06, F08: the alarm of the storage would else come when it is over.
+    made, shown = site
+    annunciator, broken, node = made.annunciator, True, "ENose.Diagnostics.StorageFailure"
+
+    async def refuse(work):
+        if broken:
+            raise StorageError("disk full")
+        await made.submit(work)
+
+    annunciator._submit = refuse
+    annunciator.find(found("High"))
+    for level in ("Active", "Lost"):
+        told = Finding(kind="StorageFailure", source="ENose.Diagnostics", time=1, level=level, text=f"storage {level}")
+        annunciator.find(told)
+    assert [(e.message, e.severity) for e in shown.events] == [("storage Active", 700), ("storage Lost", 900)]
+    assert shown[f"{node}.Active"] is True
+    for _ in range(2):
+        assert not await annunciator.turn()
+    event_id = shown.events[-1].event_id
+    answer = Act(name="Acknowledge", event_id=event_id, user="olga")
+    act = asyncio.create_task(annunciator.act(node, answer, nothing))
+    await asyncio.sleep(0)
+    assert not await annunciator.turn()
+    with pytest.raises(StorageError):  # what people do is recorded before it is shown, here too
+        await act
+    assert shown[f"{node}.Acked"] is False
+    broken = False
+    assert await annunciator.turn()
+    recorded = await made.submit(lambda tx: [(t.event_id, t.message) for t in store.told(tx, 0, 2**63 - 1)])
+    assert recorded == [(e.event_id, e.message) for e in shown.events]
+    assert node in await made.submit(store.load)
+    assert await annunciator.turn()
+    assert len(await made.submit(lambda tx: list(store.told(tx, 0, 2**63 - 1)))) == 3
+
+
 async def test_a_flood_is_told_whole_and_in_order(site):
     made, shown = site
     for i in range(1500):
@@ -98,7 +134,8 @@ async def test_a_flood_is_told_whole_and_in_order(site):
 async def test_it_wakes_for_a_finding_and_for_the_end_of_a_delay(site):
     made, shown = site
     running = asyncio.create_task(made.annunciator.run())
-    made.annunciator.find(Finding(kind="CommunicationLost", source="EN01", time=1, level="Active", text="lost"))
+    now = made.clock.now()
+    made.annunciator.find(Finding(kind="CommunicationLost", source="EN01", time=now, level="Active", text="lost"))
     try:
         while not shown.events:
             await asyncio.sleep(0.05)

@@ -50,7 +50,7 @@ async def test_a_counter_begins_anew_where_its_node_ends(site, level):
 
 async def test_whoever_watches_is_told_of_the_spool_of_losses_and_of_their_end(site, level):
     # F04, F06, F08: ServiceLevel for a client that chooses its server, events for people.
-    made, _ = site
+    made, shown = site
     diagnostics = Diagnostics(made, level, Counters(), [])
     recorder = made.recorder
     await diagnostics.publish()
@@ -68,3 +68,18 @@ async def test_whoever_watches_is_told_of_the_spool_of_losses_and_of_their_end(s
         (900, "7 recordings lost and 0 set aside so far"),
         (100, "recordings go to the database again, all of the spool is recorded"),
     ]
+    alarms = [(e.severity, e.fields["ActiveState/Id"].Value) for e in shown.events if "Active" in e.message or e.fields]
+    assert alarms == [(700, True), (900, True), (900, False)]  # F08, and acknowledged by nobody yet
+    assert shown["ENose.Diagnostics.StorageFailure.Acked"] is False
+
+
+async def test_a_recording_that_is_set_aside_is_an_alarm(site, level):
+    # F09: poison goes beside, the others go on, somebody has to look.
+    made, shown = site
+    diagnostics = Diagnostics(made, level, Counters(), [])
+    await diagnostics.publish()
+    made.recorder.set_aside += 1
+    for _ in range(2):
+        await diagnostics.publish()
+    assert [(e.severity, e.fields["ActiveState/Id"].Value) for e in shown.events] == [(900, True), (900, False)]
+    assert shown.events[0].message == "0 recordings lost and 1 set aside so far"

@@ -8,9 +8,9 @@ from sqlalchemy import select
 from historian.schema import audit_entry
 from nodesets.errors import CredentialRejected, DeviceError, EnoseError, InvalidArgument, StorageError
 from nodesets.model import Caller, Role
-from opcua_server.app import Records
 from opcua_server.plant import methods
 from opcua_server.plant.space import space
+from opcua_server.records import Records
 from opcua_server.services.nodes import site as node_id
 from tests.unit.opcua_server.plant.test_site import approve, refuse_reading
 

@@ -10,6 +10,8 @@ from analytics.fingerprint import Judgement
 from compliance import batches, exceptions, models, recommendations, results
 from compliance.rows import change
 from compliance.tables import product_model
+from config.load import DEMO, load
+from config.schema import Agents
 from nodesets.errors import InvalidArgument, InvalidState, NotConfigured, NotFound, StorageError
 from nodesets.methods import METHODS
 from nodesets.model import Caller, Finding, Frame, Phase, Recommendation, Result, Role, Row, Verdict, Vote
@@ -17,6 +19,7 @@ from opcua_server.learning import learn
 from opcua_server.plant import methods
 from opcua_server.plant.events import string
 from opcua_server.plant.space import nodes, space
+from tests.unit.opcua_server.plant.conftest import site_of
 
 OPERATOR = Caller(user="olga", roles=frozenset({Role.OPERATOR}))
 LOTS = [f"EN01.Stream01=coffee_a@{n}" for n in range(10)] + [f"EN02.Stream01=coffee_qcm@{n}" for n in range(10)]
@@ -98,7 +101,7 @@ async def test_every_variable_of_the_address_space_gets_a_value(site):
             reasons=("",) * n,
             defect="",
         )
-        made.publisher.cycle(f"{device.id}.Stream01", cycle)
+        made.publisher.cycle(f"{device.id}.Stream01", cycle, 0.25)
         for number in range(20):
             made.publisher.ring(result(stream=f"{device.id}.Stream01", result_id=str(number)))
         made.publisher.result(
@@ -286,7 +289,7 @@ async def test_a_recommendation_is_decided_once_with_a_reason(site):
         evidence=(("samples", "3"),),
         votes=(Vote(agent="quality", answer="approve", confidence=0.9, reason="r"),),
     )
-    await made._publish(advice)
+    await made.publish_advice(advice)
     assert shown["ENose.Agents.R01.State"] == recommendations.State.PROPOSED
     accept = methods.HANDLERS["Agents.AcceptRecommendation"]
     with pytest.raises(InvalidArgument):  # agents.md L15: a reason of one's own
@@ -295,11 +298,42 @@ async def test_a_recommendation_is_decided_once_with_a_reason(site):
     assert shown["ENose.Agents.R01.DecidedBy"] == "olga"
     with pytest.raises(InvalidState):
         await accept(made, OPERATOR, "", "R-1", "again")
-    await made._publish(replace(advice, recommendation_id="R-2"))
-    await made._publish(replace(advice, recommendation_id="R-3"))
+    await made.publish_advice(replace(advice, recommendation_id="R-2"))
+    await made.publish_advice(replace(advice, recommendation_id="R-3"))
     states = await made.submit(lambda tx: [a.state.name for a in recommendations.newest(tx, now)])
     assert states[0] == "PROPOSED"  # an open one comes first
     assert sorted(states[1:]) == ["ACCEPTED", "SUPERSEDED"]
+
+
+async def test_a_dialog_keeps_its_slot_and_asks_until_somebody_decided(tmp_path):
+    # Part 9 5.6: who responds answers to what the slot showed, so that stays in it while newer advice comes.
+    plant = load(DEMO)
+    asking = plant.model_copy(update={"agents": Agents(dialogs=True)})
+    async with site_of(asking, tmp_path) as (made, shown):
+        now = made.clock.now()
+        first = Recommendation(
+            recommendation_id="R-1",
+            agent="orchestrator",
+            subject="B1",
+            text="B1 may be released",
+            rationale="why",
+            confidence=0.9,
+            priority=200,
+            created=now,
+            expires=now + 10**12,
+        )
+        await made.publish_advice(first)
+        await made.publish_advice(replace(first, recommendation_id="R-2", subject="B2", created=now + 1))
+        await made.annunciator.turn()
+        assert [shown[f"ENose.Agents.R{i:02}.RecommendationId"] for i in (1, 2, 3)] == ["R-1", "R-2", ""]
+        asks = [shown.values.get(f"ENose.Agents.R{i:02}.Decision.DialogState.Id", (False, 0))[0] for i in (1, 2, 3)]
+        assert asks == [True, True, False]
+        assert made._asked()[:3] == ["R-1", "R-2", ""]  # as the next start finds them
+        await methods.HANDLERS["Agents.AcceptRecommendation"](made, OPERATOR, "", "R-1", "agreed")
+        await made.annunciator.turn()
+        assert shown["ENose.Agents.R01.Decision.DialogState.Id"] is False
+        assert shown["ENose.Agents.R01.Decision.LastResponse"] == 0
+        assert made._asked()[:2] == ["", "R-2"]
 
 
 async def test_a_number_that_is_not_known_is_null_and_bad_never_an_old_one(site):
@@ -384,6 +418,24 @@ async def test_a_change_of_state_names_who_made_it_whoever_shows_it_first(site):
     await asyncio.gather(*made._jobs)
     [started] = [e for e in shown.events if e.fields.get("NewState")]
     assert started.fields["ClientUserId"].Value == "olga"
+
+
+async def test_the_texts_of_batch_and_verdict_have_a_history(site):
+    made, shown = site
+    await made.refresh_all()
+    await approve(made)
+    await methods.create_batch(made, OPERATOR, "L01", "B1", "COFFEE-A", "", "", 1.0)
+    await made.refresh_line("L01")  # once more, of which nothing new is recorded
+    await made.record_result(result(verdict=Verdict.OK, predicted_class="coffee"))
+    await asyncio.gather(*made._jobs)
+
+    async def recorded(node: str) -> list[str]:
+        return (await made.reader.read_raw(node, 0, None, 10)).values.tolist()
+
+    assert await recorded("L01.Batch.BatchId") == ["", "B1"]
+    assert (await recorded("L01.Batch.StateText"))[-1] == shown["L01.Batch.StateText"]
+    assert await recorded("EN01.Stream01.Quality.VerdictText") == ["OK"]
+    assert await recorded("EN01.Stream01.Quality.PredictedClass") == ["coffee"]
 
 
 async def test_an_event_of_a_result_without_a_score_carries_null(site):

@@ -13,7 +13,7 @@ import pytest
 from asyncua import ua
 
 from config.load import DEMO, load, parse
-from config.schema import Alarm, Plant
+from config.schema import Alarm, Plant, Redundant
 from nodesets.errors import ConfigurationError
 from nodesets.methods import METHODS
 from opcua_server.plant import condition_methods
@@ -288,6 +288,26 @@ def test_every_alarm_is_a_condition_with_tags_beside_it(plant: Plant, demo: Spac
             assert f"{node}.{name}" in known
         if of := CONDITION_TYPES[kind.kind].input:
             assert f"{source}.{of}" in known
+
+
+def test_channels_that_should_agree_have_an_alarm_that_names_both_and_how_far_they_may_be_apart(plant: Plant) -> None:
+    # Information model 1.5; Part 9 5.8.21: InputNode is compared with SetpointNode.
+    pair = Redundant(channels=("S02", "S05"), tolerance=0.25)
+    device = plant.devices[0].model_copy(update={"redundant": (pair,)})
+    made = space(plant.model_copy(update={"devices": (device,)}))
+    [alarm] = [i for i in made.instances if i.prefix.startswith("EN01.") and "Disagreement" in i.prefix]
+    assert (alarm.prefix, alarm.parent.Identifier, alarm.name) == (
+        "EN01.Array.S02.ChannelDisagreement",
+        "EN01.Alarms",
+        "S02.ChannelDisagreement",
+    )
+    shown = {path: alarm.values[path].Value for path in ("InputNode", "SetpointNode", "HighLimit", "LowLimit")}
+    assert shown == {
+        "InputNode": site("EN01.Array.S02.SensorValue"),
+        "SetpointNode": site("EN01.Array.S05.SensorValue"),
+        "HighLimit": 0.25,
+        "LowLimit": -0.25,
+    }
 
 
 def test_a_device_and_a_line_cannot_share_an_id(plant: Plant) -> None:

@@ -274,9 +274,13 @@ async def test_a_continuation_point_is_of_its_session_and_node_and_serves_once(
 
 
 @anyio
-async def test_continuation_points_run_out(raw: Raw, reader: Recorded) -> None:
+async def test_continuation_points_of_earlier_requests_give_way(raw: Raw, reader: Recorded) -> None:
+    # 7.9
     results = [await history(raw, 0.0, 25.0, 1) for _ in range(Limits().history_points + 1)]
-    assert [r.StatusCode.value for r in results[-2:]] == [0, CODES.BadNoContinuationPoints]
+    assert {r.StatusCode.value for r in results} == {0}
+    spent = await history(raw, 0.0, 25.0, 1, point=results[0].ContinuationPoint)
+    assert spent.StatusCode.value == CODES.BadContinuationPointInvalid
+    assert (await history(raw, 0.0, 25.0, 1, point=results[-1].ContinuationPoint)).StatusCode.is_good()
 
 
 @anyio

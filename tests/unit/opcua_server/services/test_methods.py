@@ -4,6 +4,7 @@ import asyncio
 import math
 import struct
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from nodesets.errors import InvalidState, OutOfRange
 from nodesets.model import Caller, Role
 from opcua_server.services.limits import Limits
-from opcua_server.services.methods import INTEGERS, Mismatch, coerce
+from opcua_server.services.methods import INTEGERS, Audited, Mismatch, StateChange, coerce
 from opcua_server.services.nodes import SITE_NS
-from tests.conformance.opcua import Bench, Raw, nid
+from tests.conformance.events import event_filter, of_type
+from tests.conformance.opcua import Bench, Raw, Users, nid, serve
 
 CODES = ua.StatusCodes
 anyio = pytest.mark.asyncio(loop_scope="session")
@@ -77,6 +79,35 @@ async def test_numbers_of_ignitions_scripts_are_taken_when_nothing_is_lost(raw: 
     assert calls.seen[-1][2] == (5, 2.0)
     assert (await raw.method("Double", ua.Variant(5.0, T.Double), ua.Variant(0.5, T.Double))).StatusCode.is_good()
     assert calls.seen[-1][2] == (5, 0.5)
+
+
+@anyio
+async def test_a_state_machine_a_call_has_moved_is_told_beside_it(tmp_path: Path) -> None:
+    # Part 16 4.4.18, Part 5 6.4.27: AuditUpdateStateEvent of the machine; the client's entry id is in both.
+    machine, idle, running = nid("Part"), nid("Idle"), nid("Running")
+    moves = Audited(begin=lambda _object, _inputs: lambda _outputs: ({}, [StateChange(machine, idle, running)]))
+    users = Users(roles={"anna": frozenset({Role.OPERATOR}), "sec": frozenset({Role.SECURITY_ADMIN})})
+    async with serve(tmp_path, users=users) as bench, Raw(bench) as operator, Raw(bench) as auditor:
+        bench.server.link_method(nid("Part.Double"), Calls().double, lambda _: True, audited=moves)
+        await operator.login()
+        await auditor.login("sec")
+        paths = ["EventType", "SourceNode", "SourceName", "OldStateId", "NewStateId", "ClientUserId", "Status"]
+        wanted = event_filter(paths, of_type(ua.ObjectIds.AuditUpdateMethodEventType))
+        number = (await auditor.subscribe()).SubscriptionId
+        made = await auditor.monitor(
+            number, ua.NodeId(ua.ObjectIds.Server), ua.AttributeIds.EventNotifier, Filter=wanted
+        )
+        made.StatusCode.check()
+        await operator.method("Double", ua.Variant(1, T.UInt32), ua.Variant(1.0, T.Float))
+        told: list[list[Any]] = []
+        while len(told) < 2:
+            told += [[field.Value for field in fields] for fields in await auditor.next_data()]
+        by_type = {kind.Identifier: rest for kind, *rest in told}
+        assert by_type[ua.ObjectIds.AuditUpdateStateEventType] == [
+            machine, "Method/Double", idle, running, "anna", True,
+        ]  # fmt: skip
+        source, name, *_ = by_type[ua.ObjectIds.AuditUpdateMethodEventType]
+        assert (source, name) == (nid("Part"), "Attribute/Call")
 
 
 @anyio

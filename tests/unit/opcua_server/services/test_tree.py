@@ -116,6 +116,37 @@ async def test_a_value_by_template_is_watched_written_and_read(bench: Bench, raw
         show(bench, "T1.Depth", 1.0)
 
 
+async def test_values_shown_together_are_made_when_somebody_looks(bench: Bench, raw: Raw) -> None:
+    made = list[str]()
+
+    def show_together(level: float) -> None:
+        def make() -> dict[str, Any]:
+            made.append("made")
+            return {"Level": ua.Variant(level, ua.VariantType.Double)}
+
+        bench.server.write_instance("T9", make, time.time_ns(), time.time_ns())
+
+    bench.server.replace([ONE, tank("T9")], [])  # one that nobody has watched
+    show_together(1.0)
+    show_together(2.0)
+    assert made == []
+    assert (await raw.read(nid("T9.Level"))).Value.Value == 2.0
+    assert (await raw.read(nid("T9.Level.Unit"))).Value.Value == "l"
+    assert (await raw.read(nid("T1.Level"))).StatusCode.value == CODES.BadWaitingForInitialData
+    assert made == ["made"]
+    show(bench, "T9.Level", 2.5)  # what is written later is newer
+    assert (await raw.read(nid("T9.Level"))).Value.Value == 2.5
+    await watch(raw, "T9.Level")
+    assert await values(raw) == [(2.5, 0)]
+    show_together(3.0)
+    assert await values(raw) == [(3.0, 0)]
+    with pytest.raises(KeyError):
+        bench.server.write_instance("T2", dict, 0, 0)
+    bench.server.replace([ONE], [])
+    bench.server.replace([ONE, tank("T9")], [])
+    assert (await raw.read(nid("T9.Level"))).StatusCode.value == CODES.BadWaitingForInitialData
+
+
 async def test_a_method_by_template_has_its_type_checked_arguments(bench: Bench, raw: Raw) -> None:
     async def empty(caller: Caller, called: ua.NodeId, arguments: tuple[Any, ...]) -> tuple[()]:
         seen.append((called, *arguments))
@@ -220,6 +251,36 @@ async def test_a_change_of_the_address_space_is_an_event(bench: Bench, raw: Raw)
         (OBJECTS, FOLDER, reference_added | reference_deleted),
         (SERVER, ua.NodeId(IDS.ServerType), reference_deleted),
     }
+
+
+async def test_a_replacement_that_changes_what_values_mean_marks_them(bench: Bench, raw: Raw) -> None:
+    # Part 8 5.2, Part 3 9.33: the same as when somebody writes the unit.
+    units = {"Level.EngineeringUnits": ua.Variant("l")}
+    scaled = member(
+        "Level.EngineeringUnits", NodeClass.VARIABLE, data_type=ua.NodeId(IDS.String), reference=HAS_PROPERTY,
+        type_definition=PROPERTY,
+    )  # fmt: skip
+    template = Template(name="Scaled", members=(*TANK.members, scaled))
+    bench.server.replace([tank("T20", template, values=units)], [])
+    show(bench, "T20.Level", 1.0)
+    number = await watch(raw, "T20.Level")
+    assert await values(raw) == [(1.0, 0)]
+    kinds = ua.EventFilter(
+        SelectClauses=[
+            ua.SimpleAttributeOperand(
+                TypeDefinitionId=ua.NodeId(IDS.BaseEventType),
+                BrowsePath=[ua.QualifiedName(name)],
+                AttributeId=ua.AttributeIds.Value,
+            )
+            for name in ("EventType", "Changes")
+        ]
+    )
+    (await raw.monitor(number, SERVER, ua.AttributeIds.EventNotifier, Filter=kinds)).StatusCode.check()
+    bench.server.replace([tank("T20", template, values={"Level.EngineeringUnits": ua.Variant("hl")})], [])
+    marked, (kind, changes) = await raw.next_data()
+    assert (marked.Value.Value, marked.StatusCode.value) == (1.0, 0x4000)
+    assert kind.Value == ua.NodeId(IDS.SemanticChangeEventType)
+    assert [(c.Affected, c.AffectedType) for c in changes.Value] == [(nid("T20.Level"), VARIABLE)]
 
 
 async def test_a_replacement_by_the_same_is_no_change(bench: Bench, raw: Raw) -> None:

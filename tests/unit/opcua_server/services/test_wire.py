@@ -180,6 +180,8 @@ def test_extension_objects_are_walked_to_their_end_or_stay_closed() -> None:
     for type_id in (known, foreign):  # XML is never parsed (entity bombs), nor skipped by asyncua
         assert extension(type_id, 2, 30, b"<!DOCTYPE a [<!ENTITY b 'bbb'>") == CODES.BadDecodingError
         assert extension(type_id, 7, 30, bytes(30)) == CODES.BadDecodingError
+    for null in (b"\x03\0\0\xff\xff\xff\xff", b"\x05\0\0\xff\xff\xff\xff"):
+        assert extension(null, 1, 0, b"") == CODES.BadDecodingError
 
 
 def test_limits_are_those_given() -> None:
