@@ -62,8 +62,8 @@ ARCHIVE_SECONDS = 60.0
 ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
 """Who may note something of a recorded value."""
 COLLECTIONS = (700, 10, 50)
-"""Of Python's garbage collector. With the usual 10 in the last place it walks all that was made since the start every ten
-seconds, which stops the loop for 0.1 s and finds nothing; with 50 at most 350,000 dead objects wait for it."""
+"""Thresholds of Python's garbage collector. With the usual 10 in the last place it walks all that was made since the
+start every ten seconds, which stops the loop for 0.1 s and finds nothing; with 50 some 350,000 dead objects wait."""
 MEMBERS_SECONDS = 1.0
 KNOWN_SECONDS = 60.0
 IDENTIFY_SECONDS = 5.0
