@@ -369,11 +369,14 @@ def refreshed(folder: Path, rounds: int = 8) -> Iterator[Answer]:
     retained = 20 * len(plant["devices"])
     with server.started():
         asyncio.run(_standing(server, retained))
+        used = cpu(server.pid)
         took, waits = asyncio.run(_refresh(server, retained, rounds))
+        used = (cpu(server.pid) - used) / rounds
     yield Answer(question=f"ConditionRefresh with {retained} retained conditions, until RefreshEnd is heard",
                  value=max(took), unit="s", bar="0.5 s", ok=max(took) <= 0.5)  # fmt: skip
     yield Answer(question="Read by another client meanwhile, p99", value=p99(waits), unit="ms", bar="50 ms",
                  ok=p99(waits) < 50)  # fmt: skip
+    yield Answer(question="CPU of the server for each refresh, these reads and the line", value=used, unit="CPU s")
 
 
 # -- the history of events
@@ -436,10 +439,13 @@ def stored(folder: Path, count: int, pages: int = 50) -> Iterator[Answer]:
         pass  # makes the database
     begin, end = fill(server.data / DATABASE, count)
     with server.started():
+        used = cpu(server.pid)
         waits = asyncio.run(_pages(server, begin, end, pages))
+        used = 1000 * (cpu(server.pid) - used) / pages
     yield Answer(question=f"{count} stored events: a page of 1,000 by time, type and severity, p99", value=p99(waits),
                  unit="ms", bar="100 ms", ok=p99(waits) <= 100)  # fmt: skip
     yield Answer(question="the same, p50", value=statistics.median(waits), unit="ms")
+    yield Answer(question="CPU of the server for each page", value=used, unit="CPU ms")
 
 
 def run(args: argparse.Namespace) -> Iterator[Answer]:

@@ -302,7 +302,8 @@ def methods() -> str:
 def _condition_methods() -> Iterator[str]:
     """Those of alarms, which Part 9 defines; a SCADA system that knows alarms calls them by itself."""
     yield from ("", "## Alarms", "", "Object: the alarm, `ns=3;s=DEVICE.Alarms.CommunicationLost`; of shelving its")
-    yield "`.ShelvingState`; of the metrics `ns=3;s=ENose.AlarmMetrics`. Arguments as OPC UA Part 9 has them."
+    yield "`.ShelvingState`; of Respond the dialog; of the metrics `ns=3;s=ENose.AlarmMetrics`."
+    yield "Arguments as OPC UA Part 9 has them."
     yield ""
     yield from ("| method | arguments in |", "|---|---|")
     for owner in CONDITION_METHODS:
@@ -313,8 +314,8 @@ def _condition_methods() -> Iterator[str]:
 
 
 CONDITION_METHODS = (
-    "ConditionType", "AcknowledgeableConditionType", "AlarmConditionType", "ShelvedStateMachineType",
-    "AlarmMetricsType",
+    "ConditionType", "DialogConditionType", "AcknowledgeableConditionType", "AlarmConditionType",
+    "ShelvedStateMachineType", "AlarmMetricsType",
 )  # fmt: skip
 OBJECTS: Mapping[str, str] = {
     "MethodSet": "DEVICE.MethodSet",

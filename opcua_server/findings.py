@@ -109,6 +109,9 @@ class DeviceWatch:
     """By kind: the level last found."""
     _seen: tuple[int, bool, bool, bool, bool] | None = None
     """Of the last frame: status bits, purging or unknown phase, silent, failed sensors, values outside their range."""
+    _looked_at: Codes | None = None
+    _looked_at_flags: int = 0
+    """Of the last frame that was looked at for values outside their range: of one like it nothing is new."""
     _outside: bytes = b""
     """Mask of the values that were found outside their range."""
     _answered: bool = False
@@ -200,8 +203,9 @@ class DeviceWatch:
 
     def _off_spec(self, frame: Frame, after: Validated) -> Iterator[Finding]:
         """Values outside the range their sensor is specified for; found anew when others are."""
-        if frame.phase is Phase.UNKNOWN:
+        if frame.phase is Phase.UNKNOWN or (after.status is self._looked_at and frame.flags == self._looked_at_flags):
             return
+        self._looked_at, self._looked_at_flags = after.status, frame.flags
         outside = after.status == Quality.UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
         if frame.flags & StatusBit.CALIBRATING:
             outside = np.zeros_like(outside)

@@ -36,3 +36,12 @@ def test_the_historian_answers_how_fast_it_records(tmp_path: Path) -> None:
     assert asked["ingest of 3,200 channels, durable"]["peer_value"] > 0
     assert {"the same by the clock", "from row to disk, p99"} <= set(asked)
     assert list(tmp_path.iterdir()) == []
+
+
+# Real servers, ours and the peer, and what the clients heard of them.
+def test_alarms_answers_each_question_in_the_one_form(tmp_path: Path) -> None:
+    options = ("--only", "limits", "events", "--seconds", "1", "--folder", str(tmp_path))
+    asked = answers("benchmarks.alarms", *options)
+    assert [a["peer_value"] > 0 for a in asked.values() if a["peer"]] == [True, True]
+    assert sum(bool(a["bar"]) for a in asked.values()) == 3
+    assert list(tmp_path.iterdir()) == []

@@ -131,6 +131,8 @@ def branch_id(condition: Condition, branch: Branch) -> ua.NodeId:
 
 Limits = Mapping[str, float]
 """By level; in the unit of the input."""
+NO_LIMIT = double(math.nan)
+"""A limit there is not: one object, since NaN equals nothing but itself."""
 
 
 def condition_fields(condition: Condition, branch: Branch, now: int, limits: Limits) -> dict[str, ua.Variant]:
@@ -324,6 +326,8 @@ def condition_values(condition: Condition, now: int, limits: Limits) -> dict[str
     said = message(condition, trunk)
     values = {path.replace("/", "."): value for path, value in condition_fields(condition, trunk, now, limits).items()}
     return values | {
+        # Where there is no limit a variable has NaN; the field of an event is null.
+        **{f"{level}Limit": double(value) if math.isfinite(value) else NO_LIMIT for level, value in limits.items()},
         "EventId": ua.Variant(trunk.event_id, ua.VariantType.ByteString),
         "EventType": node(type_id(CONDITION_TYPES[condition.kind.kind].type)),
         "SourceNode": node(site(condition.source)),

@@ -31,6 +31,10 @@ MANDATORY = {
 """Part 3 Table 29 and before: of every node `BASE`, and of each class these."""
 
 
+Members = dict[tuple[int, str], ua.NodeId]
+"""Of a node, by namespace and name."""
+
+
 @dataclass(frozen=True)
 class Walked:
     references: dict[ua.NodeId, list[Any]]
@@ -115,6 +119,59 @@ async def test_mandatory_attributes_have_values(admin: Conversation, walked: Wal
         items = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in some]
         results = (await admin.call(ua.ReadRequest(Parameters=ua.ReadParameters(NodesToRead=items)))).Results
         assert [k for k, v in zip(some, results, strict=True) if v.Value is None or v.Value.Value is None] == []
+
+
+def supertypes(walked: Walked, kind: ua.NodeId) -> Iterator[ua.NodeId]:
+    """The type itself, then upwards."""
+    while kind:
+        yield kind
+        backwards = (r for r in walked.references[kind] if not r.IsForward)
+        kind = next((r.NodeId for r in backwards if r.ReferenceTypeId == ua.NodeId(IDS.HasSubtype)), None)
+
+
+def members(walked: Walked, node: ua.NodeId) -> Members:
+    """What a node has, by name."""
+    kinds = {ua.NodeId(k) for k in (IDS.HasComponent, IDS.HasProperty, IDS.HasOrderedComponent)}
+    found = (r for r in walked.references[node] if r.IsForward and r.ReferenceTypeId in kinds)
+    return {(r.BrowseName.NamespaceIndex, r.BrowseName.Name): r.NodeId for r in found}
+
+
+def demanded(walked: Walked, kind: ua.NodeId) -> Members:
+    """Mandatory members of a type, those of its supertypes included, as it declares them (Part 3 6.4.4.4.1)."""
+    declared = [members(walked, t) for t in supertypes(walked, kind)][::-1]
+    return mandatory(walked, {name: node for found in declared for name, node in found.items()})
+
+
+def mandatory(walked: Walked, declared: Members) -> Members:
+    rule = [ua.NodeId(IDS.ModellingRule_Mandatory)]
+    return {name: node for name, node in declared.items() if walked.forward(node, IDS.HasModellingRule) == rule}
+
+
+def lacking(walked: Walked, node: ua.NodeId, wanted: Members) -> Iterator[str]:
+    """What an instance does not have of its declarations, or as another type, at any depth."""
+    own = members(walked, node)
+    for name, declaration in wanted.items():
+        if name not in own:
+            yield f"{node.to_string()} has no {name[1]}"
+            continue
+        kinds, asked = (walked.forward(n, IDS.HasTypeDefinition) for n in (own[name], declaration))
+        if asked and asked[0] not in supertypes(walked, kinds[0]):
+            yield f"{own[name].to_string()} is a {kinds[0].to_string()}"
+        yield from lacking(walked, own[name], mandatory(walked, members(walked, declaration)))
+
+
+async def test_instances_have_what_their_types_demand(walked: Walked) -> None:
+    # Part 3 6.4.4.4.1, 6.3: all of it, of all types above, down to the last property.
+    assert (0, "ServerStatus") in demanded(walked, ua.NodeId(IDS.ServerType))
+    declarations = {n for n in walked.references if walked.forward(n, IDS.HasModellingRule)}
+    wrong = [
+        what
+        for node, node_class in walked.classes.items()
+        if node_class in (ua.NodeClass.Object, ua.NodeClass.Variable) and node not in declarations
+        for kind in walked.forward(node, IDS.HasTypeDefinition)
+        for what in lacking(walked, node, demanded(walked, kind))
+    ]
+    assert wrong == []
 
 
 async def test_modelling_rules_are_listed(walked: Walked) -> None:

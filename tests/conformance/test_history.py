@@ -389,12 +389,14 @@ async def test_what_was_recorded_is_corrected_above_and_read_around(talk: Conver
 
 async def test_a_correction_between_two_pages_is_in_the_next_one(talk: Conversation) -> None:
     # Though it was read before it was asked for.
-    begin = -100 - 40 * next(_windows)
-    start, end, at = recent(begin), recent(begin + 30), recent(begin + 5)
-    first = await history(talk, raw_details(start, end, 4), WRITABLE)
-    await history(talk, raw_details(start, end, 4), WRITABLE)  # by when the next page is there
-    assert await update(talk, values(UPDATE, (at, -2000.0))) == (0, [CODES.GoodEntryReplaced])
-    assert -2000.0 in numbers(await history(talk, raw_details(start, end, 4), WRITABLE, point=first.ContinuationPoint))
+    at = quiet_second()
+    times = [at + timedelta(seconds=s) for s in range(12)]
+    await update(talk, values(INSERT, *((time, float(n)) for n, time in enumerate(times))))
+    details = raw_details(at, at + timedelta(minutes=1), 4)
+    first = await history(talk, details, WRITABLE)
+    await history(talk, details, WRITABLE)  # by when the next page is there
+    assert await update(talk, values(UPDATE, (times[5], -1.0))) == (0, [CODES.GoodEntryReplaced])
+    assert numbers(await history(talk, details, WRITABLE, point=first.ContinuationPoint)) == [4.0, -1.0, 6.0, 7.0]
 
 
 async def test_values_that_do_not_fit_are_refused_one_by_one(talk: Conversation) -> None:

@@ -444,7 +444,7 @@ async def test_a_where_clause_is_checked_and_used(talk: Conversation) -> None:
     assert made.StatusCode.is_good()
     assert [r.is_good() for r in made.FilterResult.SelectClauseResults] == [True, False]
     for value in (400, 600):
-        await raise_event(talk, "", value)
+        await raise_event(talk, "of some severity", value)
     assert [[f.Value for f in fields] for fields in await talk.next_data()] == [[600, None]]
     await end(talk, number)
 

@@ -62,6 +62,7 @@ async def test_members_are_shown_to_administrators_alone(bench: Bench, raw: Raw)
         ]
         own = (await children(admin, role_node(Role.QA_RELEASE)))["Identities"]
         assert (await admin.read(own)).Value.Value == []
+        assert (await admin.read(own, A.ValueRank)).Value.Value == 1
     bench.server.show_members({})
 
 

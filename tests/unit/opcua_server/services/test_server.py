@@ -12,6 +12,7 @@ from asyncua import ua
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
 from opcua_server.services.server import UaServer
+from opcua_server.services.wire import Wire
 from tests.conformance.opcua import SERVER_URI, Bench, Raw, nid, ordinary, serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -147,3 +148,13 @@ async def test_a_taken_port_is_an_error_at_start(bench: Bench, tmp_path: Path) -
     await second.init()
     with pytest.raises(OSError, match="address already in use"):
         await second.start()
+
+
+async def test_a_mistake_of_ours_costs_one_request(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Always a reply: a client whose connection ends for one request of many has lost its channel, and comes again.
+    with monkeypatch.context() as broken:
+        broken.setattr(Wire, "check", lambda *_: 1 / 0)
+        with pytest.raises(ua.UaStatusCodeError) as answer:
+            await raw.read(ua.NodeId(IDS.Server_ServerStatus_State))
+    assert answer.value.code == ua.StatusCodes.BadInternalError
+    assert await value(raw, IDS.Server_ServerStatus_State) == ua.ServerState.Running
