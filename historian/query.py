@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from threading import Lock
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Select, bindparam, case, func, select, tuple_
+from sqlalchemy import Connection, Engine, Integer, Select, bindparam, case, func, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from historian import frames
@@ -298,8 +298,15 @@ class Reader:
         """The first values of one place in frames."""
         if window.first > window.last:
             return _NONE
-        query = _frames(place.column, window.forward, window.after is not None)
-        asked = {"layout": place.layout, "first": window.first, "last": window.last, "most": most or LAST}
+        query = _frames(window.forward, window.after is not None)
+        asked = {
+            "layout": place.layout,
+            "first": window.first,
+            "last": window.last,
+            "most": most or LAST,
+            "cell": 1 + CELL_SIZE * place.column,
+            "code": 1 + STATUS_SIZE * place.column,
+        }
         if window.after is not None:
             asked |= {"time": window.after[0], "number": window.after[1]}
         rows = connection.execute(query, asked).all()
@@ -375,8 +382,8 @@ def _statistics(connection: Connection, place: _Place, window: _Window) -> Itera
             yield tuple(row)
 
 
-@lru_cache(1024)
-def _frames(column: int, forward: bool, positioned: bool) -> Select[Any]:
+@cache
+def _frames(forward: bool, positioned: bool) -> Select[Any]:
     """The first values of a layout: times, and the bytes of one column cut out by the database."""
     time, number = frame.c.source_time, frame.c.id
     single = func.length(frame.c.status) == STATUS_SIZE
@@ -384,8 +391,8 @@ def _frames(column: int, forward: bool, positioned: bool) -> Select[Any]:
         time,
         number,
         frame.c.received_time,
-        func.substr(frame.c.samples, 1 + CELL_SIZE * column, CELL_SIZE),
-        func.substr(frame.c.status, case((single, 1), else_=1 + STATUS_SIZE * column), STATUS_SIZE),
+        func.substr(frame.c.samples, bindparam("cell", type_=Integer), CELL_SIZE),
+        func.substr(frame.c.status, case((single, 1), else_=bindparam("code", type_=Integer)), STATUS_SIZE),
     ).where(frame.c.layout == bindparam("layout"), time.between(bindparam("first"), bindparam("last")))
     if positioned:
         position, after = tuple_(time, number), tuple_(bindparam("time"), bindparam("number"))

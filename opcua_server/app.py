@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -61,6 +61,9 @@ ARCHIVE_SECONDS = 60.0
 """Until it is looked again for values of variables that had none yet."""
 ANNOTATORS = frozenset({Role.OPERATOR, Role.ENGINEER, Role.QA, Role.QA_RELEASE})
 """Who may note something of a recorded value."""
+COLLECTIONS = (700, 10, 50)
+"""Thresholds of Python's garbage collector. With the usual 10 in the last place it walks all that was made since the
+start every ten seconds, which stops the loop for 0.1 s and finds nothing; with 50 some 350,000 dead objects wait."""
 MEMBERS_SECONDS = 1.0
 KNOWN_SECONDS = 60.0
 IDENTIFY_SECONDS = 5.0
@@ -85,6 +88,7 @@ async def _serve(plant: Plant, data_dir: Path, ready: Callable[[str], None]) -> 
     gc.disable()  # nearly all that is made until the server is ready stays for good: nothing to collect, now or later
     async with running(plant, data_dir) as server:
         gc.freeze()
+        gc.set_threshold(*COLLECTIONS)
         gc.enable()
         ready(server.url)
         log.info("ready at %s", server.url)
@@ -167,9 +171,9 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         start(annunciator.run(), "alarms")
         start(diagnostics.run(), "housekeeping")
         start(watch.run(CERTIFICATE_SECONDS), "certificates")
-        start(_show_members(records, server), "roles")
-        start(_show_archive(records, server), "archive")
-        start(_keep_known(records), "known log")
+        start(_every(MEMBERS_SECONDS, "roles not shown", _Members(records, server).show), "roles")
+        start(_every(ARCHIVE_SECONDS, "archive not shown", _Archive(records, server).show), "archive")
+        start(_every(KNOWN_SECONDS, "end of the audit log not noted", partial(_keep_known, records)), "known log")
         if plant.playground:
             start(playground.run(), "playground")
         yield server
@@ -181,31 +185,47 @@ async def _run(source: Source, emit: Callable[[Frame], None], seconds: float) ->
     await source.run(emit)
 
 
-async def _show_members(records: Records, server: UaServer) -> None:
-    """Keep the roles' Identities as the accounts are."""
-    shown = -1
+async def _every(seconds: float, what: str, turn: Callable[[], Awaitable[None]]) -> None:
+    """Take turns for ever. What the storage refuses is tried again by the next one: sampling goes on without it."""
     while True:
-        if shown != records.accounts.version:
-            shown = records.accounts.version
-            accounts = [a for a in await records.accounts.listing() if not a.disabled]
-            server.show_members({role: [a.name for a in accounts if role in a.roles] for role in Role})
-        await asyncio.sleep(MEMBERS_SECONDS)
+        try:
+            await turn()
+        except StorageError as error:
+            log.error("%s: %s", what, error)
+        await asyncio.sleep(seconds)
+
+
+class _Members:
+    """Keeps the roles' Identities as the accounts are."""
+
+    def __init__(self, records: Records, server: UaServer) -> None:
+        self._records, self._server = records, server
+        self._shown = -1
+
+    async def show(self) -> None:
+        version = self._records.accounts.version
+        if version != self._shown:
+            accounts = [a for a in await self._records.accounts.listing() if not a.disabled]
+            self._server.show_members({role: [a.name for a in accounts if role in a.roles] for role in Role})
+            self._shown = version
 
 
 async def _keep_known(records: Records) -> None:
-    """Know the end of the log once a minute: what a database that is swapped is held against."""
-    while True:
-        await asyncio.sleep(KNOWN_SECONDS)
-        try:
-            end = known.Known(*await records.reader.read(audit.head))
-            await asyncio.to_thread(known.keep, records.data_dir, end)
-        except StorageError as error:  # the next turn tries again
-            log.error("the end of the audit log is not noted: %s", error)
+    """Know the end of the log: what a database that is swapped is held against."""
+    end = known.Known(*await records.reader.read(audit.head))
+    await asyncio.to_thread(known.keep, records.data_dir, end)
 
 
 async def _log_renewal(records: Records, identity: security.Identity) -> None:
-    ends = identity.certificate.not_valid_after_utc.isoformat()
-    await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", {"ends": ends})
+    """Returns when it is in the audit log, as soon as the storage takes it."""
+    new = {"ends": identity.certificate.not_valid_after_utc.isoformat()}
+    while True:
+        try:
+            await records.log(SERVICE, "certificate.renew", f"certificate/{security.thumbprint(identity.der)}", new)
+            return
+        except StorageError as error:
+            log.error("the new certificate is not in the audit log yet: %s", error)
+            await asyncio.sleep(CERTIFICATE_SECONDS)
 
 
 def historize(server: UaServer, plant: Plant, history: Corrections) -> None:
@@ -221,17 +241,20 @@ def _may_annotate(caller: Caller) -> int:
     return int(access if caller.roles & ANNOTATORS and caller.user else Access.HISTORY_READ)
 
 
-async def _show_archive(records: Records, server: UaServer) -> None:
-    """Show since when each variable is recorded, as soon as it is."""
-    waiting = sorted(recorded(records.plant))
-    while waiting:
-        for node in tuple(waiting):
+class _Archive:
+    """Shows since when each variable is recorded, as soon as it is."""
+
+    def __init__(self, records: Records, server: UaServer) -> None:
+        self._reader, self._server = records.reader, server
+        self._waiting = sorted(recorded(records.plant))
+
+    async def show(self) -> None:
+        for node in tuple(self._waiting):
             with contextlib.suppress(NotFound):
-                oldest = await records.reader.read_raw(node, archive.FIRST, None, 1)
+                oldest = await self._reader.read_raw(node, archive.FIRST, None, 1)
                 if len(oldest.times):
-                    server.begins(node, int(oldest.times[0]))
-                    waiting.remove(node)
-        await asyncio.sleep(ARCHIVE_SECONDS)
+                    self._server.begins(node, int(oldest.times[0]))
+                    self._waiting.remove(node)
 
 
 @contextlib.asynccontextmanager

@@ -39,6 +39,8 @@ from opcua_server.services.values import (
 
 NO_STATUS = np.uint32(0xFFFFFFFF)
 """Status of the last reported value where there is none: no StatusCode is this one."""
+MARKED = -1
+"""Order of a sample that is not as it was written."""
 LEAST_SETTLED = 1024
 """Waiting samples below which looking for full queues is not worth it."""
 
@@ -74,13 +76,15 @@ class _Samples(_Arrays):
     status: Codes
     source: Times
     server: Times
+    order: Times
+    """Number of the write (`Table.count`)."""
     look: Look | None = None
     """What all of it is the whole of: its arrays are shared, so they are copied before they are written."""
 
     def put(self, other: "_Samples") -> None:
         """Take over what another has for its slots; this one has a sample for every slot."""
         at = other.slot
-        for name in ("value", "status", "source", "server"):
+        for name in ("value", "status", "source", "server", "order"):
             column = _own(getattr(self, name))
             column[at] = getattr(other, name)
             setattr(self, name, column)
@@ -432,8 +436,8 @@ class Columns:
 
     def _present(self, look: Look, slots: Index) -> _Samples:
         if slots is self._all.slots:
-            return _Samples(slots, look.value, look.status, look.source, look.server, look)
-        return _Samples(slots, look.value[slots], look.status[slots], look.source[slots], look.server[slots])
+            return _Samples(slots, look.value, look.status, look.source, look.server, look.order, look)
+        return _Samples(slots, *(getattr(look, name)[slots] for name in _Samples.names()[1:]))
 
     def _postpone(self, samples: _Samples) -> None:
         if samples.slot is self._all.slots:
@@ -488,6 +492,9 @@ class Columns:
         """What is queued, after each full queue has lost what it must (7.21, Overflow 7.22.1)."""
         if not self._queue:
             return _blank(0)
+        if (whole := self._whole()) is not None:
+            self._requeue(whole)
+            return whole
         queued = _Samples.join(self._queue)
         if len(self._queue) > 1:
             excess = np.bincount(queued.slot, minlength=len(self._items.id)) - self._items.queue
@@ -496,6 +503,18 @@ class Columns:
         self._requeue(queued)
         self._bound = max(LEAST_SETTLED, 2 * len(queued.slot), 2 * len(self._items.id))
         return queued
+
+    def _whole(self) -> _Samples | None:
+        """What is queued, when it is in several parts, but together the present value of every item."""
+        n = len(self._items.id)
+        if len(self._queue) == 1 or self._length != n:
+            return None
+        look, there = self._all.rows.look(), np.zeros(n, np.bool_)
+        for part in self._queue:
+            if not np.array_equal(part.order, look.order[part.slot]):
+                return None
+            there[part.slot] = True
+        return self._present(look, self._all.slots) if there.all() else None
 
     def _overflow(self, queued: _Samples, excess: Index) -> _Samples:
         it = self._items
@@ -511,6 +530,7 @@ class Columns:
         # The bit stands where values are missing: on the oldest kept, or on the newest; never in a queue of one.
         flagged = full[(rank == np.where(newest, size - 1 + over, over)) & (size > 1)]
         queued.status[flagged] |= np.uint32(OVERFLOW)
+        queued.order[flagged] = MARKED
         return queued.pick(keep)
 
     def _requeue(self, queued: _Samples) -> None:
@@ -559,6 +579,5 @@ def _own(column: NDArray[T]) -> NDArray[T]:
 
 
 def _blank(n: int) -> _Samples:
-    return _Samples(
-        np.zeros(n, np.intp), np.zeros(n), np.zeros(n, np.uint32), np.zeros(n, np.int64), np.zeros(n, np.int64)
-    )
+    none = np.zeros(n, np.int64)
+    return _Samples(np.zeros(n, np.intp), np.zeros(n), np.zeros(n, np.uint32), none, none.copy(), none.copy())

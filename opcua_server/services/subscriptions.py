@@ -107,15 +107,20 @@ class Subscription:
         self.per_message = min(parameters.MaxNotificationsPerPublish or most, most)
         self.priority = parameters.Priority
         self._alive = self.lifetime
-        now = asyncio.get_running_loop().time()
-        self._due = now - now % min(self.interval / 1000, BEAT)
+        self._due = self._beat(asyncio.get_running_loop().time())
         self._schedule()
 
+    def _beat(self, now: float) -> float:
+        """The last instant at which a cycle may have begun (`BEAT`)."""
+        return now - now % min(self.interval / 1000, BEAT)
+
     def _schedule(self) -> None:
-        """The next cycle: an interval after this one was due, so that late ones do not add up."""
+        """The next cycle: an interval after this one was due, so that late ones do not add up; none is made up for."""
         self.stop()
         loop = asyncio.get_running_loop()
-        self._due = max(self._due + self.interval / 1000, loop.time())
+        self._due += self.interval / 1000
+        if self._due < (now := loop.time()):
+            self._due = self._beat(now) + min(self.interval / 1000, BEAT)
         self._timer = loop.call_at(self._due, self._cycle)
 
     def stop(self) -> None:

@@ -11,13 +11,13 @@ from analytics.fingerprint import Fingerprint, score, wilson
 from analytics.learning import learn
 from analytics.validation import Validator
 from config.schema import Column, Point
-from nodesets.model import Cause, Frame, Phase, Quality, Verdict
+from nodesets.model import Cause, Frame, Phase, Quality, Tag, Verdict
 from tests.unit.analytics.good_cycles import RESPONSE, features, good
 
 SECOND = 1_000_000_000
 COLUMNS = [
     Column(
-        tag={"node": f"EN01.Array.S0{i}.SensorValue", "unit": "B49", "low": 0, "high": 500, "description": ""},
+        tag=Tag(node=f"EN01.Array.S0{i}.SensorValue", unit="B49", low=0.0, high=500.0, description=""),
         point=Point(address=100 + 2 * i),
         max_rate=50.0,
         stuck_after=5.0,
