@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 from concurrent.futures import Future
 
 import pytest
@@ -157,7 +158,7 @@ async def test_a_log_is_verified_by_our_module_alone_one_verification_at_a_time(
     (fake / "verify.py").write_text("""print('{"clean": false, "problems": []}')""")
     monkeypatch.chdir(fake.parent)
     records = records_of(made, tmp_path)
-    start, running, most = asyncio.create_subprocess_exec, [0], []
+    start, running, most, niceness = asyncio.create_subprocess_exec, [0], [], []
 
     async def counted(*command, **options):
         process = await start(*command, **options)
@@ -166,6 +167,7 @@ async def test_a_log_is_verified_by_our_module_alone_one_verification_at_a_time(
         communicate = process.communicate
 
         async def ended():
+            niceness.append(os.getpriority(os.PRIO_PROCESS, process.pid))
             answer = await communicate()
             running[0] -= 1
             return answer
@@ -176,3 +178,4 @@ async def test_a_log_is_verified_by_our_module_alone_one_verification_at_a_time(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
     assert [v.clean for v in await asyncio.gather(records.verify(), records.verify())] == [True, True]
     assert most == [1, 1]
+    assert min(niceness) > os.getpriority(os.PRIO_PROCESS, 0)  # who reads meanwhile does not wait for it
