@@ -136,7 +136,7 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
             annunciator.judge,
             annunciator.settled,
             site.publish_advice,
-            records.writer,
+            records.recorder,
             records.archive,
             records.clock,
         )

@@ -2,15 +2,18 @@
 
 import asyncio
 import itertools
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from asyncua import ua
+from sqlalchemy import select
 
+from config.load import load
+from historian import schema
 from opcua_server.plant.conformance import HISTORIES, TEXTS
+from opcua_server.records import database_of
 from opcua_server.services.history import FUNCTIONS, OF_TEXTS
 from tests.conformance.plant import CODES, Conversation, Plant, nid
 
@@ -354,13 +357,13 @@ async def test_a_value_is_inserted_replaced_and_deleted_and_all_of_it_stays_read
     assert kinds == ["Insert", "Replace", "Update", "Delete"]
     assert [v.Value.Value for v in modified.DataValues] == [1.0, 1.0, 2.0, 3.0]
     assert {info.UserName for info in modified.ModificationInfos} == {"op1"}
-    with sqlite3.connect(f"file:{plant.running.data / 'enose.db'}?mode=ro", uri=True) as database:
-        (logged,) = database.execute(
-            "SELECT count(*) FROM audit_entry WHERE object = 'Playground.History.Writable' AND actor = 'op1'"
-            " AND action LIKE 'history.%' AND CAST(body AS TEXT) LIKE ?",
-            (f"%{int(at.timestamp())}000000000%",),
-        ).fetchone()
-    assert logged == 4
+    database = schema.reading(database_of(load(plant.running.config), plant.running.data).url)
+    entry = schema.audit_entry.c
+    of_op1 = select(entry.body).where(entry.object == "Playground.History.Writable", entry.actor == "op1")
+    with database.connect() as connection:
+        bodies = connection.execute(of_op1.where(entry.action.like("history.%"))).scalars().all()
+    database.dispose()
+    assert sum(b"%d000000000" % at.timestamp() in body for body in bodies) == 4
 
 
 async def test_what_was_recorded_is_corrected_above_and_read_around(talk: Conversation) -> None:
