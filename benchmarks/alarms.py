@@ -261,9 +261,7 @@ def latency(folder: Path, seconds: float) -> Iterator[Answer]:
 @contextlib.contextmanager
 def event_server(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "benchmarks.event_server", *arguments]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment()
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip(), process
