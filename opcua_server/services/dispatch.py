@@ -303,7 +303,7 @@ class Dispatcher:
             self._sessions.summary.SecurityRejectedRequestsCount += fault.status in SECURITY_REFUSALS
             channel.fault(header, sequence, fault.status)
             return
-        except Exception:  # as in _answer
+        except Exception:  # a mistake of ours is answered and logged, and ends no connection (as in _answer)
             log.exception("%s was not admitted", service.name if service is not None else "a request")
             channel.fault(header, sequence, ua.StatusCodes.BadInternalError)
             return
