@@ -22,7 +22,7 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from nodesets.errors import CertificateRefused
 from opcua_server import security
-from opcua_server.services import publishing
+from opcua_server.services import browsing, publishing
 from opcua_server.services.acts import Opening
 from opcua_server.services.limits import Limits
 from opcua_server.services.publishing import Piece
@@ -414,6 +414,8 @@ class Channel:
         response.ResponseHeader.RequestHandle = header.RequestHandle
         if isinstance(response, ua.PublishResponse):
             pieces = publishing.encoded(response)
+        elif isinstance(response, browsing.Response):
+            pieces = [response.encoded()]
         else:
             pieces = [struct_to_binary(response)]
         if 0 < most < sum(map(len, pieces)) or not self.send(pieces, sequence.RequestId):

@@ -16,7 +16,7 @@ from nodesets.ports import Clock
 from opcua_server.services import session_objects
 from opcua_server.services.attributes import Rights, Written
 from opcua_server.services.nodes import Access
-from opcua_server.services.roles import Sees, role_node
+from opcua_server.services.roles import Rule, role_node
 from opcua_server.services.session_objects import ADMINISTRATORS, SessionObjects
 from opcua_server.services.sessions import Session, Sessions
 from opcua_server.services.space import Space
@@ -42,7 +42,7 @@ BAD_NOT_READABLE = 0x803A0000
 Write = Callable[[Any, Any, int, int, int], None]
 Grant = Callable[[Any, Rights, Written | None], None]
 Compute = Callable[[Any, Callable[[], None]], None]
-Limit = Callable[[int, Sees], None]
+Limit = Callable[[int, Rule], None]
 
 
 def _administrators(caller: Caller) -> int:
@@ -75,7 +75,7 @@ class Diagnostics:
 
     def link(self, grant: Grant, compute: Compute, limit: Limit) -> None:
         """`grant` and `compute` as of `Attributes`, `limit` of `Sight`."""
-        limit(session_objects.NAMESPACE, self._objects.sees)
+        limit(session_objects.NAMESPACE, self._objects.seen_by)
         grant(ENABLED, _administrators, lambda data: self._switch(bool(data.Value.Value)))
         grant(_id(SECURITY), _administrators_only, None)
         compute(_id(SUMMARY), self._summary)

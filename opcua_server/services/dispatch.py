@@ -16,7 +16,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services import acts, requests
+from opcua_server.services import acts, browsing, requests
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.audit import Act, Audit
 from opcua_server.services.channel import Channel
@@ -116,6 +116,8 @@ class Service:
     """Where in an operation NodeIds are that may be registered ones (5.9.5)."""
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
+    decode: Callable[[bytes, int], Any] | None = None
+    """Reads the parameters at a position of the body, where asyncua's decoder does not."""
     lenient: Any = None
     """What parameters are decoded as that asyncua refuses as a whole: of the same layout (requests.py)."""
     name: str = ""
@@ -126,6 +128,8 @@ class Service:
 
 def _decoded(service: Service, body: bytes, start: int) -> Any:
     """Parameters of a request. Raises one of UNREADABLE."""
+    if service.decode is not None:
+        return service.decode(body, start)
     try:
         return struct_from_binary(service.parameters, Buffer(body, start))
     except UNREADABLE:
@@ -197,7 +201,7 @@ class Dispatcher:
             **self._node_management(),
             # 5.9 view
             "BrowseRequest": Service(ua.BrowseParameters, self._browse, "NodesToBrowse", paths, nodes=("NodeId",),
-                lenient=requests.BrowseParameters),
+                decode=browsing.parameters),
             "BrowseNextRequest": Service(ua.BrowseNextParameters, self._browse_next, "ContinuationPoints", paths),
             "TranslateBrowsePathsToNodeIdsRequest": Service(
                 ua.TranslateBrowsePathsToNodeIdsParameters, lambda r: ua.TranslateBrowsePathsToNodeIdsResponse(
@@ -417,12 +421,11 @@ class Dispatcher:
 
     async def _browse(self, request: Request) -> Response:
         results = await self._view.browse(request.session, request.parameters)
-        return ua.BrowseResponse(Results=self._texts.browsed(results, request.session.locales))
+        return browsing.Response(ua.ObjectIds.BrowseResponse_Encoding_DefaultBinary, results)
 
     async def _browse_next(self, request: Request) -> Response:
         results = await self._view.browse_next(request.session, request.parameters)
-        shown = self._texts.browsed(results, request.session.locales)
-        return ua.BrowseNextResponse(Parameters=ua.BrowseNextResult(Results=shown))
+        return browsing.Response(ua.ObjectIds.BrowseNextResponse_Encoding_DefaultBinary, results)
 
     def _unregister(self, request: Request) -> Response:
         request.session.aliases.unregister(request.parameters.NodesToUnregister)

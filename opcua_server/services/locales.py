@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from asyncua import ua
@@ -14,6 +15,13 @@ PASSING = 10_000
 
 Texts = Mapping[str, Mapping[str, str]]
 """English text -> language -> translation."""
+
+
+def languages(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Of LocaleIds, those to look for one after the other; none behind our own, in which every text is."""
+    if not wanted:
+        return ()
+    return tuple(takewhile(OWN.__ne__, dict.fromkeys(locale.partition("-")[0].lower() for locale in wanted)))
 
 
 class Locales:
@@ -38,16 +46,11 @@ class Locales:
 
     def text(self, text: Any, wanted: Sequence[str]) -> Any:
         """A LocalizedText in the first of the languages it exists in; as it is when there is none."""
-        found = None
-        if text.Locale in (OWN, None):
-            found = self._texts.get(text.Text) or self._passing.get(text.Text)
-        for locale in wanted:
-            language = locale.partition("-")[0].lower()
-            if language == OWN:
-                break
-            if found is not None and language in found:
-                return ua.LocalizedText(found[language], language)
-        return text
+        if text.Locale not in (OWN, None):
+            return text
+        found = self._texts.get(text.Text) or self._passing.get(text.Text, {})
+        language = next((each for each in languages(wanted) if each in found), None)
+        return text if language is None else ua.LocalizedText(found[language], language)
 
     def variant(self, variant: Any, wanted: Sequence[str]) -> Any:
         """A Variant, translated where it holds texts."""
@@ -68,12 +71,3 @@ class Locales:
             else v
             for v in values
         ]
-
-    def browsed(self, results: list[Any], wanted: Sequence[str]) -> list[Any]:
-        """BrowseResults with their display names translated."""
-        if wanted:
-            for result in results:
-                result.References = [
-                    dataclasses.replace(r, DisplayName=self.text(r.DisplayName, wanted)) for r in result.References
-                ]
-        return results

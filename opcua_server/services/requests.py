@@ -16,23 +16,6 @@ from opcua_server.services.status import Fault
 
 
 @dataclass(slots=True)
-class BrowseDescription:
-    NodeId: ua.NodeId
-    BrowseDirection: ua.Int32
-    ReferenceTypeId: ua.NodeId
-    IncludeSubtypes: ua.Boolean
-    NodeClassMask: ua.UInt32
-    ResultMask: ua.UInt32
-
-
-@dataclass(slots=True)
-class BrowseParameters:
-    View: ua.ViewDescription
-    RequestedMaxReferencesPerNode: ua.UInt32
-    NodesToBrowse: list[BrowseDescription]
-
-
-@dataclass(slots=True)
 class ClosedObject:
     """An ExtensionObject as it came."""
 

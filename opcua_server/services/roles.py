@@ -44,6 +44,8 @@ ADMINISTRATORS = frozenset({Role.CONFIGURE_ADMIN, Role.SECURITY_ADMIN, Role.AUDI
 
 Sees = Callable[[Caller, Any], bool]
 """Whether a caller sees a node at all."""
+Rule = Callable[[Caller], Callable[[Any], bool] | None]
+"""Which nodes of a namespace a caller sees; None: all of them."""
 CHANGING = (IDS.Server_ServerCapabilities_RoleSet_AddRole, IDS.Server_ServerCapabilities_RoleSet_RemoveRole)
 """Methods nobody may call."""
 
@@ -181,15 +183,21 @@ class Sight:
     """Who sees which nodes: Permission Browse (Part 3 8.55). All of them, but where a namespace has a rule."""
 
     def __init__(self) -> None:
-        self._rules: dict[int, Sees] = {}
+        self._rules: dict[int, Rule] = {}
 
-    def limit(self, namespace: int, sees: Sees) -> None:
+    def limit(self, namespace: int, rule: Rule) -> None:
         """Let nodes of a namespace be seen by whom the rule says."""
-        self._rules[namespace] = sees
+        self._rules[namespace] = rule
+
+    def of(self, caller: Caller) -> Mapping[int, Callable[[Any], bool]]:
+        """By namespace, whether the caller sees a node; without those he sees all of."""
+        found = ((namespace, rule(caller)) for namespace, rule in self._rules.items())
+        return {namespace: sees for namespace, sees in found if sees is not None}
 
     def __call__(self, caller: Caller, node_id: Any) -> bool:
         rule = self._rules.get(node_id.NamespaceIndex)
-        return rule is None or rule(caller, node_id)
+        sees = rule(caller) if rule is not None else None
+        return sees is None or sees(node_id)
 
 
 class Permissions:

@@ -142,7 +142,7 @@ class UaServer:
             clock=self._clock,
             discovery=self._discovery,
             sessions=self._sessions,
-            view=View(self.space, sight, self.limits),
+            view=View(self.space, sight, self.limits, self._texts),
             attributes=attributes,
             methods=self._methods,
             subscriptions=self._subscriptions,
@@ -342,8 +342,8 @@ class UaServer:
         The standard nodes and the types everybody sees.
         """
 
-        def rule(caller: Caller, node_id: Any) -> bool:
-            return Role.ANONYMOUS not in caller.roles or sees(str(node_id.Identifier))
+        def rule(caller: Caller) -> Callable[[Any], bool] | None:
+            return (lambda node_id: sees(str(node_id.Identifier))) if Role.ANONYMOUS in caller.roles else None
 
         self._sight.limit(SITE_NS, rule)
 

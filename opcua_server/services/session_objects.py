@@ -56,10 +56,11 @@ class SessionObjects:
         self._shown: dict[str, tuple[Session, dict[str, Cell]]] = {}
         """Cells of the values by path, by the session's id in hex."""
 
-    def sees(self, caller: Caller, node_id: Any) -> bool:
-        """Whether a caller sees a node of namespace 1."""
-        owner = _owner(node_id)
-        return owner not in self._shown or owner == caller.session or bool(caller.roles & ADMINISTRATORS)
+    def seen_by(self, caller: Caller) -> Callable[[Any], bool] | None:
+        """Which nodes of namespace 1 a caller sees; None: all of them."""
+        if caller.roles & ADMINISTRATORS:
+            return None
+        return lambda node_id: (owner := _owner(node_id)) not in self._shown or owner == caller.session
 
     def add(self, session: Session) -> None:
         """No error when it is there already."""

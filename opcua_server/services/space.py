@@ -44,8 +44,12 @@ class Space:
 
     # -- nodes
 
+    def find(self, node_id: Any) -> Any | None:
+        """A node as it is kept, for `references_of`; None: there is none."""
+        return self.tree.find(node_id) or self.storage.get(node_id)
+
     def __contains__(self, node_id: Any) -> bool:
-        return node_id in self.tree or node_id in self.storage
+        return self.find(node_id) is not None
 
     def has(self, node_id: Any, attribute: int) -> bool:
         """Whether there is such a node and it has such an attribute."""
@@ -145,10 +149,17 @@ class Space:
     # -- references
 
     def references(self, node_id: Any, wanted: Wanted = EVERYTHING) -> Iterator[Any]:
-        """ReferenceDescriptions of a node, always in the same order, made one by one; none for an unknown one."""
-        node = self.storage.get(node_id) if node_id not in self.tree else None
-        if node is None:
-            return self.tree.references(node_id, wanted)
+        """References of a node, always in the same order, made one by one; none for an unknown one.
+
+        They have the fields of ReferenceDescription (Part 4 7.30).
+        """
+        node = self.find(node_id)
+        return iter(()) if node is None else self.references_of(node, wanted)
+
+    def references_of(self, node: Any, wanted: Wanted) -> Iterator[Any]:
+        """The same of a node that was found."""
+        if isinstance(node, tuple):
+            return self.tree.references(node, wanted)
         stored = (
             r
             for r in node.references
@@ -156,7 +167,7 @@ class Space:
             and wanted.leads_to(r.NodeClass)
             and wanted.kinds(r.ReferenceTypeId)
         )
-        return chain(stored, self.tree.references(node_id, wanted))
+        return chain(stored, self.tree.references_of_stored(node.nodeid, wanted))
 
     def of_type(self, wanted: Any, subtypes: bool = True) -> Callable[[Any], bool]:
         """Whether a type of reference is `wanted` or, with `subtypes`, one of its subtypes; null: any.

@@ -11,10 +11,9 @@ A tree is replaced as a whole: questions that began before (a Browse with pages 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from asyncua import ua
 
@@ -27,6 +26,9 @@ ARGUMENT = ua.NodeId(ua.ObjectIds.Argument)
 UNKNOWN = ua.DataValue(NULL, status(ua.StatusCodes.BadNodeIdUnknown))
 A = ua.AttributeIds
 T = ua.VariantType
+
+KEPT = 16
+"""Answers a member keeps for all its nodes: as many kinds of question as clients ask at the same time."""
 
 NODE_ADDED, NODE_DELETED, REFERENCE_ADDED, REFERENCE_DELETED = 1, 2, 4, 8
 """Verbs of a model change (Part 5 12.16)."""
@@ -75,8 +77,7 @@ def _any(_: Any) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which references are asked for."""
 
     forward: bool | None = None
@@ -86,7 +87,7 @@ class Wanted:
     classes: int = 0
     """Mask of the NodeClasses to lead to; 0: any."""
 
-    def part(self, part: "_Part") -> bool:
+    def part(self, part: "Part") -> bool:
         """Whether the reference from above to a member is wanted; its direction is not asked again."""
         return self.leads_to(part.node_class) and self.kinds(part.member.reference)
 
@@ -101,27 +102,49 @@ class Wanted:
 EVERYTHING = Wanted()
 
 
-class _Part:
+V = TypeVar("V")
+
+
+def keep(known: dict[Any, V], key: Any, value: V) -> V:
+    """Remember an answer; the others are forgotten when they are `KEPT`."""
+    if len(known) >= KEPT:
+        known.clear()
+    known[key] = value
+    return value
+
+
+class Part:
     """One member of a compiled template, with what its nodes have in common."""
 
     __slots__ = (
-        "attributes", "browse_name", "children", "display_name", "member", "node_class", "number", "parent", "path",
-        "suffix", "type_definition",
+        "attributes", "browse_name", "children", "display_name", "encoded", "forward", "member", "node_class", "number",
+        "parent", "path", "suffix", "type_definition",
     )  # fmt: skip
 
-    def __init__(self, number: int, member: Member, parent: "_Part | None") -> None:
+    def __init__(self, number: int, member: Member, parent: "Part | None") -> None:
         self.number = number
         self.member = member
         self.path = member.path
         self.suffix = f".{member.path}" if member.path else ""
         self.parent = parent
-        self.children: list[_Part] = []
+        self.children: list[Part] = []
         self.node_class = ua.NodeClass(member.node_class)
         self.type_definition = member.type_definition or ua.NodeId()
         self.browse_name = member.browse_name
         self.display_name = ua.LocalizedText(member.browse_name.Name, "en")
         self.attributes = _attributes(member, self.display_name)
         """DataValues, None for those of each node's own."""
+        self.encoded: dict[Any, tuple[bytes, bytes]] = {}
+        """By who keeps it: what is before and behind the NodeId of an encoded reference to one of the nodes."""
+        self.forward: dict[Wanted, tuple[bool, tuple[Part, ...]]] = {}
+
+    def leads_to(self, wanted: Wanted) -> tuple[bool, tuple["Part", ...]]:
+        """Whether the reference to the type is of a type that is wanted; the children to which such a one leads."""
+        found = self.forward.get(wanted)
+        if found is None:
+            typed = self.member.type_definition is not None and wanted.kinds(HAS_TYPE_DEFINITION)
+            found = keep(self.forward, wanted, (typed, tuple(c for c in self.children if wanted.part(c))))
+        return found
 
 
 class _Kind:
@@ -131,12 +154,12 @@ class _Kind:
 
     def __init__(self, template: Template) -> None:
         self.template = template
-        self.parts: list[_Part] = []
-        self.paths: dict[str, _Part] = {}
-        self.of_type: dict[Any, list[_Part]] = {}
+        self.parts: list[Part] = []
+        self.paths: dict[str, Part] = {}
+        self.of_type: dict[Any, list[Part]] = {}
         for number, member in enumerate(_with_arguments(template.members)):
             above = self.paths[member.path.rpartition(".")[0]] if member.path else None
-            part = _Part(number, member, above)
+            part = Part(number, member, above)
             self.parts.append(part)
             self.paths[part.path] = part
             if above is not None:
@@ -145,7 +168,7 @@ class _Kind:
                 self.of_type.setdefault(member.type_definition, []).append(part)
 
 
-class _Branch:
+class Branch:
     """An instance in its place."""
 
     __slots__ = ("first", "instance", "kind", "prefix")
@@ -161,28 +184,43 @@ class _Branch:
     def name(self) -> str:
         return self.instance.name or self.prefix.rpartition(".")[2]
 
-    def id(self, part: _Part) -> Any:
+    def id(self, part: Part) -> Any:
         return ua.NodeId(self.prefix + part.suffix, SITE_NS)
 
-    def browse_name(self, part: _Part) -> Any:
+    def browse_name(self, part: Part) -> Any:
         return part.browse_name if part.suffix else ua.QualifiedName(self.name, SITE_NS)
 
-    def display_name(self, part: _Part) -> Any:
+    def display_name(self, part: Part) -> Any:
         return part.display_name if part.suffix else ua.LocalizedText(self.name, "en")
 
-    def constant(self, part: _Part) -> Any:
+    def constant(self, part: Part) -> Any:
         """Variant; None: published later."""
         return self.instance.values.get(part.path, part.member.value)
 
-    def describe(self, part: _Part, kind: Any, forward: bool) -> Any:
-        """A reference of this type to this node."""
-        return ua.ReferenceDescription(
-            kind, forward, self.id(part), self.browse_name(part), self.display_name(part), part.node_class,
-            part.type_definition,
-        )  # fmt: skip
+
+class Described:
+    """A ReferenceDescription (Part 4 7.30) that leads to a node of the tree: a field is made when somebody asks."""
+
+    __slots__ = ("IsForward", "ReferenceTypeId", "branch", "part")
+
+    def __init__(self, kind: Any, forward: bool, branch: Branch, part: Part) -> None:
+        self.ReferenceTypeId = kind
+        self.IsForward = forward
+        self.branch = branch
+        self.part = part
+
+    @property
+    def identifier(self) -> str:
+        return self.branch.prefix + self.part.suffix
+
+    NodeId = property(lambda self: self.branch.id(self.part))
+    BrowseName = property(lambda self: self.branch.browse_name(self.part))
+    DisplayName = property(lambda self: self.branch.display_name(self.part))
+    NodeClass = property(lambda self: self.part.node_class)
+    TypeDefinition = property(lambda self: self.part.type_definition)
 
 
-Node = tuple[_Branch, _Part]
+Node = tuple[Branch, Part]
 Key = Any
 """A node's string id if it is in the site's namespace, which hashes fast; else its NodeId."""
 
@@ -205,15 +243,25 @@ class _Links:
         self._sources, self._forward_types, self._targets = (array("i", column) for column in _columns(by_source))
         self._back, self._back_types, self._ends = (array("i", column) for column in _columns(by_target))
 
-    def of(self, number: int) -> Iterator[tuple[int, bool, int]]:
-        """(index of the type, forward, other end) of a node."""
-        for i in range(bisect_left(self._sources, number), bisect_right(self._sources, number)):
-            yield self._forward_types[i], True, self._targets[i]
-        for i in range(bisect_left(self._ends, number), bisect_right(self._ends, number)):
-            yield self._back_types[i], False, self._back[i]
+    def of(self, number: int, forward: bool | None) -> Iterator[tuple[int, bool, int]]:
+        """(index of the type, forward, other end) of a node, in one direction or, None, in both."""
+        if forward is not False:
+            for i in _run(self._sources, number):
+                yield self._forward_types[i], True, self._targets[i]
+        if forward is not True:
+            for i in _run(self._ends, number):
+                yield self._back_types[i], False, self._back[i]
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         return zip(self._sources, self._forward_types, self._targets, strict=True)
+
+
+def _run(column: "array[int]", number: int) -> range:
+    """Where a number stands in a sorted column."""
+    begin = end = bisect_left(column, number)
+    while end < len(column) and column[end] == number:
+        end += 1
+    return range(begin, end)
 
 
 def _columns(rows: list[tuple[int, int, int]]) -> tuple[list[int], list[int], list[int]]:
@@ -228,13 +276,13 @@ class _State:
         self._storage = storage
         self.made = datetime.now(UTC)
         self.unset = ua.DataValue(NULL, status(ua.StatusCodes.BadWaitingForInitialData), self.made, self.made)
-        self.branches: dict[str, _Branch] = {}
-        self.hung: dict[Key, list[_Branch]] = {}
+        self.branches: dict[str, Branch] = {}
+        self.hung: dict[Key, list[Branch]] = {}
         """Instances by the node they hang under."""
         self._kinds: dict[int, _Kind] = {}
-        self._of_kind: dict[_Kind, list[_Branch]] = {}
+        self._of_kind: dict[_Kind, list[Branch]] = {}
         self._firsts = array("i")
-        self._order: list[_Branch] = []
+        self._order: list[Branch] = []
         for instance in instances:
             self._add(instance)
         self._check()
@@ -255,7 +303,7 @@ class _State:
                 unknown = ", ".join(sorted(given.keys() - kind.paths.keys()))
                 raise KeyError(f"{instance.prefix}: {instance.template.name} has no {unknown}")
         first = self._firsts[-1] + len(self._order[-1].kind.parts) if self._order else 0
-        branch = _Branch(instance, kind, first)
+        branch = Branch(instance, kind, first)
         self._firsts.append(first)
         self._order.append(branch)
         self.branches[instance.prefix] = branch
@@ -355,61 +403,60 @@ class _State:
         found = own(self, branch, part) if own is not None else None
         return found if found is not None else part.attributes.get(attribute)
 
-    def initial(self, branch: _Branch, part: _Part) -> Any:
+    def initial(self, branch: Branch, part: Part) -> Any:
         """What the value is before anything is published."""
         constant = branch.constant(part)
         return self.unset if constant is None else ua.DataValue(constant, GOOD, self.made, self.made)
 
     # -- references
 
-    def references(self, node_id: Any, wanted: Wanted) -> Iterator[Any]:
-        """ReferenceDescriptions of a node, in the tree or not, that touch the tree; made one by one."""
-        node = self.find(node_id)
-        if node is not None:
-            yield from self._own(*node, wanted)
-        if wanted.forward is not False:
-            for branch in self.hung.get(_key(node_id), ()):
-                root = branch.kind.parts[0]
-                if wanted.part(root):
-                    yield branch.describe(root, root.member.reference, True)
-        if node is None and wanted.forward is not True and wanted.kinds(HAS_TYPE_DEFINITION):
-            yield from self._instances(node_id, wanted)
-        yield from self._linked(node_id, node, wanted)
-
-    def _own(self, branch: _Branch, part: _Part, wanted: Wanted) -> Iterator[Any]:
+    def references(self, node: Node, wanted: Wanted) -> Iterator[Any]:
+        """References of a node of the tree, made one by one."""
+        branch, part = node
         kind = part.member.reference
         if wanted.forward is not True and wanted.kinds(kind):
             if part.parent is None:
                 yield from wanted.of(self.describe(branch.instance.parent, kind, False))
             elif wanted.leads_to(part.parent.node_class):
-                yield branch.describe(part.parent, kind, False)
-        if wanted.forward is False:
-            return
-        if part.member.type_definition is not None and wanted.kinds(HAS_TYPE_DEFINITION):
-            yield from wanted.of(self.describe(part.member.type_definition, HAS_TYPE_DEFINITION, True))
-        for child in part.children:
-            if wanted.part(child):
-                yield branch.describe(child, child.member.reference, True)
+                yield Described(kind, False, branch, part.parent)
+        if wanted.forward is not False:
+            typed, children = part.leads_to(wanted)
+            if typed:
+                yield from wanted.of(self.describe(part.member.type_definition, HAS_TYPE_DEFINITION, True))
+            for child in children:
+                yield Described(child.member.reference, True, branch, child)
+        yield from self._further(branch.prefix + part.suffix, branch.first + part.number, wanted)
+
+    def references_of_stored(self, node_id: Any, wanted: Wanted) -> Iterator[Any]:
+        """References between a node of the storage and the tree, made one by one."""
+        yield from self._further(_key(node_id), self._stored_numbers.get(node_id), wanted)
+        if wanted.forward is not True and wanted.kinds(HAS_TYPE_DEFINITION):
+            yield from self._instances(node_id, wanted)
+
+    def _further(self, key: Key, number: int | None, wanted: Wanted) -> Iterator[Any]:
+        """To the instances under a node, and what no template says."""
+        if wanted.forward is not False:
+            for branch in self.hung.get(key, ()):
+                root = branch.kind.parts[0]
+                if wanted.part(root):
+                    yield Described(root.member.reference, True, branch, root)
+        for type_, forward, other in self.links.of(number, wanted.forward) if number is not None else ():
+            kind = self.types[type_]
+            if wanted.kinds(kind):
+                yield from wanted.of(self.describe(self.id(other), kind, forward))
 
     def _instances(self, type_id: Any, wanted: Wanted) -> Iterator[Any]:
         for kind, branches in self._of_kind.items():
             parts = [p for p in kind.of_type.get(type_id, ()) if wanted.leads_to(p.node_class)]
             for branch in branches if parts else ():
                 for part in parts:
-                    yield branch.describe(part, HAS_TYPE_DEFINITION, False)
-
-    def _linked(self, node_id: Any, node: Node | None, wanted: Wanted) -> Iterator[Any]:
-        number = self._stored_numbers.get(node_id) if node is None else node[0].first + node[1].number
-        for type_, forward, other in self.links.of(number) if number is not None else ():
-            kind = self.types[type_]
-            if wanted.forward in (None, forward) and wanted.kinds(kind):
-                yield from wanted.of(self.describe(self.id(other), kind, forward))
+                    yield Described(HAS_TYPE_DEFINITION, False, branch, part)
 
     def describe(self, node_id: Any, kind: Any, forward: bool) -> Any:
         """A reference to a node that is there."""
         node = self.find(node_id)
         if node is not None:
-            return node[0].describe(node[1], kind, forward)
+            return Described(kind, forward, *node)
         return describe_stored(self._storage[node_id], kind, forward)
 
 
@@ -477,6 +524,9 @@ class Tree:
         """When it last became what it is."""
         return self._state.made
 
+    def find(self, node_id: Any) -> Node | None:
+        return self._state.find(node_id)
+
     def __contains__(self, node_id: Any) -> bool:
         return self._state.find(node_id) is not None
 
@@ -503,12 +553,16 @@ class Tree:
         shown = made().get(part.path) if made is not None else None
         return self._state.read(node, attribute) if shown is None else shown
 
-    def references(self, node_id: Any, wanted: Wanted = EVERYTHING) -> Iterator[Any]:
-        """ReferenceDescriptions between a node, of the tree or of the storage, and the tree, made one by one.
+    def references(self, node: Node, wanted: Wanted) -> Iterator[Any]:
+        """References of a node that was found, made one by one: Described, or ReferenceDescriptions of stored nodes.
 
         An iteration under way is not disturbed by a replacement.
         """
-        return self._state.references(node_id, wanted)
+        return self._state.references(node, wanted)
+
+    def references_of_stored(self, node_id: Any, wanted: Wanted) -> Iterator[Any]:
+        """As `references`, between a node of the storage and the tree."""
+        return self._state.references_of_stored(node_id, wanted)
 
     def cell(self, node_id: Any, attribute: int = A.Value) -> Cell | None:
         """Where an attribute's value is written and watched; None without such a node or attribute."""
@@ -637,29 +691,29 @@ def _text(text: str) -> Any:
     return _data(ua.LocalizedText(text, "en") if text else ua.LocalizedText(), T.LocalizedText)
 
 
-def _own_browse_name(_: _State, branch: _Branch, part: _Part) -> Any:
+def _own_browse_name(_: _State, branch: Branch, part: Part) -> Any:
     return None if part.path else _data(branch.browse_name(part), T.QualifiedName)
 
 
-def _own_display_name(_: _State, branch: _Branch, part: _Part) -> Any:
+def _own_display_name(_: _State, branch: Branch, part: Part) -> Any:
     return None if part.path else _data(branch.display_name(part), T.LocalizedText)
 
 
-def _own_description(_: _State, branch: _Branch, part: _Part) -> Any:
+def _own_description(_: _State, branch: Branch, part: Part) -> Any:
     text = branch.instance.descriptions.get(part.path)
     return None if text is None else _text(text)
 
 
-def _own_dimensions(_: _State, branch: _Branch, part: _Part) -> Any:
+def _own_dimensions(_: _State, branch: Branch, part: Part) -> Any:
     length = branch.instance.lengths.get(part.path)
     return None if length is None else _data([length], T.UInt32)
 
 
-def _own_value(state: _State, branch: _Branch, part: _Part) -> Any:
+def _own_value(state: _State, branch: Branch, part: Part) -> Any:
     return state.initial(branch, part) if part.member.node_class is NodeClass.VARIABLE else None
 
 
-_OWN: Mapping[int, Callable[[_State, _Branch, _Part], Any]] = {
+_OWN: Mapping[int, Callable[[_State, Branch, Part], Any]] = {
     A.NodeId: lambda _, branch, part: _data(branch.id(part), T.NodeId),
     A.BrowseName: _own_browse_name,
     A.DisplayName: _own_display_name,
@@ -723,7 +777,7 @@ class Change:
         return state.type_definition(node_id)
 
 
-def _alike(one: _Branch | None, other: _Branch | None) -> bool:
+def _alike(one: Branch | None, other: Branch | None) -> bool:
     if one is None or other is None:
         return False
     same_kind = one.kind.template is other.kind.template or one.kind.template == other.kind.template

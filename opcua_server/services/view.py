@@ -1,20 +1,23 @@
 """View service set (Part 4 5.9): Browse, BrowseNext, TranslateBrowsePathsToNodeIds, RegisterNodes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from functools import cache, lru_cache
+from itertools import chain, islice
 from typing import Any
 
 from asyncua import ua
 
 from nodesets.model import Caller
+from opcua_server.services.browsing import BrowseDescription, BrowseParameters, Form, Selection, result
 from opcua_server.services.limits import Limits
-from opcua_server.services.roles import Sees
+from opcua_server.services.locales import Locales, languages
+from opcua_server.services.nodes import SITE_NS
+from opcua_server.services.roles import Sight
 from opcua_server.services.sessions import Session
 from opcua_server.services.space import Space
 from opcua_server.services.status import Fault, status, to_ns
-from opcua_server.services.tree import Wanted
+from opcua_server.services.tree import Described, Wanted
 from opcua_server.services.turns import in_turns
 
 NO_INDEX = 0xFFFFFFFF
@@ -22,7 +25,20 @@ NO_INDEX = 0xFFFFFFFF
 
 VIEWED = (ua.NodeId(ua.ObjectIds.Organizes), ua.NodeId(ua.ObjectIds.Aggregates))
 """References by which a view is filled; HasEventSource leads out of it, back to the whole device."""
-MASK = ua.BrowseResultMask
+FORMS = 64
+"""Kinds of answers kept: masks of fields, in languages."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """What the operations of one Browse have in common."""
+
+    page: int
+    """References of one node in one answer, most."""
+    hidden: Mapping[int, Callable[[Any], bool]]
+    """As `Sight.of` the caller."""
+    within: "Within | None"
+    wanted: Callable[[Selection], Wanted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +48,6 @@ class _Rest:
     references: Iterator[Any]
     mask: int
     page: int
-    request: object
-    """What it is asked for by."""
     ahead: tuple[Any, ...] = ()
     """Taken from the iterator already, to see that there is more."""
 
@@ -41,18 +55,18 @@ class _Rest:
 class View:
     """What of the address space a caller sees; what he does not is neither shown nor passed through."""
 
-    def __init__(self, space: Space, sees: Sees, limits: Limits) -> None:
+    def __init__(self, space: Space, sight: Sight, limits: Limits, texts: Locales) -> None:
         self._space = space
-        self._sees = sees
+        self._sight = sight
         self._limits = limits
+        self._form = lru_cache(FORMS)(lambda mask, wanted: Form(mask, wanted, texts))
 
-    async def browse(self, session: Session, parameters: Any) -> list[Any]:
-        """Browse (5.9.2)."""
-        within = self._within(parameters.View)
-        wanted = parameters.RequestedMaxReferencesPerNode or self._limits.references
-        page = min(wanted, self._limits.references)
-        browse = partial(self._browse, session, page, within, object())
-        return await in_turns(_result(partial(browse, d)) for d in parameters.NodesToBrowse)
+    async def browse(self, session: Session, parameters: BrowseParameters) -> list[bytes]:
+        """Browse (5.9.2): BrowseResults, encoded."""
+        page = min(parameters.RequestedMaxReferencesPerNode or self._limits.references, self._limits.references)
+        within, hidden = self._within(parameters.View), self._sight.of(session.user)
+        request = _Request(page, hidden, within, cache(self._wanted))
+        return await in_turns(_result(self._browse, session, request, d) for d in parameters.NodesToBrowse)
 
     def _within(self, view: Any) -> "Within | None":
         """What a ViewDescription (7.44) limits a Browse to; None: nothing. Raises Fault."""
@@ -69,47 +83,50 @@ class View:
             raise Fault(ua.StatusCodes.BadViewTimestampInvalid)
         return Within(self._space, view.ViewId)
 
-    def _browse(self, session: Session, page: int, within: "Within | None", request: object, description: Any) -> Any:
-        if description.NodeId not in self._space:
+    def _browse(self, session: Session, request: _Request, description: BrowseDescription) -> bytes:
+        node_id, selection = description.NodeId, description.selection
+        node = self._space.find(node_id)
+        if node is None:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
-        caller = session.user
-        if not self._sees(caller, description.NodeId):
+        sees = request.hidden.get(node_id.NamespaceIndex)
+        if sees is not None and not sees(node_id):
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
-        if within is not None and not within(description.NodeId):
+        if request.within is not None and not request.within(node_id):
             raise Fault(ua.StatusCodes.BadNodeNotInView)
-        direction = description.BrowseDirection
+        found = _shown(self._space.references_of(node, request.wanted(selection)), request)
+        return self._page(session, request, _Rest(found, selection.ResultMask, request.page))
+
+    def _wanted(self, selection: Selection) -> Wanted:
+        """Raises Fault."""
+        direction = selection.BrowseDirection
         if direction not in (ua.BrowseDirection.Forward, ua.BrowseDirection.Inverse, ua.BrowseDirection.Both):
             raise Fault(ua.StatusCodes.BadBrowseDirectionInvalid)
         try:
-            kinds = self._space.of_type(description.ReferenceTypeId, description.IncludeSubtypes)
+            kinds = self._space.of_type(selection.ReferenceTypeId, selection.IncludeSubtypes)
         except KeyError as error:
             raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid) from error
         forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
-        wanted = Wanted(forward=forward, kinds=kinds, classes=description.NodeClassMask)
-        found = (r for r in self._space.references(description.NodeId, wanted) if self._sees(caller, r.NodeId))
-        if within is not None:
-            found = (r for r in found if within(r.NodeId))
-        return self._page(session, _Rest(found, description.ResultMask, page, request))
+        return Wanted(forward=forward, kinds=kinds, classes=selection.NodeClassMask)
 
-    def _page(self, session: Session, rest: _Rest) -> Any:
-        page = [*rest.ahead, *islice(rest.references, rest.page - len(rest.ahead))]
-        result = ua.BrowseResult(References=[_masked(r, rest.mask) for r in page])
-        if following := next(rest.references, None):
-            further = replace(rest, ahead=(following,))
-            most = self._limits.continuation_points
-            result.ContinuationPoint = session.browse_points.keep(further, rest.request, most)
-        return result
+    def _page(self, session: Session, request: object, rest: _Rest) -> bytes:
+        encoded = self._form(rest.mask, languages(session.locales)).encoded
+        page = [encoded(r) for r in chain(rest.ahead, islice(rest.references, rest.page - len(rest.ahead)))]
+        following = next(rest.references, None)
+        if following is None:
+            return result(page)
+        point = session.browse_points.keep(replace(rest, ahead=(following,)), request, self._limits.continuation_points)
+        return result(page, point)
 
-    async def browse_next(self, session: Session, parameters: Any) -> list[Any]:
-        """BrowseNext (5.9.3). A continuation point serves once."""
+    async def browse_next(self, session: Session, parameters: Any) -> list[bytes]:
+        """BrowseNext (5.9.3): BrowseResults, encoded. A continuation point serves once."""
         points, release, request = parameters.ContinuationPoints, parameters.ReleaseContinuationPoints, object()
-        return await in_turns(_result(partial(self._next, session, p, release, request)) for p in points)
+        return await in_turns(_result(self._next, session, p, release, request) for p in points)
 
-    def _next(self, session: Session, point: bytes | None, release: bool, request: object) -> Any:
+    def _next(self, session: Session, point: bytes | None, release: bool, request: object) -> bytes:
         rest = session.browse_points.take(point)
         if rest is None:
             raise Fault(ua.StatusCodes.BadContinuationPointInvalid)
-        return ua.BrowseResult() if release else self._page(session, replace(rest, request=request))
+        return result([]) if release else self._page(session, request, rest)
 
     def register(self, session: Session, parameters: Any) -> list[Any]:
         """RegisterNodes (5.9.5)."""
@@ -131,7 +148,7 @@ class View:
     def _follow(self, caller: Caller, start: Any, elements: list[Any]) -> list[Any]:
         if start not in self._space:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
-        if not self._sees(caller, start):
+        if not self._sight(caller, start):
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if not elements:
             raise Fault(ua.StatusCodes.BadNothingToDo)
@@ -142,7 +159,7 @@ class View:
         nodes = {start: None}
         for element in elements:
             # A node reached on two ways counts once: paths through loops must not multiply.
-            nodes = {t: None for node in nodes for t in self._step(node, element) if self._sees(caller, t)}
+            nodes = {t: None for node in nodes for t in self._step(node, element) if self._sight(caller, t)}
         if not nodes:
             raise Fault(ua.StatusCodes.BadNoMatch)
         return list(nodes)
@@ -183,27 +200,17 @@ class Within:
         return False
 
 
-def _result(answer: Callable[[], Any]) -> Any:
+def _shown(references: Iterator[Any], request: _Request) -> Iterator[Any]:
+    """Those whose target the caller sees, and the view has."""
+    hidden, within = request.hidden, request.within
+    for r in references:
+        sees = hidden.get(SITE_NS if isinstance(r, Described) else r.NodeId.NamespaceIndex)
+        if (sees is None or sees(r.NodeId)) and (within is None or within(r.NodeId)):
+            yield r
+
+
+def _result(answer: Callable[..., bytes], *arguments: Any) -> bytes:
     try:
-        return answer()
+        return answer(*arguments)
     except Fault as fault:
-        return ua.BrowseResult(StatusCode=status(fault.status))
-
-
-def _masked(reference: Any, mask: int) -> Any:
-    """Only the fields the client asked for (7.7, BrowseResultMask)."""
-    if mask & MASK.All == MASK.All:
-        return reference
-    result = ua.ReferenceDescription(NodeId=reference.NodeId)
-    if mask & MASK.ReferenceTypeId:
-        result.ReferenceTypeId = reference.ReferenceTypeId
-    result.IsForward = reference.IsForward if mask & MASK.IsForward else False
-    if mask & MASK.NodeClass:
-        result.NodeClass = reference.NodeClass
-    if mask & MASK.BrowseName:
-        result.BrowseName = reference.BrowseName
-    if mask & MASK.DisplayName:
-        result.DisplayName = reference.DisplayName
-    if mask & MASK.TypeDefinition:
-        result.TypeDefinition = reference.TypeDefinition
-    return result
+        return result([], status=fault.status)

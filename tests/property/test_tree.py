@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 from asyncua import Server, ua
+from asyncua.common.utils import Buffer
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.load import DEMO, load
 from nodesets.model import Caller
 from opcua_server.plant.space import space as plant_space
+from opcua_server.services import browsing
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.limits import Limits
+from opcua_server.services.locales import Locales
 from opcua_server.services.nodes import SITE_NS, Access, Instance, Member, NodeClass, Reference, Template, site
+from opcua_server.services.roles import Sight
 from opcua_server.services.sessions import Points
 from opcua_server.services.space import Space
 from opcua_server.services.storage import load_types
@@ -54,20 +59,21 @@ class Answers:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._view = View(space, lambda *_: True, Limits())
+        self._view = View(space, Sight(), Limits(), Locales())
         self._attributes = Attributes(space, lambda _caller, _method: False, space.write, lambda *_: True)
-        self._session: Any = SimpleNamespace(browse_points=Points(), user=None)
+        self._session: Any = SimpleNamespace(browse_points=Points(), user=CALLER, locales=())
 
     def browse(self, view: ua.NodeId, most: int, description: ua.BrowseDescription) -> tuple[int, list[int], Any]:
         """Status, sizes of the pages, and all references."""
         parameters = ua.BrowseParameters(
             View=ua.ViewDescription(ViewId=view), RequestedMaxReferencesPerNode=most, NodesToBrowse=[description]
         )
-        (page,) = finished(self._view.browse(self._session, parameters))
+        asked = browsing.parameters(struct_to_binary(parameters), 0)
+        (page,) = map(decoded, finished(self._view.browse(self._session, asked)))
         sizes, found, status = [len(page.References)], list(page.References), page.StatusCode.value
         while page.ContinuationPoint:
             following = ua.BrowseNextParameters(False, [page.ContinuationPoint])
-            (page,) = finished(self._view.browse_next(self._session, following))
+            (page,) = map(decoded, finished(self._view.browse_next(self._session, following)))
             sizes.append(len(page.References))
             found += page.References
         return status, sizes, Counter(map(plain, found))
@@ -84,6 +90,13 @@ class Answers:
             self._session.user, ua.TranslateBrowsePathsToNodeIdsParameters(BrowsePaths=[path])
         )
         return result.StatusCode.value, {t.TargetId.to_string() for t in result.Targets}
+
+
+def decoded(result: bytes) -> ua.BrowseResult:
+    """What asyncua reads in it, and would write the same."""
+    found = struct_from_binary(ua.BrowseResult, Buffer(result))
+    assert struct_to_binary(found) == result
+    return found
 
 
 def plain(r: ua.ReferenceDescription) -> tuple[Any, ...]:
