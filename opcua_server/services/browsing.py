@@ -15,7 +15,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary, nodeid_to_binary, struct_fr
 
 from opcua_server.services.locales import Locales
 from opcua_server.services.nodes import SITE_NS
-from opcua_server.services.tree import Described, keep
+from opcua_server.services.tree import Described, Pieces, keep
 
 MASK = ua.BrowseResultMask
 GOOD = 0
@@ -27,8 +27,11 @@ _STRING_ID = struct.Struct("<BHi")
 _STRING = 3
 _SITE = bytes([_STRING]) + SITE_NS.to_bytes(2, "little")
 """Before the length of the identifier of a node by template."""
-_NULL_ID = nodeid_to_binary(ua.NodeId())
+_BOOLEAN = {False: b"\0", True: b"\1"}
 _NULL = _LENGTH.pack(-1)
+_NULL_ID = nodeid_to_binary(ua.NodeId())
+_NULL_NAME: bytes = struct_to_binary(ua.QualifiedName())
+_NULL_TEXT: bytes = struct_to_binary(ua.LocalizedText())
 
 
 # -- what is asked for
@@ -113,34 +116,32 @@ class Form:
 
     def encoded(self, reference: Any) -> bytes:
         """A ReferenceDescription (7.30)."""
-        if not isinstance(reference, Described) or not reference.part.suffix:  # a root has names of its own
-            return bytes(struct_to_binary(self._description(reference, reference.NodeId)))
+        if not isinstance(reference, Described):
+            before, names, behind = self._pieces(reference)
+            return b"".join((before, nodeid_to_binary(reference.NodeId), names, behind))
         part = reference.part
         key = self, reference.IsForward, reference.ReferenceTypeId
-        before, behind = part.encoded.get(key) or keep(part.encoded, key, self._around(reference))
+        before, names, behind = part.encoded.get(key) or keep(part.encoded, key, self._pieces(reference))
+        if not part.suffix:  # a root is named by its instance
+            names = self._names(reference)
         identifier = reference.identifier.encode()
-        return b"".join((before, _LENGTH.pack(len(identifier)), identifier, behind))
+        return b"".join((before, _SITE, _LENGTH.pack(len(identifier)), identifier, names, behind))
 
-    def _around(self, reference: Described) -> tuple[bytes, bytes]:
-        description = self._description(reference, ua.NodeId())
-        encoded = struct_to_binary(description)
-        middle = len(nodeid_to_binary(description.ReferenceTypeId)) + 1
-        return encoded[:middle] + _SITE, encoded[middle + len(_NULL_ID) :]
-
-    def _description(self, reference: Any, node_id: Any) -> Any:
+    def _pieces(self, reference: Any) -> Pieces:
         mask = self._mask
-        found = ua.ReferenceDescription(NodeId=node_id, IsForward=bool(mask & MASK.IsForward and reference.IsForward))
-        if mask & MASK.ReferenceTypeId:
-            found.ReferenceTypeId = reference.ReferenceTypeId
-        if mask & MASK.NodeClass:
-            found.NodeClass = reference.NodeClass
-        if mask & MASK.BrowseName:
-            found.BrowseName = reference.BrowseName
-        if mask & MASK.DisplayName:
-            found.DisplayName = self._texts.text(reference.DisplayName, self._languages)
-        if mask & MASK.TypeDefinition:
-            found.TypeDefinition = reference.TypeDefinition
-        return found
+        kind = nodeid_to_binary(reference.ReferenceTypeId) if mask & MASK.ReferenceTypeId else _NULL_ID
+        forward = _BOOLEAN[bool(mask & MASK.IsForward and reference.IsForward)]
+        node_class = _LENGTH.pack(reference.NodeClass if mask & MASK.NodeClass else ua.NodeClass.Unspecified)
+        type_definition = nodeid_to_binary(reference.TypeDefinition) if mask & MASK.TypeDefinition else _NULL_ID
+        return kind + forward, self._names(reference), node_class + type_definition
+
+    def _names(self, reference: Any) -> bytes:
+        browse_name, display_name = _NULL_NAME, _NULL_TEXT
+        if self._mask & MASK.BrowseName:
+            browse_name = struct_to_binary(reference.BrowseName)
+        if self._mask & MASK.DisplayName:
+            display_name = struct_to_binary(self._texts.text(reference.DisplayName, self._languages))
+        return browse_name + display_name
 
 
 def result(references: Sequence[bytes], point: bytes | None = None, status: int = GOOD) -> bytes:

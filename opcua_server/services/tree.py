@@ -103,6 +103,8 @@ EVERYTHING = Wanted()
 
 
 V = TypeVar("V")
+Pieces = tuple[bytes, bytes, bytes]
+"""Of an encoded reference: what is before the NodeId, names, the rest."""
 
 
 def keep(known: dict[Any, V], key: Any, value: V) -> V:
@@ -134,8 +136,8 @@ class Part:
         self.display_name = ua.LocalizedText(member.browse_name.Name, "en")
         self.attributes = _attributes(member, self.display_name)
         """DataValues, None for those of each node's own."""
-        self.encoded: dict[Any, tuple[bytes, bytes]] = {}
-        """By who keeps it: what is before and behind the NodeId of an encoded reference to one of the nodes."""
+        self.encoded: dict[Any, Pieces] = {}
+        """References to its nodes, by what `browsing` tells them apart by."""
         self.forward: dict[Wanted, tuple[bool, tuple[Part, ...]]] = {}
 
     def leads_to(self, wanted: Wanted) -> tuple[bool, tuple["Part", ...]]:

@@ -1,10 +1,10 @@
 """View service set (Part 4 5.9): Browse, BrowseNext, TranslateBrowsePathsToNodeIds, RegisterNodes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncua import ua
 
@@ -41,8 +41,7 @@ class _Request:
     wanted: Callable[[Selection], Wanted]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
+class _Rest(NamedTuple):
     """What a continuation point stands for."""
 
     references: Iterator[Any]
@@ -114,7 +113,7 @@ class View:
         following = next(rest.references, None)
         if following is None:
             return result(page)
-        point = session.browse_points.keep(replace(rest, ahead=(following,)), request, self._limits.continuation_points)
+        point = session.browse_points.keep(rest._replace(ahead=(following,)), request, self._limits.continuation_points)
         return result(page, point)
 
     async def browse_next(self, session: Session, parameters: Any) -> list[bytes]:
