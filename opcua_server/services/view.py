@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -38,14 +38,14 @@ class _Request:
     hidden: Mapping[int, Callable[[Any], bool]]
     """As `Sight.of` the caller."""
     within: "Within | None"
-    wanted: Callable[[Selection], Wanted]
+    question: Callable[[Selection], tuple[Wanted, Form]]
 
 
 class _Rest(NamedTuple):
     """What a continuation point stands for."""
 
     references: Iterator[Any]
-    mask: int
+    form: Form
     page: int
     ahead: tuple[Any, ...] = ()
     """Taken from the iterator already, to see that there is more."""
@@ -63,8 +63,8 @@ class View:
     async def browse(self, session: Session, parameters: BrowseParameters) -> list[bytes]:
         """Browse (5.9.2): BrowseResults, encoded."""
         page = min(parameters.RequestedMaxReferencesPerNode or self._limits.references, self._limits.references)
-        within, hidden = self._within(parameters.View), self._sight.of(session.user)
-        request = _Request(page, hidden, within, cache(self._wanted))
+        question = cache(partial(self._question, languages(session.locales)))
+        request = _Request(page, self._sight.of(session.user), self._within(parameters.View), question)
         return await in_turns(_result(self._browse, session, request, d) for d in parameters.NodesToBrowse)
 
     def _within(self, view: Any) -> "Within | None":
@@ -83,7 +83,7 @@ class View:
         return Within(self._space, view.ViewId)
 
     def _browse(self, session: Session, request: _Request, description: BrowseDescription) -> bytes:
-        node_id, selection = description.NodeId, description.selection
+        node_id = description.NodeId
         node = self._space.find(node_id)
         if node is None:
             raise Fault(ua.StatusCodes.BadNodeIdUnknown)
@@ -92,11 +92,12 @@ class View:
             raise Fault(ua.StatusCodes.BadUserAccessDenied)
         if request.within is not None and not request.within(node_id):
             raise Fault(ua.StatusCodes.BadNodeNotInView)
-        found = _shown(self._space.references_of(node, request.wanted(selection)), request)
-        return self._page(session, request, _Rest(found, selection.ResultMask, request.page))
+        wanted, form = request.question(description.selection)
+        found = _shown(self._space.references_of(node, wanted), request)
+        return self._page(session, request, _Rest(found, form, request.page))
 
-    def _wanted(self, selection: Selection) -> Wanted:
-        """Raises Fault."""
+    def _question(self, wanted: tuple[str, ...], selection: Selection) -> tuple[Wanted, Form]:
+        """Which references, and how they are shown in the `wanted` languages. Raises Fault."""
         direction = selection.BrowseDirection
         if direction not in (ua.BrowseDirection.Forward, ua.BrowseDirection.Inverse, ua.BrowseDirection.Both):
             raise Fault(ua.StatusCodes.BadBrowseDirectionInvalid)
@@ -105,11 +106,12 @@ class View:
         except KeyError as error:
             raise Fault(ua.StatusCodes.BadReferenceTypeIdInvalid) from error
         forward = None if direction == ua.BrowseDirection.Both else direction == ua.BrowseDirection.Forward
-        return Wanted(forward=forward, kinds=kinds, classes=selection.NodeClassMask)
+        references = Wanted(forward=forward, kinds=kinds, classes=selection.NodeClassMask)
+        return references, self._form(selection.ResultMask, wanted)
 
     def _page(self, session: Session, request: object, rest: _Rest) -> bytes:
-        encoded = self._form(rest.mask, languages(session.locales)).encoded
-        page = [encoded(r) for r in chain(rest.ahead, islice(rest.references, rest.page - len(rest.ahead)))]
+        encoded = rest.form.encoded
+        page = [encoded(r) for r in islice(chain(rest.ahead, rest.references), rest.page)]
         following = next(rest.references, None)
         if following is None:
             return result(page)
