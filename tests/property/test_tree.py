@@ -37,7 +37,8 @@ IDS = ua.ObjectIds
 OBJECTS = ua.NodeId(IDS.ObjectsFolder)
 BOTH = ua.BrowseDirection.Both
 ATTRIBUTES = range(1, 28)
-CALLER = Caller(user="anna")
+CALLER, GUEST = Caller(user="anna"), Caller(user="guest")
+GERMAN = {name: {"de": f"{name} auf Deutsch"} for name in ("A", "named", "InputArguments", "FolderType")}
 ROOTS = [
     ua.NodeId(number)
     for number in (
@@ -59,12 +60,18 @@ class Answers:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._view = View(space, Sight(), Limits(), Locales())
+        sight, texts = Sight(), Locales()
+        sight.limit(SITE_NS, lambda caller: _without_b if caller is GUEST else None)
+        texts.add(GERMAN)
+        self._view = View(space, sight, Limits(), texts)
         self._attributes = Attributes(space, lambda _caller, _method: False, space.write, lambda *_: True)
-        self._session: Any = SimpleNamespace(browse_points=Points(), user=CALLER, locales=())
+        self._session: Any = SimpleNamespace(browse_points=Points())
 
-    def browse(self, view: ua.NodeId, most: int, description: ua.BrowseDescription) -> tuple[int, list[int], Any]:
+    def browse(
+        self, view: ua.NodeId, most: int, description: ua.BrowseDescription, user: Caller = CALLER, *locales: str
+    ) -> tuple[int, list[int], Any]:
         """Status, sizes of the pages, and all references."""
+        self._session.user, self._session.locales = user, locales
         parameters = ua.BrowseParameters(
             View=ua.ViewDescription(ViewId=view), RequestedMaxReferencesPerNode=most, NodesToBrowse=[description]
         )
@@ -84,12 +91,14 @@ class Answers:
         (value,) = self._attributes.read(CALLER, parameters)
         return value.Value, value.StatusCode.value, value.SourceTimestamp is None
 
-    def translate(self, start: ua.NodeId, elements: list[ua.RelativePathElement]) -> tuple[int, set[str]]:
+    def translate(self, start: ua.NodeId, elements: list[ua.RelativePathElement], user: Caller) -> tuple[int, set[str]]:
         path = ua.BrowsePath(StartingNode=start, RelativePath=ua.RelativePath(Elements=elements))
-        (result,) = self._view.translate(
-            self._session.user, ua.TranslateBrowsePathsToNodeIdsParameters(BrowsePaths=[path])
-        )
+        (result,) = self._view.translate(user, ua.TranslateBrowsePathsToNodeIdsParameters(BrowsePaths=[path]))
         return result.StatusCode.value, {t.TargetId.to_string() for t in result.Targets}
+
+
+def _without_b(node: ua.NodeId) -> bool:
+    return "B" not in str(node.Identifier)
 
 
 def decoded(result: bytes) -> ua.BrowseResult:
@@ -138,9 +147,12 @@ class Pair:
 
     def agree_on_any(self, data: st.DataObject, questions: int, views: list[ua.NodeId]) -> None:
         for _ in range(questions):
-            view = data.draw(st.sampled_from([ua.NodeId(), *views]))
-            self.agree("browse", view, data.draw(st.integers(0, 5)), data.draw(descriptions(self.nodes)))
-            self.agree("translate", data.draw(st.sampled_from(self.nodes)), data.draw(elements()))
+            view, user = data.draw(st.sampled_from([ua.NodeId(), *views])), data.draw(st.sampled_from([CALLER, GUEST]))
+            most, description = data.draw(st.integers(0, 5)), data.draw(descriptions(self.nodes))
+            self.agree(
+                "browse", view, most, description, user, *data.draw(st.sampled_from([(), ("de",), ("en", "de")]))
+            )
+            self.agree("translate", data.draw(st.sampled_from(self.nodes)), data.draw(elements()), user)
 
 
 def finished(answer: Coroutine[None, None, list[Any]]) -> list[Any]:
