@@ -149,9 +149,8 @@ class Pair:
         for _ in range(questions):
             view, user = data.draw(st.sampled_from([ua.NodeId(), *views])), data.draw(st.sampled_from([CALLER, GUEST]))
             most, description = data.draw(st.integers(0, 5)), data.draw(descriptions(self.nodes))
-            self.agree(
-                "browse", view, most, description, user, *data.draw(st.sampled_from([(), ("de",), ("en", "de")]))
-            )
+            locales = data.draw(st.sampled_from([(), ("de",), ("en", "de")]))
+            self.agree("browse", view, most, description, user, *locales)
             self.agree("translate", data.draw(st.sampled_from(self.nodes)), data.draw(elements()), user)
 
 
