@@ -248,7 +248,7 @@ class Annunciator:
 
     def _note(self, node: str) -> None:
         """Write on an alarm that it chatters (ISA-18.2 16.5.5)."""
-        now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, user="enose")
+        now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, locale="en", user="enose")
         self._enter(_Waiting(lambda: self._alarms.perform(node, act(event_id=self._alarms[node].trunk.event_id), now)))
 
 

@@ -24,6 +24,7 @@ from nodesets.errors import CertificateRefused
 from opcua_server import security
 from opcua_server.services import publishing
 from opcua_server.services.acts import Opening
+from opcua_server.services.explanations import explain
 from opcua_server.services.limits import Limits
 from opcua_server.services.publishing import Piece
 from opcua_server.services.seams import NONE_URI, UNREADABLE, make_policy, no_policy, symmetric_keys
@@ -412,7 +413,8 @@ class Channel:
         if self.closed:
             return
         response.ResponseHeader.RequestHandle = header.RequestHandle
-        if isinstance(response, ua.PublishResponse):
+        explained = header.ReturnDiagnostics and explain(response, header.ReturnDiagnostics)
+        if isinstance(response, ua.PublishResponse) and not explained:
             pieces = publishing.encoded(response)
         else:
             pieces = [struct_to_binary(response)]

@@ -97,7 +97,7 @@ class Where:
         operands = element.FilterOperands or []
         result = ua.ContentFilterElementResult()
         if element.FilterOperator not in OPERATORS:
-            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorUnsupported)
+            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorInvalid)
             return result, None
         build, counts = OPERATORS[element.FilterOperator]
         if len(operands) not in counts:

@@ -33,6 +33,23 @@ class BrowseParameters:
 
 
 @dataclass(slots=True)
+class ContentFilterElement:
+    FilterOperator: ua.Int32
+    FilterOperands: list[ua.ExtensionObject]
+
+
+@dataclass(slots=True)
+class ContentFilter:
+    Elements: list[ContentFilterElement]
+
+
+@dataclass(slots=True)
+class EventFilter:
+    SelectClauses: list[ua.SimpleAttributeOperand]
+    WhereClause: ContentFilter
+
+
+@dataclass(slots=True)
 class ClosedObject:
     """An ExtensionObject as it came."""
 
@@ -46,6 +63,9 @@ class ClosedObject:
         if kind is None:
             return ua.ExtensionObject(self.TypeId, self.Body)
         try:
+            if kind is ua.EventFilter:
+                found = from_binary(EventFilter, Buffer(self.Body or b""))
+                return ua.EventFilter(SelectClauses=found.SelectClauses, WhereClause=found.WhereClause)
             return from_binary(kind, Buffer(self.Body or b""))
         except UNREADABLE as error:
             raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid) from error

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 
-from tests.conformance.events import OP, at, element, event_filter, history, literal, of_type, operand
+from tests.conformance.events import BASE_EVENT, OP, at, element, event_filter, history, literal, of_type, operand
 from tests.conformance.plant import CODES, Conversation, Plant, call, nid, running_plant
 from tests.servers import device, free_port
 
@@ -104,11 +104,15 @@ async def test_select_clauses_have_results_of_their_own(talk: Conversation) -> N
         operand("Message", IndexRange="x"),
         operand("", ua.NodeId(IDS.ConditionType), A.NodeId),
         operand("Comment", ua.NodeId(IDS.AuditEventType)),
+        operand("Message/Nothing"),
+        ua.SimpleAttributeOperand(BASE_EVENT, [ua.QualifiedName("Message", 3)], A.Value),
+        operand("ActiveState/Id"),
     ]
     number, made = await listen(talk, nid(""), event_filter(clauses))
     assert [c.value for c in made.FilterResult.SelectClauseResults] == [
         0, CODES.BadNodeIdUnknown, CODES.BadTypeDefinitionInvalid, CODES.BadAttributeIdInvalid,
         CODES.BadBrowseNameInvalid, CODES.BadIndexRangeInvalid, 0, CODES.BadNodeIdUnknown,
+        CODES.BadNodeIdUnknown, CODES.BadNodeIdUnknown, 0,
     ]  # fmt: skip
     await stop(talk, number)
 
@@ -118,6 +122,7 @@ async def test_select_clauses_have_results_of_their_own(talk: Conversation) -> N
     [
         (element(OP.Equals, operand("Severity")), CODES.BadFilterOperandCountMismatch, []),
         (element(OP.Not, literal(True), literal(True)), CODES.BadFilterOperandCountMismatch, []),
+        (element(99, literal(True)), CODES.BadFilterOperatorInvalid, []),
         (element(OP.Not, at(0)), CODES.BadFilterOperandInvalid, [CODES.BadFilterOperandInvalid]),
         (element(OP.Not, at(7)), CODES.BadFilterOperandInvalid, [CODES.BadFilterOperandInvalid]),
         (element(OP.IsNull, ua.AttributeOperand()), CODES.BadFilterOperandInvalid, [CODES.BadFilterOperandInvalid]),
