@@ -37,7 +37,7 @@ OPERATOR = ua.FilterOperator
 T = ua.VariantType
 TRUE, FALSE = (BOOLEAN, True), (BOOLEAN, False)
 MAX_ELEMENTS = 100
-"""Elements of a where clause and fields of a select clause: a filter is evaluated for every event."""
+"""Elements of a where clause, which is evaluated for every event."""
 MAX_LISTED = 1000
 """Operands of InList: the client of asyncua lists every subtype of the event types it asks for."""
 MAX_RELATED = 1000

@@ -10,6 +10,7 @@ from asyncua import ua
 from nodesets.ports import Clock
 from opcua_server.services.content_filters import MAX_ELEMENTS
 from opcua_server.services.event_fields import local_time
+from opcua_server.services.event_filters import MAX_FIELDS
 from opcua_server.services.history import FUNCTIONS
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
@@ -118,7 +119,7 @@ class ServerObject:
         capabilities = {
             "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
             "SoftwareCertificates": ua.Variant([], T.ExtensionObject, is_array=True),
-            "MaxSelectClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "MaxSelectClauseParameters": ua.Variant(MAX_FIELDS, T.UInt32),
             "MaxWhereClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
             "ConformanceUnits": ua.Variant([], T.QualifiedName, is_array=True),
             "LocaleIdArray": ua.Variant(["en"], T.String, is_array=True),

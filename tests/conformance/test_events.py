@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from asyncua import Client, ua
+from asyncua.common.events import get_filter_from_event_type
 
 from tests.conformance.events import BASE_EVENT, OP, at, element, event_filter, history, literal, of_type, operand
 from tests.conformance.plant import CODES, Conversation, Plant, call, nid, running_plant
@@ -114,6 +115,25 @@ async def test_select_clauses_have_results_of_their_own(talk: Conversation) -> N
         CODES.BadBrowseNameInvalid, CODES.BadIndexRangeInvalid, 0, CODES.BadNodeIdUnknown,
         CODES.BadNodeIdUnknown, CODES.BadNodeIdUnknown, 0,
     ]  # fmt: skip
+    await stop(talk, number)
+
+
+async def test_as_many_fields_are_selected_as_published(talk: Conversation) -> None:
+    # Part 5 6.3.2 MaxSelectClauseParameters; asyncua's client asks for every field of a type and its supertypes.
+    published = (await talk.read(ua.NodeId(IDS.Server_ServerCapabilities_MaxSelectClauseParameters))).Value.Value
+    for count, code in ((published, 0), (published + 1, CODES.BadTooManyOperations)):
+        number, made = await listen(talk, nid(""), event_filter(["Message"] * count))
+        assert made.StatusCode.value == code
+        await stop(talk, number)
+
+
+async def test_all_fields_of_the_largest_alarm_types_are_one_filter(plant: Plant, talk: Conversation) -> None:
+    # Part 9: 106 of an ExclusiveLevelAlarm, 121 of a NonExclusiveLevelAlarm; a client may ask for both at once.
+    async with plant.running.client("op1") as client:
+        kinds = (IDS.ExclusiveLevelAlarmType, IDS.NonExclusiveLevelAlarmType, IDS.AuditUpdateMethodEventType)
+        wanted = await get_filter_from_event_type([client.get_node(ua.NodeId(kind)) for kind in kinds])
+    number, made = await listen(talk, SERVER, wanted)
+    assert made.StatusCode.is_good()
     await stop(talk, number)
 
 
