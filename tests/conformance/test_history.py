@@ -453,6 +453,22 @@ async def test_pages_of_modified_values_are_the_whole(talk: Conversation) -> Non
 # -- annotations
 
 
+async def test_a_value_somebody_noted_something_on_says_so(talk: Conversation) -> None:
+    # 6.5.3.2: ExtraData where there are annotations, as long as there are; 5.1.2 tells clients to look for them by it.
+    (recorded,) = (await history(talk, raw_details(recent(-60), None, 1))).HistoryData.DataValues
+    noted = "History.Ramp.Annotations"
+
+    async def statuses() -> list[int]:
+        found = await history(talk, raw_details(recorded.SourceTimestamp, None, 2))
+        return [v.StatusCode.value for v in found.HistoryData.DataValues]
+
+    assert await statuses() == [0, 0]
+    assert await update(talk, notes(INSERT, noted, (recorded.SourceTimestamp, "seen"))) == (0, [0])
+    assert await statuses() == [0x408, 0]
+    assert await update(talk, notes(REMOVE, noted, (recorded.SourceTimestamp, "seen"))) == (0, [0])
+    assert await statuses() == [0, 0]
+
+
 async def test_an_annotation_is_written_read_counted_and_taken_away(talk: Conversation) -> None:
     # 6.9.3; a note is of whoever is logged in, whatever name it gives.
     at = quiet_second()
