@@ -62,7 +62,6 @@ AGGREGATE_FOLDERS = (
 """Where the aggregates offered are listed (Part 13 4.4)."""
 NOT_OFFERED = (
     IDS.PublishSubscribe,
-    IDS.ServerConfiguration,
     IDS.Resources,
     IDS.ServerLog,
     IDS.DefaultHAConfiguration,
