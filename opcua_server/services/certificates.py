@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
@@ -26,10 +26,9 @@ from opcua_server.security import TrustLists
 from opcua_server.services.audit import Act
 from opcua_server.services.limits import Limits
 from opcua_server.services.methods import CHANGES_NOTHING, EVERY_CALL, Audited
+from opcua_server.services.nodes import Access
 from opcua_server.services.registration import CAPABILITIES
-from opcua_server.services.roles import Sees
 from opcua_server.services.server_object import PRODUCT_URI
-from opcua_server.services.space import Space
 from opcua_server.services.status import NULL, Fault, from_ns, status
 from opcua_server.services.wire import Wire
 
@@ -81,6 +80,12 @@ Write = Callable[[Any, Any, int, int, int], None]
 """(node id, Variant, StatusCode, source time, server time)."""
 
 
+class Changed(Protocol):
+    """Told from within a call that the files are other ones."""
+
+    def __call__(self, *, certificate: bool) -> None: ...
+
+
 @dataclass(slots=True)
 class File:
     """A trust list somebody has opened."""
@@ -109,6 +114,10 @@ def _allowed(caller: Caller) -> bool:
     return policy.allowed(caller, "Security.TrustCertificate")
 
 
+def _may_read(caller: Caller) -> int:
+    return int(Access.READ) if _allowed(caller) else 0
+
+
 class Certificates:
     """The methods and variables of the object. One call at a time."""
 
@@ -120,9 +129,9 @@ class Certificates:
         clock: Clock,
         write: Write,
         tell: Callable[[Act], object],
-        changed: Callable[[], None],
+        changed: Changed,
     ) -> None:
-        """`tell`: of what was changed, for auditors; `changed`: the files are other ones, from within the call."""
+        """`tell`: of what was changed, for auditors."""
         self._trust, self._own = trust, own
         self._clock, self._write, self._tell, self._changed = clock, write, tell, changed
         self._wire = Wire(replace(limits, string=MAX_TRUST_LIST))
@@ -135,10 +144,9 @@ class Certificates:
         self,
         link: Link,
         compute: Callable[[Any, Callable[[], None]], None],
-        limit: Callable[[int, Sees], None],
-        space: Space,
+        grant: Callable[[Any, Callable[[Caller], int]], None],
     ) -> None:
-        """Answer the methods, show the properties, hide from others than administrators what is theirs (7.10.4)."""
+        """Answer the methods, show the properties, those of the trust list to SecurityAdmins alone (7.10.4)."""
         for name, (answer, audited) in self._methods().items():
             link(ua.NodeId(getattr(IDS, f"{ROOT}_{name}")), self._guarded(answer), _allowed, audited=audited)
         for name, value in self._constants().items():
@@ -148,8 +156,8 @@ class Certificates:
             self._show_code(f"{DIAGNOSTICS}_{name}", CODES.BadOutOfService)
         self._show_open_count()
         compute(ua.NodeId(getattr(IDS, f"{LIST}_LastUpdateTime")), self._show_update_time)
-        hidden = _below(space, ua.NodeId(getattr(IDS, GROUPS)))
-        limit(0, lambda caller, node: node.Identifier not in hidden or _allowed(caller))
+        for name in ("Size", "Writable", "UserWritable", "OpenCount", "LastUpdateTime"):
+            grant(ua.NodeId(getattr(IDS, f"{LIST}_{name}")), _may_read)
 
     def _methods(self) -> Mapping[str, tuple[Answer, Audited]]:
         file = LIST.removeprefix(f"{ROOT}_")
@@ -261,7 +269,7 @@ class Certificates:
         if transaction.identity is not None:
             self._tell(_certificate_updated(caller, method, transaction.identity))
         if transaction.lists is not None or transaction.identity is not None:
-            self._changed()
+            self._changed(certificate=transaction.identity is not None)
         return ()
 
     def _carry_out(self, lists: TrustLists | None, identity: security.Identity | None) -> None:
@@ -452,7 +460,7 @@ class Certificates:
         before = self._trust.contents()
         await asyncio.to_thread(self._carry_out, lists, None)
         self._tell(_lists_updated(caller, TRUST_LIST, ua.NodeId(getattr(IDS, f"{LIST}_{method}")), before, lists))
-        self._changed()
+        self._changed(certificate=False)
 
     # -- what is shown
 
@@ -490,18 +498,6 @@ class Certificates:
             self._show(f"{DIAGNOSTICS}_Result", ua.Variant(status(code), T.StatusCode))
         else:
             self._show_code(f"{DIAGNOSTICS}_Result", CODES.BadInvalidState)
-
-
-def _below(space: Space, node: Any) -> frozenset[Any]:
-    """Identifiers of all nodes under a standard one."""
-    found: set[Any] = set()
-    waiting = [node]
-    while waiting:
-        for r in space.references(waiting.pop()):
-            if r.IsForward and r.ReferenceTypeId.Identifier in (IDS.HasComponent, IDS.HasProperty):
-                found.add(r.NodeId.Identifier)
-                waiting.append(r.NodeId)
-    return frozenset(found)
 
 
 def _check_group(group: Any, kind: Any) -> None:

@@ -209,7 +209,7 @@ class UaServer:
         ):
             self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles), audited=CHANGES_NOTHING)
         if self._certificates:
-            self._certificates.link(self.link_method, self._attributes.compute, self._sight.limit, self.space)
+            self._certificates.link(self.link_method, self._attributes.compute, self._attributes.grant)
         for method in roles.CHANGING:
             self.link_method(ua.NodeId(method), roles.unchanged, lambda _: False)
 
@@ -271,28 +271,30 @@ class UaServer:
         self.identity = identity
         self._discovery.identity = identity
 
-    def _pushed(self) -> None:
-        """A call under way has changed certificates: they count from now on, and for open channels once it is answered.
+    def _pushed(self, *, certificate: bool) -> None:
+        """A call under way has changed trust lists, or our `certificate`: that counts from now on.
 
-        Whose certificate is trusted no longer loses channel and session (Part 12 7.8.2.5); when ours is another one,
-        all others open their channels anew, and keep their sessions (7.10.9).
+        For open channels once the call is answered. Whose certificate is trusted no longer loses channel and session
+        (Part 12 7.8.2.5); when ours is another one, all others open their channels anew, and keep their sessions
+        (7.10.9).
         """
-        before = self.identity
         if self._own is not None and (renewed := self._own.renewed()):
             self.renew(renewed)
         answering = asyncio.current_task()
         if answering is not None:
-            answering.add_done_callback(lambda _: self._reopen(before))
+            answering.add_done_callback(lambda _: self._reopen(certificate))
 
-    def _reopen(self, before: security.Identity) -> None:
+    def _reopen(self, certificate: bool) -> None:
         for session in self._sessions:
             if session.certificate and not self._trusted(session.certificate):
                 self._sessions.close(session, True, ua.StatusCodes.BadSecurityChecksFailed)
+
+        def stale(channel: Channel) -> bool:
+            outdated = certificate and channel.identity is not self.identity
+            return channel.secured and (outdated or not self._trusted(channel.certificate))
+
         if self._listener is not None:
-            self._listener.reopen(
-                lambda c: c.secured and not (self._trusted(c.certificate) and before is self.identity),
-                "certificates have changed",
-            )
+            self._listener.reopen(stale, "certificates have changed")
 
     def _trusted(self, certificate: bytes) -> bool:
         try:
