@@ -221,7 +221,7 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
-        security.make_folders(data_dir)
+        security.take_over(data_dir)
         yield Records(plant, data_dir, clock, writer, recorder, reader, accounts, security.TrustStore(data_dir))
     finally:
         accounts.close()

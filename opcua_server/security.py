@@ -268,18 +268,23 @@ class OwnCertificate:
 
 
 def make_folders(data_dir: Path) -> Path:
-    """`pki` under the data folder with everything in it; the folder of the key is closed to others.
-
-    A change that was cut off is completed.
-    """
+    """`pki` under the data folder with everything in it; the folder of the key is closed to others."""
     pki = data_dir / "pki"
     for folder in FOLDERS:
         (pki / folder).mkdir(parents=True, exist_ok=True)
     (pki / "own/private").chmod(0o700)
+    return pki
+
+
+def take_over(data_dir: Path) -> None:
+    """Complete what a process that was killed has begun; for who holds the data folder, so that nobody else changes it.
+
+    Raises OSError.
+    """
+    pki = make_folders(data_dir)
     complete(pki)
     for half_written in (pki / "own/private").glob(".*"):
         half_written.unlink()
-    return pki
 
 
 # -- several files as one

@@ -72,6 +72,7 @@ def run(data_dir: Path, known: list[State], first: int, seconds: float) -> int:
 
 def check(data_dir: Path, known: list[State], reported: int) -> int:
     """The number of the change that is on the disk, after a start: the last reported one, or the one under way."""
+    security.take_over(data_dir)
     identity = security.load_identity(data_dir, URI, [])
     trusted = set(TrustStore(data_dir).contents().trusted)
     [found] = [n for n in (reported, reported + 1) if known[n % STATES][0].der == identity.der]

@@ -109,7 +109,7 @@ def test_a_change_is_whole_or_not_at_all_wherever_the_disk_fails(
     except StorageError:
         failed = True
     monkeypatch.undo()
-    security.make_folders(tmp_path)  # the next start
+    security.take_over(tmp_path)  # the next start
     found = everything(pki)
     assert found in (old, new)
     assert found == new or failed
