@@ -298,6 +298,9 @@ def carry_out(pki: Path, files: Mapping[str, bytes], gone: Iterable[str]) -> Non
     encoded = {path: base64.b64encode(content).decode() for path, content in files.items()}
     try:
         complete(pki)
+        gone = [path for path in gone if (pki / path).exists()]
+        if not files and not gone:
+            return
         _write(pki / JOURNAL, json.dumps({"files": encoded, "gone": sorted(gone)}).encode(), 0o600)
         _sync((pki / JOURNAL).parent)
         complete(pki)
@@ -578,6 +581,11 @@ class TrustStore:
     def state(self) -> tuple[tuple[str, int, int], ...]:
         """Another one as soon as a file of the lists came, went or changed: path, ns of its change, bytes."""
         return tuple(_state(self._pki / folder for folder in LISTS.values()))
+
+    def changed(self) -> int:
+        """When a file of the lists came, went or changed last, ns UTC."""
+        folders = (self._pki / folder for folder in LISTS.values())
+        return max((*(folder.stat().st_mtime_ns for folder in folders), *(time for _, time, _ in self.state())))
 
     def contents(self) -> TrustLists:
         return TrustLists(**{name: tuple(der for _, der in self._encoded(name)) for name in LISTS})

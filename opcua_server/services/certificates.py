@@ -130,10 +130,11 @@ class Certificates:
         write: Write,
         tell: Callable[[Act], object],
         changed: Changed,
+        alive: Callable[[str], bool],
     ) -> None:
-        """`tell`: of what was changed, for auditors."""
+        """`tell`: of what was changed, for auditors; `alive`: whether there still is such a session."""
         self._trust, self._own = trust, own
-        self._clock, self._write, self._tell, self._changed = clock, write, tell, changed
+        self._clock, self._write, self._tell, self._changed, self._alive = clock, write, tell, changed, alive
         self._wire = Wire(replace(limits, string=MAX_TRUST_LIST))
         self._lock = asyncio.Lock()
         self._files: dict[int, File] = {}
@@ -166,7 +167,7 @@ class Certificates:
         return {
             "UpdateCertificate": (self._update_certificate, certificate),
             "CreateSigningRequest": (self._create_signing_request, EVERY_CALL),
-            "GetRejectedList": (self._get_rejected_list, EVERY_CALL),
+            "GetRejectedList": (self._get_rejected_list, CHANGES_NOTHING),
             "ApplyChanges": (self._apply_changes, EVERY_CALL),
             "CancelChanges": (self._cancel_changes, EVERY_CALL),
             f"{file}_Open": (self._open, EVERY_CALL),
@@ -203,6 +204,8 @@ class Certificates:
             if caller.mode != SecurityMode.SIGN_AND_ENCRYPT:
                 raise ChannelInsecure("certificates are managed on an encrypted channel alone")
             async with self._lock:
+                if not self._alive(caller.session):  # nobody would drop what it leaves behind
+                    raise Fault(CODES.BadSessionClosed)
                 try:
                     return await answer(caller, *arguments)
                 except CertificateRefused as error:
@@ -410,6 +413,8 @@ class Certificates:
         lists = self._decode(bytes(file.data), transaction.lists or self._trust.contents())
         _check_size(lists)
         await asyncio.to_thread(self._trust.validate, lists)
+        if transaction is not self._transaction:
+            raise Fault(CODES.BadSessionClosed)
         transaction.lists = lists
         self._show_transaction(transaction, CODES.BadInvalidState)
         return (True,)
@@ -475,10 +480,7 @@ class Certificates:
         self._show(f"{LIST}_OpenCount", ua.Variant(len(self._files), T.UInt16))
 
     def _show_update_time(self) -> None:
-        """When a file of the lists changed last; without any there never was one (7.8.2.1)."""
-        times = [changed for _, changed, _ in self._trust.state()]
-        last = from_ns(max(times)) if times else datetime(1601, 1, 1, tzinfo=UTC)
-        self._show(f"{LIST}_LastUpdateTime", ua.Variant(last, T.DateTime))
+        self._show(f"{LIST}_LastUpdateTime", ua.Variant(from_ns(self._trust.changed()), T.DateTime))
 
     def _show_transaction(self, t: Transaction, code: int, reason: str = "", *, ended: bool = False) -> None:
         """TransactionDiagnostics (7.10.17) of the last one; before its end it has no Result."""

@@ -160,7 +160,7 @@ class UaServer:
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
         self._own = own
         self._certificates = own and Certificates(
-            trust, own, self.limits, self._clock, self._write_node, self._audit.tell, self._pushed
+            trust, own, self.limits, self._clock, self._write_node, self._audit.tell, self._pushed, self._alive
         )
         self._listener: Listener | None = None
         self._registration = discovery and Registration(
@@ -295,6 +295,9 @@ class UaServer:
 
         if self._listener is not None:
             self._listener.reopen(stale, "certificates have changed")
+
+    def _alive(self, session: str) -> bool:
+        return any(s.id.Identifier.hex == session for s in self._sessions)
 
     def _trusted(self, certificate: bytes) -> bool:
         try:

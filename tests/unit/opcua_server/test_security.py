@@ -166,6 +166,17 @@ def test_what_is_no_certificate_stays_in_its_folder(tmp_path: Path, keys: list[r
     assert not (tmp_path / "pki/trusted/certs/a.pem").exists()
 
 
+def test_a_list_has_changed_when_something_was_taken_out(tmp_path: Path, keys: list[rsa.RSAPrivateKey]) -> None:
+    # Part 12 7.8.2.1 LastUpdateTime: by whom and how does not matter.
+    trust = TrustStore(tmp_path)
+    path = put(tmp_path, "trusted/certs", der(self_signed(keys[0], URI, [])))
+    os.utime(path.parent, ns=(1, 1))
+    os.utime(path, ns=(1, 1))
+    before = trust.changed()
+    path.unlink()
+    assert trust.changed() > before
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -1,5 +1,6 @@
-"""Files of trust lists that nobody reads or writes any more; the rest is tests/conformance/test_certificates.py."""
+"""What clients leave behind; the rest is tests/conformance/test_certificates.py."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from opcua_server.services.limits import Limits
 from opcua_server.services.status import Fault
 from tests.unit.historian.support import SteppedClock
 
-IDS = ua.ObjectIds
+IDS, NULL = ua.ObjectIds, ua.NodeId()
 LIST = "ServerConfiguration_CertificateGroups_DefaultApplicationGroup_TrustList"
 ADMIN = Caller(user="sec", roles=frozenset({Role.SECURITY_ADMIN}), session="one")
 Handler = Callable[[Caller, Any, tuple[Any, ...]], Awaitable[Sequence[Any]]]
@@ -26,8 +27,16 @@ class Bench:
         self.values: dict[Any, Any] = {}
         self._handlers: dict[Any, Handler] = {}
         own = security.OwnCertificate(data_dir, "urn:test", security.load_identity(data_dir, "urn:test", ["localhost"]))
+        self.sessions = {ADMIN.session}
         self.certificates = Certificates(
-            security.TrustStore(data_dir), own, Limits(), self.clock, self._write, lambda _: None, lambda **_: None
+            trust=security.TrustStore(data_dir),
+            own=own,
+            limits=Limits(),
+            clock=self.clock,
+            write=self._write,
+            tell=lambda _: None,
+            changed=lambda **_: None,
+            alive=self.sessions.__contains__,
         )
         self.certificates.link(self._link, lambda *_: None, lambda *_: None)
 
@@ -61,3 +70,36 @@ async def test_a_file_nobody_touches_is_closed(tmp_path: Path) -> None:
     with pytest.raises(Fault) as refused:
         await bench(f"{LIST}_CloseAndUpdate", writing)
     assert refused.value.status == ua.StatusCodes.BadInvalidArgument
+
+
+async def test_a_call_that_comes_after_its_session_leaves_nothing_behind(tmp_path: Path) -> None:
+    # 7.10.2: it waited for another's; a transaction of nobody would never end.
+    bench = Bench(tmp_path)
+    waiting = asyncio.create_task(bench("ServerConfiguration_CreateSigningRequest", NULL, NULL, "", True, b"n" * 32))
+    late = asyncio.create_task(bench(f"{LIST}_Open", 6))
+    await asyncio.sleep(0)  # both have begun, and the second waits
+    bench.sessions.clear()
+    bench.certificates.session_closed(ADMIN.session)
+    assert len(await waiting) == 1
+    with pytest.raises(Fault) as refused:
+        await late
+    assert refused.value.status == ua.StatusCodes.BadSessionClosed
+    bench.sessions.add(ADMIN.session)
+    with pytest.raises(Fault) as refused:
+        await bench("ServerConfiguration_ApplyChanges")
+    assert refused.value.status == ua.StatusCodes.BadNothingToDo
+
+
+async def test_a_list_that_is_still_looked_at_when_its_session_ends_is_dropped(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    [writing] = await bench(f"{LIST}_Open", 6)
+    await bench(f"{LIST}_Write", writing, b"\x0f\0\0\0" + b"\0" * 16)
+    closing = asyncio.create_task(bench(f"{LIST}_CloseAndUpdate", writing))
+    await asyncio.sleep(0)  # it is being validated
+    bench.certificates.session_closed(ADMIN.session)
+    with pytest.raises(Fault) as refused:
+        await closing
+    assert refused.value.status == ua.StatusCodes.BadSessionClosed
+    with pytest.raises(Fault) as refused:
+        await bench("ServerConfiguration_ApplyChanges")
+    assert refused.value.status == ua.StatusCodes.BadNothingToDo
