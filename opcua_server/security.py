@@ -65,6 +65,14 @@ SUBJECT_NAMES = {
     "C": NameOID.COUNTRY_NAME,
 }
 """Names in a subject as clients write it (Part 12 7.9.4)."""
+MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for bytes that are no certificate, some of it only for parts that are asked for."""
 PURPOSES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "client authentication",
     ExtendedKeyUsageOID.SERVER_AUTH: "server authentication",
@@ -155,7 +163,7 @@ def leaf(der: bytes) -> x509.Certificate:
     if not der or len(der) > MAX_CERTIFICATE:
         raise CertificateRefused("no certificate" if not der else f"certificate of {len(der)} bytes")
     try:
-        return x509.load_der_x509_certificate(leaf_der(der))
+        return _parse(leaf_der(der))
     except ValueError as error:
         raise CertificateRefused(f"not a certificate: {error}") from error
 
@@ -695,9 +703,28 @@ def _state(folders: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
 
 
 def _parse(data: bytes) -> x509.Certificate:
-    if data.lstrip().startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_certificate(data)
-    return x509.load_der_x509_certificate(data)
+    """Raises ValueError, also for what the library would only find when it is asked for."""
+    pem = data.lstrip().startswith(b"-----BEGIN")
+    try:
+        found = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        for late in ("subject", "issuer", "extensions", "signature_hash_algorithm"):
+            getattr(found, late)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _parse_crl(data: bytes) -> x509.CertificateRevocationList:
+    """Raises ValueError, as `_parse`."""
+    pem = data.lstrip().startswith(b"-----BEGIN")
+    try:
+        found = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+        for late in ("issuer", "next_update_utc", "signature_hash_algorithm"):
+            getattr(found, late)
+        found.get_revoked_certificate_by_serial_number(0)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
+    return found
 
 
 def _files(folder: Path) -> Iterable[tuple[Path, bytes]]:
@@ -721,8 +748,7 @@ def _certificates(folder: Path) -> Iterable[tuple[Path, x509.Certificate]]:
 def _revocations(folder: Path) -> Iterable[tuple[Path, x509.CertificateRevocationList]]:
     for path, data in _files(folder):
         try:
-            pem = data.lstrip().startswith(b"-----BEGIN")
-            yield path, x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+            yield path, _parse_crl(data)
         except ValueError as error:
             log.warning("%s is not a revocation list: %s", path, error)
 
@@ -763,7 +789,7 @@ def _certificate(der: bytes) -> x509.Certificate:
 def _crl(der: bytes) -> x509.CertificateRevocationList:
     """Raises CertificateRefused."""
     try:
-        return x509.load_der_x509_crl(der)
+        return _parse_crl(der)
     except ValueError as error:
         raise CertificateRefused(f"not a revocation list: {error}") from error
 
@@ -795,7 +821,7 @@ def check_strength(certificate: x509.Certificate) -> None:
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         return False
     return True
 

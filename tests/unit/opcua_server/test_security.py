@@ -1,6 +1,8 @@
 """Certificates and trust lists, with real keys in real folders."""
 
+import contextlib
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -76,6 +78,41 @@ def put(data_dir: Path, folder: str, data: bytes, file: str = "file.der") -> Pat
     path = data_dir / "pki" / folder / file
     path.write_bytes(data)
     return path
+
+
+# -- what comes from anybody
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")  # will be a ValueError
+@pytest.mark.parametrize("value", [0x00, 0x30, 0xFF])
+def test_a_byte_that_is_wrong_is_a_certificate_refused_and_nothing_else(
+    tmp_path: Path, keys: list[rsa.RSAPrivateKey], value: int
+) -> None:
+    # H08: the library reads names, extensions and algorithms late, and raises what is no ValueError for some.
+    trust = TrustStore(tmp_path)
+    ca = der(issue("CA", keys[1], "CA", keys[1], ca=True))
+    genuine = der(issue("Peer", keys[0], "CA", keys[1], purposes=[ExtendedKeyUsageOID.CLIENT_AUTH]))
+    crl = revocations("CA", keys[1], 7)
+    lists = security.TrustLists(trusted=(genuine,), issuers=(ca,), issuer_crls=(crl,))
+    trust.validate(lists)
+    for name in ("trusted", "issuers", "issuer_crls"):
+        (whole,) = getattr(lists, name)
+        for at in range(len(whole)):
+            broken = whole[:at] + bytes([value]) + whole[at + 1 :]
+            with contextlib.suppress(CertificateRefused):
+                trust.validate(replace(lists, **{name: (broken,)}))
+
+
+def test_a_revocation_list_of_no_version_keeps_no_other_client_out(
+    tmp_path: Path, keys: list[rsa.RSAPrivateKey]
+) -> None:
+    # One file that cannot be read is a line of the log.
+    trust = TrustStore(tmp_path)
+    peer = der(issue("Peer", keys[0], "Peer", keys[0]))
+    put(tmp_path, "trusted/certs", peer)
+    crl = revocations("CA", keys[1])
+    put(tmp_path, "trusted/crl", crl.replace(b"\x02\x01\x01", b"\x02\x01\x30", 1))
+    trust.check(peer, URI)
 
 
 # -- several files as one
