@@ -10,16 +10,13 @@ pki/
 
 Files are DER or PEM. A change of a folder counts from the next check on. Nothing here ever downgrades: a key that is
 unreadable, readable by others or of another certificate stops the start. What comes over OPC UA (Part 12 7.10) changes
-several files as one: they are in a journal before the first of them is touched (`carry_out`).
+several files as one (pki.py).
 """
 
-import base64
 import contextlib
 import ipaddress
 import itertools
-import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -33,7 +30,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nodesets.errors import CertificateRefused, ConfigurationError, Mistake, StorageError
+from nodesets.errors import CertificateRefused, ConfigurationError, Mistake
+from opcua_server.pki import State, carry_out, make_folders, state, under_way, write
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +46,9 @@ MAX_REJECTED = 64
 MAX_CERTIFICATE = 16_384
 """Bytes of a certificate or chain that are looked at."""
 
-FOLDERS = ("own/certs", "own/private", "trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl", "rejected/certs")
 FORBIDDEN_HASHES = (hashes.MD5, hashes.SHA1)
 KEY_FILE, CERTIFICATE_FILE = "own/private/enose.pem", "own/certs/enose.der"
 REQUESTED_FILE = "own/private/requested.pem"
-JOURNAL = "own/private/.journal"
 KEY_FORMATS = ("PEM", "PFX")
 """PKCS #8 and PKCS #12, neither encrypted: the channel is."""
 SUBJECT_NAMES = {
@@ -227,7 +223,7 @@ class OwnCertificate:
         The two are two files: between their writing they do not belong together, and nothing happens.
         """
         seen = self._state()
-        if seen == self._seen or (self._pki / JOURNAL).exists():
+        if seen == self._seen or under_way(self._pki):
             return None
         self._seen = seen
         try:
@@ -271,74 +267,8 @@ class OwnCertificate:
         path = self._pki / REQUESTED_FILE
         return [_load_key(path)] if path.exists() else []
 
-    def _state(self) -> tuple[tuple[str, int, int], ...]:
-        return tuple(_state([self._pki / "own/private", self._pki / "own/certs"]))
-
-
-def make_folders(data_dir: Path) -> Path:
-    """`pki` under the data folder with everything in it; the folder of the key is closed to others."""
-    pki = data_dir / "pki"
-    for folder in FOLDERS:
-        (pki / folder).mkdir(parents=True, exist_ok=True)
-    (pki / "own/private").chmod(0o700)
-    return pki
-
-
-def take_over(data_dir: Path) -> None:
-    """Complete what a process that was killed has begun; for who holds the data folder, so that nobody else changes it.
-
-    Raises OSError.
-    """
-    pki = make_folders(data_dir)
-    complete(pki)
-    for half_written in (pki / "own/private").glob(".*"):
-        half_written.unlink()
-
-
-# -- several files as one
-
-
-def carry_out(pki: Path, files: Mapping[str, bytes], gone: Iterable[str]) -> None:
-    """Write files and remove others, by path below `pki`: all of it or nothing, whenever the process is killed.
-
-    Raises StorageError: nothing has changed, or what has begun is completed by the next call or start.
-    """
-    encoded = {path: base64.b64encode(content).decode() for path, content in files.items()}
-    try:
-        complete(pki)
-        gone = [path for path in gone if (pki / path).exists()]
-        if not files and not gone:
-            return
-        _write(pki / JOURNAL, json.dumps({"files": encoded, "gone": sorted(gone)}).encode(), 0o600)
-        _sync((pki / JOURNAL).parent)
-        complete(pki)
-    except OSError as error:
-        raise StorageError(f"certificates cannot be written: {error}") from error
-
-
-def complete(pki: Path) -> None:
-    """Do what the journal says, if there is one; twice does no harm. Raises OSError."""
-    journal = pki / JOURNAL
-    if not journal.exists():
-        return
-    change = json.loads(journal.read_bytes())
-    for path, content in change["files"].items():
-        _write(pki / path, base64.b64decode(content), 0o600 if path.startswith("own/private/") else 0o644)
-    for path in change["gone"]:
-        (pki / path).unlink(missing_ok=True)
-    for folder in FOLDERS:
-        _sync(pki / folder)
-    journal.unlink()
-    _sync(journal.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring names that came, went or changed in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _state(self) -> State:
+        return state([self._pki / "own/private", self._pki / "own/certs"])
 
 
 # -- what comes from outside
@@ -405,9 +335,9 @@ def _create(
     key_file: Path, certificate_file: Path, application_uri: str, hosts: Sequence[str], addresses: Sequence[str]
 ) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
-    _write(key_file, _pem(key), 0o600)
+    write(key_file, _pem(key), 0o600)
     certificate = self_signed(key, application_uri, hosts, addresses)
-    _write(certificate_file, certificate.public_bytes(serialization.Encoding.DER), 0o644)
+    write(certificate_file, certificate.public_bytes(serialization.Encoding.DER), 0o644)
 
 
 def self_signed(
@@ -457,17 +387,6 @@ def self_signed(
     )
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file so that nobody ever sees a half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 # -- trust
 
 
@@ -506,7 +425,7 @@ class TrustStore:
     def __init__(self, data_dir: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._pki = make_folders(data_dir)
         self._now = now
-        self._seen: tuple[tuple[str, int, int], ...] | None = None
+        self._seen: State | None = None
         self._lists = _Lists({}, (), ())
 
     def check(self, certificate: bytes, application_uri: str | None = None) -> None:
@@ -553,7 +472,7 @@ class TrustStore:
         kept = sorted(folder.glob("*.der"), key=lambda p: p.stat().st_mtime_ns)
         for old in kept[: max(0, len(kept) - MAX_REJECTED + 1)]:
             old.unlink(missing_ok=True)
-        _write(path, peer.public_bytes(serialization.Encoding.DER), 0o644)
+        write(path, peer.public_bytes(serialization.Encoding.DER), 0o644)
 
     def accept(self, wanted: str) -> Listed:
         """Move a rejected certificate to trusted. `wanted`: its thumbprint, SHA-256 or SHA-1, or the start of one.
@@ -586,9 +505,9 @@ class TrustStore:
 
     # -- as a TrustList object
 
-    def state(self) -> tuple[tuple[str, int, int], ...]:
-        """Another one as soon as a file of the lists came, went or changed: path, ns of its change, bytes."""
-        return tuple(_state(self._pki / folder for folder in LISTS.values()))
+    def state(self) -> State:
+        """Of the files of the lists."""
+        return state(self._pki / folder for folder in LISTS.values())
 
     def changed(self) -> int:
         """When a file of the lists came, went or changed last, ns UTC."""
@@ -679,7 +598,7 @@ class TrustStore:
 
         So a client is never held against the half of a change.
         """
-        if self._seen is not None and (self._pki / JOURNAL).exists():
+        if self._seen is not None and under_way(self._pki):
             return self._lists
         seen = self.state()
         if seen != self._seen:
@@ -691,15 +610,6 @@ class TrustStore:
             self._lists = _Lists(fingerprints, tuple(trusted + issuers), revocations)
             self._seen = seen
         return self._lists
-
-
-def _state(folders: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
-    for folder in folders:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
-                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                    stat = entry.stat()
-                    yield entry.path, stat.st_mtime_ns, stat.st_size
 
 
 def _parse(data: bytes) -> x509.Certificate:

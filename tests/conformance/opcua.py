@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from nodesets.errors import CredentialRejected
 from nodesets.model import EventRow, Note, Role
-from opcua_server import security
+from opcua_server import pki, security
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_NS, Event
 from opcua_server.services.server import UaServer
@@ -156,7 +156,7 @@ async def serve(
     secret = key(99, security.KEY_BITS)
     identity = security.Identity(security.self_signed(secret, SERVER_URI, ["localhost"], [HOST]), secret)
     if managed:
-        security.carry_out(security.make_folders(data_dir), identity.files, ())
+        pki.carry_out(pki.make_folders(data_dir), identity.files, ())
     own = security.OwnCertificate(data_dir, SERVER_URI, identity) if managed else None
     server = UaServer(
         identity=identity,

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from nodesets.methods import MASK
 from nodesets.model import Role
-from opcua_server import security
+from opcua_server import pki, security
 from opcua_server.services import certificates
 from tests.conformance.events import event_filter, of_type
 from tests.conformance.opcua import SERVER_URI, Application, Bench, Raw, Refused, Users, application, key, serve
@@ -101,9 +101,9 @@ async def bench(served: Bench) -> AsyncIterator[Bench]:
     assert served.own is not None
     for caller in served.server.sessions():
         served.server.close_sessions(caller.user)
-    pki = served.data_dir / "pki"
-    left = [f"{folder}/{file.name}" for folder in EMPTIED for file in (pki / folder).iterdir()]
-    security.carry_out(pki, first.files, [security.REQUESTED_FILE, *left])
+    root = served.data_dir / "pki"
+    left = [f"{folder}/{file.name}" for folder in EMPTIED for file in (root / folder).iterdir()]
+    pki.carry_out(root, first.files, [security.REQUESTED_FILE, *left])
     served.trust(served.client)
     served.identity = served.own.renewed() or first
     served.server.renew(served.identity)
@@ -350,9 +350,9 @@ async def test_a_signed_request_becomes_the_certificate_clients_see(bench: Bench
         with pytest.raises(Refused) as closed:  # 7.10.9: to open its channel anew
             await raw.answer(0, "")
         assert closed.value.status == CODES.BadSecureChannelClosed
-    pki = bench.data_dir / "pki"
-    assert (pki / "own/private/enose.pem").stat().st_mode & 0o777 == 0o600
-    assert not (pki / "own/private/requested.pem").exists()
+    root = bench.data_dir / "pki"
+    assert (root / "own/private/enose.pem").stat().st_mode & 0o777 == 0o600
+    assert not (root / "own/private/requested.pem").exists()
     assert security.load_identity(bench.data_dir, SERVER_URI, []).certificate == new
     async with session(current(bench), "anna") as raw:
         assert (await shown(raw, "Server_ServerStatus_State")).Value.Value == 0

@@ -19,7 +19,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from opcua_server import security
+from opcua_server import pki, security
 from opcua_server.security import Identity, TrustLists, TrustStore
 
 URI: Final = "urn:test:enose"
@@ -72,7 +72,7 @@ def run(data_dir: Path, known: list[State], first: int, seconds: float) -> int:
 
 def check(data_dir: Path, known: list[State], reported: int) -> int:
     """The number of the change that is on the disk, after a start: the last reported one, or the one under way."""
-    security.take_over(data_dir)
+    pki.take_over(data_dir)
     identity = security.load_identity(data_dir, URI, [])
     trusted = set(TrustStore(data_dir).contents().trusted)
     [found] = [n for n in (reported, reported + 1) if known[n % STATES][0].der == identity.der]
@@ -87,11 +87,11 @@ def runs(count: int, seed: int) -> tuple[int, int]:
     chosen, known = random.Random(seed), states()
     with tempfile.TemporaryDirectory(prefix="enose-kill9-") as folder:
         data_dir, number, cut = Path(folder), 0, 0
-        pki = security.make_folders(data_dir)
-        security.carry_out(pki, known[0][0].files, [])
+        root = pki.make_folders(data_dir)
+        pki.carry_out(root, known[0][0].files, [])
         for _ in range(count):
             number = run(data_dir, known, number, chosen.uniform(0, LONGEST))
-            cut += (pki / security.JOURNAL).exists()
+            cut += pki.under_way(root)
             number = check(data_dir, known, number)
     return number, cut
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nodesets.errors import CertificateRefused, ConfigurationError, StorageError
+from nodesets.errors import CertificateRefused, ConfigurationError
 from opcua_server import security
 from opcua_server.security import TrustStore, load_identity, self_signed
 
@@ -115,57 +115,7 @@ def test_a_revocation_list_of_no_version_keeps_no_other_client_out(
     trust.check(peer, URI)
 
 
-# -- several files as one
-
-
-def everything(pki: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(pki)): path.read_bytes() for path in pki.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize("call", range(20))
-def test_a_change_is_whole_or_not_at_all_wherever_the_disk_fails(
-    tmp_path: Path, call: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Part 12 7.10.2, F05: key, certificate and lists are many files, and a client pushed them as one.
-    pki = security.make_folders(tmp_path)
-    old = {"own/private/enose.pem": b"old key", "own/certs/enose.der": b"old", "trusted/certs/left.der": b"left"}
-    security.carry_out(pki, old, [])
-    new = {"own/private/enose.pem": b"new key", "own/certs/enose.der": b"new", "issuers/crl/ca.crl": b"crl"}
-    left, fsync = [call], os.fsync
-
-    def failing(handle: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(5, "Input/output error")
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", failing)
-    try:
-        security.carry_out(pki, new, ["trusted/certs/left.der"])
-        failed = False
-    except StorageError:
-        failed = True
-    monkeypatch.undo()
-    security.take_over(tmp_path)  # the next start
-    found = everything(pki)
-    assert found in (old, new)
-    assert found == new or failed
-    assert (pki / "own/private/enose.pem").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_change_that_was_cut_off_comes_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pki = security.make_folders(tmp_path)
-
-    def failing(_pki: Path) -> None:
-        if (_pki / security.JOURNAL).exists():
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(security, "complete", failing)
-    with pytest.raises(StorageError):
-        security.carry_out(pki, {"trusted/certs/a.der": b"a"}, [])
-    monkeypatch.undo()
-    security.carry_out(pki, {"issuers/certs/b.der": b"b"}, [])
-    assert everything(pki) == {"trusted/certs/a.der": b"a", "issuers/certs/b.der": b"b"}
+# -- trust lists as they are pushed
 
 
 def test_while_a_change_is_under_way_nobody_is_held_against_half_of_it(
