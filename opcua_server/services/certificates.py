@@ -107,6 +107,8 @@ class Transaction:
     begun: int
     """ns UTC."""
     lists: TrustLists | None = None
+    over: object = None
+    """State of the folders that `lists` are to replace."""
     identity: security.Identity | None = field(default=None, repr=False)
 
 
@@ -261,6 +263,8 @@ class Certificates:
             raise Fault(CODES.BadInvalidState)
         before = self._trust.contents()
         try:
+            if transaction.lists is not None and transaction.over != self._trust.state():
+                raise CertificateRefused("the trust list was changed by somebody else meanwhile")
             await asyncio.to_thread(self._carry_out, transaction.lists, transaction.identity)
         except (CertificateRefused, StorageError) as error:
             self._end(transaction, CODES.BadTransactionFailed, str(error))
@@ -311,8 +315,9 @@ class Certificates:
             raise Fault(CODES.BadTransactionPending)
         pending = self._transaction.lists if self._transaction is not None else None
         self._trust.validate_own(certificate, pending or self._trust.contents(), self._own.application_uri)
-        self._begin(caller).identity = identity
-        self._show_transaction(self._begin(caller), CODES.BadInvalidState)
+        transaction = self._begin(caller)
+        transaction.identity = identity
+        self._show_transaction(transaction, CODES.BadInvalidState)
         return (True,)
 
     async def _create_signing_request(
@@ -410,12 +415,13 @@ class Certificates:
         file = self._file(caller, number, writing=True)
         self._close_files(lambda f: f is file)
         transaction = self._begin(caller)
+        over = transaction.over or self._trust.state()
         lists = self._decode(bytes(file.data), transaction.lists or self._trust.contents())
         _check_size(lists)
         await asyncio.to_thread(self._trust.validate, lists)
         if transaction is not self._transaction:
             raise Fault(CODES.BadSessionClosed)
-        transaction.lists = lists
+        transaction.lists, transaction.over = lists, over
         self._show_transaction(transaction, CODES.BadInvalidState)
         return (True,)
 

@@ -557,6 +557,16 @@ async def test_what_no_longer_fits_together_is_not_applied(bench: Bench) -> None
     assert bench.server.identity is bench.identity
 
 
+async def test_what_somebody_accepted_meanwhile_is_not_taken_back(bench: Bench) -> None:
+    # 7.10.2: `enose trust accept` between the two would silently be undone by the list as it was before.
+    friend = application(5, "urn:new")
+    async with session(bench) as raw:
+        assert (await write_list(raw, lists(trusted=[bench.client.der]))).StatusCode.value == GOOD
+        bench.trust(friend)
+        assert await code(raw, "ApplyChanges") == CODES.BadTransactionFailed
+        assert set((await read_list(raw)).TrustedCertificates) == {bench.client.der, friend.der}
+
+
 async def test_auditors_are_told_what_was_asked_for_and_what_has_changed(bench: Bench) -> None:
     # 7.8.2.12, 7.8.2.13, 7.10.26, 7.10.27: the request when it is made, the change when it counts, each once.
     friend = application(5, "urn:new")
