@@ -415,7 +415,7 @@ class Certificates:
         file = self._file(caller, number, writing=True)
         self._close_files(lambda f: f is file)
         transaction = self._begin(caller)
-        over = transaction.over or self._trust.state()
+        over = self._trust.state() if transaction.lists is None else transaction.over
         lists = self._decode(bytes(file.data), transaction.lists or self._trust.contents())
         _check_size(lists)
         await asyncio.to_thread(self._trust.validate, lists)
