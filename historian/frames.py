@@ -8,6 +8,7 @@ link      SHA-256 of the link of the frame recorded before it in the layout (at 
 import hashlib
 import json
 import struct
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -99,19 +100,26 @@ def link(
     return hashlib.sha256(before + head + status + cells).digest()
 
 
-def block(records: Sequence[Record], width: int) -> Block:
-    """The frames of a layout of `width` columns as a block, in the order given."""
-    return Block(
-        np.array([r.source_time for r in records], np.int64),
-        np.array([r.received_time for r in records], np.int64),
-        np.array([r.id for r in records], np.int64),
-        np.ascontiguousarray(cells(r.samples for r in records).reshape(-1, width).T),
-        np.ascontiguousarray(codes(_spread(r.status, width) for r in records).reshape(-1, width).T),
-    )
+class Rows:
+    """Frames of a layout of `width` columns, added one by one, as arrays."""
 
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._clock = array("q")
+        self._cells, self._status = bytearray(), bytearray()
 
-def _spread(status: bytes, width: int) -> bytes:
-    return status * width if len(status) == STATUS_SIZE else status
+    def add(self, record: Record) -> None:
+        self._clock.extend((record.source_time, record.received_time, record.id))
+        self._cells += record.samples
+        single = len(record.status) == STATUS_SIZE
+        self._status += record.status * self._width if single else record.status
+
+    def block(self) -> Block:
+        """All of them, in the order they were added."""
+        times, received, numbers = np.frombuffer(self._clock, np.int64).reshape(-1, 3).T.copy()
+        cells = np.frombuffer(self._cells, "<u8").reshape(-1, self._width)
+        status = np.frombuffer(self._status, "<u4").reshape(-1, self._width)
+        return Block(times, received, numbers, np.ascontiguousarray(cells.T), np.ascontiguousarray(status.T))
 
 
 def cells(samples: Iterable[bytes]) -> Cells:

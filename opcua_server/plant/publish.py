@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -259,9 +259,10 @@ class Publisher:
     def ring(self, result: Result) -> None:
         """Put a result into the next slot of its stream's ring, and into Latest."""
         self._ring[result.stream] = slot = self._ring.get(result.stream, 0) % RING + 1
+        make = partial(result_fields, replace(result, contributions=()))
         for name in ("Latest", f"R{slot:02d}"):
             at = f"{result.stream}.Results.{name}"
-            self.write(at, result_fields(result), result.stopped)
+            self._nodes.write_instance(at, make, result.stopped, self._clock.now())
             self.number(f"{at}.Score", result.score, result.stopped)
 
     # Alarms
