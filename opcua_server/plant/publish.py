@@ -259,11 +259,12 @@ class Publisher:
     def ring(self, result: Result) -> None:
         """Put a result into the next slot of its stream's ring, and into Latest."""
         self._ring[result.stream] = slot = self._ring.get(result.stream, 0) % RING + 1
+        latest, at = (f"{result.stream}.Results.{name}" for name in ("Latest", f"R{slot:02d}"))
+        self.write(latest, result_fields(result), result.stopped)
         make = partial(result_fields, replace(result, contributions=()))
-        for name in ("Latest", f"R{slot:02d}"):
-            at = f"{result.stream}.Results.{name}"
-            self._nodes.write_instance(at, make, result.stopped, self._clock.now())
-            self.number(f"{at}.Score", result.score, result.stopped)
+        self._nodes.write_instance(at, make, result.stopped, self._clock.now())
+        for shown in (latest, at):
+            self.number(f"{shown}.Score", result.score, result.stopped)
 
     # Alarms
 

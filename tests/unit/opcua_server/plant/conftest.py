@@ -40,11 +40,13 @@ class Nodes:
     """What would be shown: node -> (value, status). Refuses unknown nodes and values of another type."""
 
     def __init__(self, plant: Plant) -> None:
+        tree = space(plant).instances
         self.types = {
             node: (member.data_type, member.value_rank)
-            for node, _, member in nodes(space(plant).instances)
+            for node, _, member in nodes(tree)
             if member.data_type is not None
         }
+        self.instances = {instance.prefix for instance in tree}
         self.values: dict[str, tuple[object, int]] = {}
         self.events: list[object] = []
         self.texts: dict[str, dict[str, str]] = {}
@@ -71,6 +73,7 @@ class Nodes:
         self.write(node, *make(), source_time, server_time)
 
     def write_instance(self, instance, make, source_time, server_time):
+        assert instance in self.instances
         self.write_many(((f"{instance}.{path}", value, 0) for path, value in make().items()), source_time, server_time)
 
     def columns(self, nodes):
