@@ -261,8 +261,7 @@ class Publisher:
         self._ring[result.stream] = slot = self._ring.get(result.stream, 0) % RING + 1
         latest, at = (f"{result.stream}.Results.{name}" for name in ("Latest", f"R{slot:02d}"))
         self.write(latest, result_fields(result), result.stopped)
-        make = partial(result_fields, replace(result, contributions=()))
-        self._nodes.write_instance(at, make, result.stopped, self._clock.now())
+        self._nodes.write_instance(at, _slot(result), result.stopped, self._clock.now())
         for shown in (latest, at):
             self.number(f"{shown}.Score", result.score, result.stopped)
 
@@ -397,6 +396,13 @@ def _device(plant: Plant, nodes: Nodes, device: Device) -> _Device:
         normalized=nodes.columns([f"{device.id}.Array.{device.channels[i].id}.NormalizedValue" for i in ratios]),
         vector=f"{device.id}.Array.SensorVector",
     )
+
+
+def _slot(result: Result) -> Callable[[], Mapping[str, ua.Variant]]:
+    """Makes the members of an older result, of which only few are ever looked at: its numbers are kept as an array."""
+    rest = replace(result, contributions=(), fingerprint=())
+    fingerprint = np.array(result.fingerprint, np.float32)
+    return lambda: result_fields(replace(rest, fingerprint=tuple(fingerprint.tolist())))
 
 
 def result_fields(result: Result) -> dict[str, ua.Variant]:
