@@ -21,9 +21,8 @@ from compliance.batches import Pins
 from compliance.corrections import Corrections
 from config.load import digest
 from config.schema import Plant
-from historian import archive
 from historian.alarms import load as saved_alarms
-from nodesets.errors import DeviceError, NotFound, StorageError
+from nodesets.errors import DeviceError, StorageError
 from nodesets.model import Caller, Frame, Role
 from nodesets.ports import Source
 from opcua_server import admin, commands, logs, security
@@ -246,15 +245,13 @@ class _Archive:
 
     def __init__(self, records: Records, server: UaServer) -> None:
         self._reader, self._server = records.reader, server
-        self._waiting = sorted(recorded(records.plant))
+        self._waiting = set(recorded(records.plant))
 
     async def show(self) -> None:
-        for node in tuple(self._waiting):
-            with contextlib.suppress(NotFound):
-                oldest = await self._reader.read_raw(node, archive.FIRST, None, 1)
-                if len(oldest.times):
-                    self._server.begins(node, int(oldest.times[0]))
-                    self._waiting.remove(node)
+        begun = await self._reader.begins()
+        for node in self._waiting & begun.keys():
+            self._server.begins(node, begun[node])
+            self._waiting.remove(node)
 
 
 @contextlib.asynccontextmanager
