@@ -285,11 +285,13 @@ class Sealer:
             log.error("not sealed or not retired: %s", error)
 
     def _seal(self, number: int) -> int:
-        """The steps of one layout."""
-        steps = 0
+        """The steps of one layout; after each it rests for as long, as recording and reading go on beside it."""
+        steps, began = 0, self._clock.monotonic()
         try:
             while not self._closing.is_set() and self._step(number):
                 steps += 1
+                self._closing.wait(self._clock.monotonic() - began)
+                began = self._clock.monotonic()
         except (StorageError, DBAPIError) as error:
             if self.trouble.get(number) != str(error):
                 log.error("layout %d not sealed: %s", number, error)
