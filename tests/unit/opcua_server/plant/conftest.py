@@ -24,7 +24,7 @@ from historian.writer import Writer
 from nodesets.ports import SystemClock
 from opcua_server.plant.alarms import Alarms
 from opcua_server.plant.annunciator import Annunciator
-from opcua_server.plant.publish import Publisher
+from opcua_server.plant.publish import NO_DATA, Publisher
 from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
 from opcua_server.records import groups_of
@@ -74,7 +74,8 @@ class Nodes:
 
     def write_instance(self, instance, make, source_time, server_time):
         assert instance in self.instances
-        self.write_many(((f"{instance}.{path}", value, 0) for path, value in make().items()), source_time, server_time)
+        for path, value in make().items():
+            self.write(f"{instance}.{path}", value, 0 if value is not None else NO_DATA, source_time, server_time)
 
     def columns(self, nodes):
         first = len(self.rows)
