@@ -32,7 +32,7 @@ Cells = NDArray[np.uint64]
 Times = NDArray[np.int64]
 Codes = NDArray[np.uint32]
 
-_CONFIG: Final = ChunkConfig(compression_level=8)
+_CONFIG: Final = ChunkConfig(compression_level=9)
 
 
 class Kind(StrEnum):
