@@ -114,7 +114,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
     async with contextlib.AsyncExitStack() as stack:
         records = await stack.enter_async_context(open_records(plant, data_dir))
         agents = await stack.enter_async_context(Worker())
-        server = _server(records)
+        own = security.OwnCertificate(data_dir, application_uri(plant), identity(plant, data_dir))
+        server = _server(records, own)
         await server.init()
         server.translate(TRANSLATIONS)
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
@@ -159,7 +160,6 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
-        own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
         watch = Watch(server, records.trust, own, partial(_log_renewal, records), annunciator.find, records.clock)
         records.accounts.on_locked = watch.locked
 
@@ -277,10 +277,11 @@ async def _tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], N
             task.cancel()
 
 
-def _server(records: Records) -> UaServer:
+def _server(records: Records, own: security.OwnCertificate) -> UaServer:
     plant = records.plant
     return UaServer(
-        identity=identity(plant, records.data_dir),
+        identity=own.identity,
+        own=own,
         trust=records.trust,
         identities=records.accounts,
         application_uri=application_uri(plant),

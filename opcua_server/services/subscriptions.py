@@ -31,8 +31,10 @@ from opcua_server.services.values import Table
 
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
 BEAT = 0.1
-"""Seconds. Publishing cycles begin on a multiple of it, so that those of all subscriptions come together: what one has
-looked at is still at hand for the next."""
+"""Seconds. Publishing cycles begin multiples of it apart, so that those of all subscriptions come together: what one
+has looked at is still at hand for the next."""
+SETTLED = 0.02
+"""Seconds from the frame of a device until those of the devices polled with it are shown too."""
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
 
@@ -49,8 +51,11 @@ class Subscription:
         table: Table,
         texts: Locales,
         expired: Callable[["Subscription"], None],
+        begin: float,
     ) -> None:
+        """`begin`: an instant at which cycles begin, `loop.time()`."""
         self._texts = texts
+        self._begin = begin
         self.id = number
         self.session: Session | None = session
         """None after its session was closed without it, until transferred or expired."""
@@ -112,7 +117,7 @@ class Subscription:
 
     def _beat(self, now: float) -> float:
         """The last instant at which a cycle may have begun (`BEAT`)."""
-        return now - now % min(self.interval / 1000, BEAT)
+        return now - (now - self._begin) % min(self.interval / 1000, BEAT)
 
     def _schedule(self) -> None:
         """The next cycle: an interval after this one was due, so that late ones do not add up; none is made up for."""
@@ -308,6 +313,8 @@ class Subscriptions:
         self._clock = clock
         self._limits = limits
         self._all: dict[int, Subscription] = {}
+        self._begin = 0.0
+        """When cycles begin, while there are any: soon after the frames of devices that are polled together."""
         self._next = 1
         self.made = 0
         """Subscriptions since the start."""
@@ -326,8 +333,10 @@ class Subscriptions:
             len(session.subscriptions) >= self._limits.subscriptions_per_session
         ):
             raise Fault(ua.StatusCodes.BadTooManySubscriptions)
+        if not self._all:
+            self._begin = self._table.rhythm() + SETTLED
         subscription = Subscription(
-            self._next, session, self._clock, self._limits, self._table, self._texts, self._expire
+            self._next, session, self._clock, self._limits, self._table, self._texts, self._expire, self._begin
         )
         self._next += 1
         self.made += 1

@@ -91,6 +91,12 @@ class Table:
         """The clock of `at`, seconds."""
         return self._monotonic()
 
+    def rhythm(self) -> float:
+        """When most of what was written within a second was written; now, when nothing was. Of `now()`."""
+        now = self.now()
+        instants, rows = np.unique(self.at[self.at > now - 1.0], return_counts=True)
+        return float(instants[rows.argmax()]) if len(instants) else now
+
     def row(self, node_id: Any) -> int | None:
         """Where a node's value is; None when it is no column."""
         return self._rows.get(node_id)

@@ -83,6 +83,17 @@ def test_what_a_column_cannot_hold_exactly_is_refused() -> None:
         made.add([site("n0")], [11], NOW)
 
 
+def test_the_rhythm_is_that_of_the_greatest_write_of_the_last_second() -> None:
+    clock = [100.0]
+    made = Table(lambda: clock[-1])
+    rows = made.add([site(f"n{i}") for i in range(6)], [11] * 6, NOW)
+    assert made.rhythm() == 100.0
+    for now, some in ((101.0, rows), (101.5, slice(0, 3)), (101.9, slice(3, 5)), (102.2, slice(5, 6))):
+        clock.append(now)
+        made.write_row(some, np.zeros(some.stop - some.start), np.zeros(some.stop - some.start, np.uint32), NOW, NOW)
+    assert made.rhythm() == 101.5
+
+
 def test_who_watches_a_row_is_told_of_it_alone() -> None:
     class Seen(list[Any]):
         def sample(self, value: Any) -> None:
