@@ -8,7 +8,6 @@ link      SHA-256 of the link of the frame recorded before it in the layout (at 
 import hashlib
 import json
 import struct
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -101,25 +100,21 @@ def link(
 
 
 class Rows:
-    """Frames of a layout of `width` columns, added one by one, as arrays."""
+    """`count` frames of a layout of `width` columns as arrays, which they fill one by one."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._clock = array("q")
-        self._cells, self._status = bytearray(), bytearray()
+    def __init__(self, width: int, count: int) -> None:
+        times, received, numbers = np.empty((3, count), np.int64)
+        cells, status = np.empty((width, count), "<u8"), np.empty((width, count), "<u4")
+        self.block = Block(times, received, numbers, cells, status)
+        """In the order they are added; whole when all of them are."""
+        self._added = 0
 
     def add(self, record: Record) -> None:
-        self._clock.extend((record.source_time, record.received_time, record.id))
-        self._cells += record.samples
-        single = len(record.status) == STATUS_SIZE
-        self._status += record.status * self._width if single else record.status
-
-    def block(self) -> Block:
-        """All of them, in the order they were added."""
-        times, received, numbers = np.frombuffer(self._clock, np.int64).reshape(-1, 3).T.copy()
-        cells = np.frombuffer(self._cells, "<u8").reshape(-1, self._width)
-        status = np.frombuffer(self._status, "<u4").reshape(-1, self._width)
-        return Block(times, received, numbers, np.ascontiguousarray(cells.T), np.ascontiguousarray(status.T))
+        block, i = self.block, self._added
+        block.times[i], block.received[i], block.numbers[i] = record.source_time, record.received_time, record.id
+        block.cells[:, i] = np.frombuffer(record.samples, "<u8")
+        block.status[:, i] = np.frombuffer(record.status, "<u4")  # a single one is that of all columns
+        self._added = i + 1
 
 
 def cells(samples: Iterable[bytes]) -> Cells:

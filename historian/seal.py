@@ -195,15 +195,16 @@ def _taken(tx: Connection, of: int, due: _Due, before: Head, width: int) -> tupl
     and leave it in pieces. Raises StorageError for one that is not as it was recorded.
     """
     in_order = _in_order(of).where(frame.c.source_time <= due.until, frame.c.id <= due.newest)
-    late = _late(of).where(frame.c.id <= due.newest)
-    taken = heapq.merge(*(map(Record._make, tx.execute(query)) for query in (in_order, late)), key=attrgetter("id"))
-    head, rows = before, frames.Rows(width)
+    queries = in_order, _late(of).where(frame.c.id <= due.newest)
+    count = sum(tx.execute(select(func.count()).select_from(query.subquery())).scalar_one() for query in queries)
+    taken = heapq.merge(*(map(Record._make, tx.execute(query)) for query in queries), key=attrgetter("id"))
+    head, rows = before, frames.Rows(width, count)
     for each in taken:
         if frames.link(head.link, *each[:-1]) != each.link:
             raise StorageError(f"frame {each.id} of layout {of} is not as it was recorded: not sealed")
         head = Head(each.id, each.link)
         rows.add(each)
-    return rows.block(), head
+    return rows.block, head
 
 
 def _columns(tx: Connection, of: int) -> list[frames.Column]:
