@@ -127,8 +127,8 @@ class Encoded:
 
 
 def merge(blocks: Sequence[Block]) -> Block:
-    """The rows of all blocks of a layout in order of (time, number)."""
-    together = blocks[0] if len(blocks) == 1 else _concatenated(blocks)
+    """The rows of all blocks of a layout, none of them empty, in order of (time, number)."""
+    together = blocks[0] if len(blocks) == 1 else _concatenated(sorted(blocks, key=lambda b: int(b.times[0])))
     order = np.lexsort((together.numbers, together.times))
     return together if (order[1:] > order[:-1]).all() else together.part(order)
 
