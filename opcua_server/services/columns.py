@@ -195,6 +195,14 @@ class Columns:
         modes: list[int] = self._items.mode[self._items.row >= 0].tolist()
         return modes
 
+    @property
+    def room(self) -> int:
+        """Samples that may wait in all queues."""
+        return int(self._items.queue[self._items.row >= 0].sum())
+
+    def queue_size(self, number: int) -> int:
+        return int(self._items.queue[self._slot(number)])
+
     def _find(self, number: int) -> int | None:
         ids = self._items.id
         slot = int(ids.searchsorted(number)) if 0 <= number <= 0xFFFFFFFF else len(ids)

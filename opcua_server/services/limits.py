@@ -93,6 +93,8 @@ class Limits:
     """Publishing cycles, most."""
     queue: int = 1_000
     """Values or events of one monitored item."""
+    waiting: int = 1_000_000
+    """Values and events that may wait in all queues of one session: 44 MB of values, should its client stop to read."""
     notifications: int = 10_000
     """In one publish response."""
     retransmission: int = 100

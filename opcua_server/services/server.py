@@ -459,14 +459,15 @@ class UaServer:
     def write_instance(
         self, instance: str, make: Callable[[], Mapping[str, Any]], source_time: int, server_time: int
     ) -> None:
-        """Show Good values of an instance's variables, Variants by path, which `make` makes as soon as somebody looks.
+        """Show values of an instance's variables, Variants by path, which `make` makes as soon as somebody looks.
 
-        Raises KeyError without such an instance.
+        They are Good; None is null with BadNoData. Raises KeyError without such an instance.
         """
 
         def made() -> Mapping[str, Any]:
             times = from_ns(source_time), from_ns(server_time)
-            return {path: shown(value, 0, *times) for path, value in make().items()}
+            coded = ((path, value, ua.StatusCodes.BadNoData if value is None else 0) for path, value in make().items())
+            return {path: shown(value, code, *times) for path, value, code in coded}
 
         self.space.write_instance(instance, made)
 

@@ -144,6 +144,17 @@ class Subscription:
             NextSequenceNumber=self._sequence,
         )
 
+    @property
+    def room(self) -> int:
+        """Values and events that may wait in the queues of all items."""
+        return self.columns.room + sum(item.queue_size for item in self.items.values())
+
+    def queue_size(self, number: int) -> int:
+        """Of an item; 0 without such an item."""
+        if number in self.columns:
+            return self.columns.queue_size(number)
+        return self.items[number].queue_size if number in self.items else 0
+
     def ready(self, item: Item) -> None:
         """The item has something in its queue."""
         if item.mode == REPORTING:

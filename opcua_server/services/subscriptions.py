@@ -273,15 +273,15 @@ class Subscriptions:
         subscription = self._own(session, parameters.SubscriptionId)
         check_timestamps(parameters.TimestampsToReturn)
         room = self._limits.items - sum(len(s.items) + len(s.columns) for s in session.subscriptions.values())
+        queues, stamps = self._queues(session), parameters.TimestampsToReturn
         results, columns = [], list[Wanted]()
         for request in parameters.ItemsToCreate:
             try:
                 if room <= 0:
                     raise Fault(ua.StatusCodes.BadTooManyMonitoredItems)
-                results.append(
-                    self._create_item(session, subscription, request, parameters.TimestampsToReturn, columns)
-                )
-                room -= 1
+                made = self._create_item(session, subscription, request, stamps, columns, max(queues, 1))
+                results.append(made)
+                room, queues = room - 1, queues - made.RevisedQueueSize
             except Fault as fault:
                 refused = ua.MonitoredItemCreateResult(StatusCode=status(fault.status))
                 refused.FilterResult = _filter_result(fault)
@@ -289,10 +289,21 @@ class Subscriptions:
         subscription.columns.add(columns)
         return results
 
+    def _queues(self, session: Session) -> int:
+        """How many more values and events may wait for a session."""
+        taken: int = sum(s.room for s in session.subscriptions.values())
+        return self._limits.waiting - taken
+
     def _create_item(
-        self, session: Session, subscription: Subscription, request: Any, stamps: Any, columns: list[Wanted]
+        self,
+        session: Session,
+        subscription: Subscription,
+        request: Any,
+        stamps: Any,
+        columns: list[Wanted],
+        longest: int,
     ) -> Any:
-        """An item, in `columns` when it goes there."""
+        """An item, in `columns` when it goes there; `longest`: of its queue."""
         target = request.ItemToMonitor
         if target.IndexRange:
             parse_range(target.IndexRange)
@@ -300,7 +311,7 @@ class Subscriptions:
         self._attributes.check(target)
         of_aggregate = is_aggregate(opened(request.RequestedParameters.Filter))
         if not of_aggregate and (row := self._row(session, target)) is not None:
-            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, mode)
+            wanted = self._wanted(subscription, self._next_item, row, target, request, stamps, mode, longest)
             self._next_item += 1
             columns.append(wanted)
             return ua.MonitoredItemCreateResult(
@@ -322,7 +333,7 @@ class Subscriptions:
         else:
             item = self._data_item(target, mode, subscription, of_aggregate)
             item.stamps = stamps
-        filter_result = self._configure(subscription, item, request.RequestedParameters)
+        filter_result = self._configure(subscription, item, request.RequestedParameters, longest)
         self._next_item += 1
         subscription.items[item.id] = item
         self._listen(item, first)
@@ -380,7 +391,15 @@ class Subscriptions:
                     item.redefine(self._space)
 
     def _wanted(
-        self, subscription: Subscription, number: int, row: int, target: Any, request: Any, stamps: Any, mode: Any
+        self,
+        subscription: Subscription,
+        number: int,
+        row: int,
+        target: Any,
+        request: Any,
+        stamps: Any,
+        mode: Any,
+        longest: int,
     ) -> Wanted:
         """MonitoringParameters of an item on a row. Raises Fault."""
         wanted = request.RequestedParameters
@@ -392,7 +411,7 @@ class Subscriptions:
             stamps=stamps,
             filter=data_filter(self._space, target, opened(wanted.Filter)),
             interval=self._sampling(subscription, wanted.SamplingInterval) / 1000,
-            queue_size=min(max(wanted.QueueSize, 1), self._limits.queue),
+            queue_size=min(max(wanted.QueueSize, 1), self._limits.queue, longest),
             discard_oldest=wanted.DiscardOldest,
         )
 
@@ -404,17 +423,17 @@ class Subscriptions:
                 self._watch(item)
             item.start(first)
 
-    def _configure(self, subscription: Subscription, item: Item, wanted: Any) -> Any:
+    def _configure(self, subscription: Subscription, item: Item, wanted: Any, longest: int) -> Any:
         """Apply MonitoringParameters; the filter result. Raises Fault before anything has changed."""
-        result = ua.ExtensionObject()
-        queue_size = min(max(wanted.QueueSize, 1), self._limits.queue)
+        result, longest = ua.ExtensionObject(), min(longest, self._limits.queue)
+        queue_size = min(max(wanted.QueueSize, 1), longest)
         if isinstance(item, EventItem):
             compiled = event_filter(self._space, opened(wanted.Filter))
             if not compiled.valid:
                 result = compiled.result()
             item.filter = compiled
             if wanted.QueueSize == 0:
-                queue_size = self._limits.queue
+                queue_size = longest
         elif isinstance(item, AggregateItem):
             sampling = self._sampling(subscription, wanted.SamplingInterval) / 1000
             result = item.aggregate(self._space, opened(wanted.Filter), sampling)
@@ -436,17 +455,21 @@ class Subscriptions:
         """ModifyMonitoredItems (5.13.3)."""
         subscription = self._own(session, parameters.SubscriptionId)
         check_timestamps(parameters.TimestampsToReturn)
-        return [
-            self._modify_item(subscription, request, parameters.TimestampsToReturn)
-            for request in parameters.ItemsToModify
-        ]
+        queues, results = self._queues(session), []
+        for request in parameters.ItemsToModify:
+            before = subscription.queue_size(request.MonitoredItemId)
+            result = self._modify_item(subscription, request, parameters.TimestampsToReturn, max(queues + before, 1))
+            queues += before - subscription.queue_size(request.MonitoredItemId)
+            results.append(result)
+        return results
 
-    def _modify_item(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
+    def _modify_item(self, subscription: Subscription, request: Any, stamps: Any, longest: int) -> Any:
+        """`longest`: of its queue."""
         try:
             if request.MonitoredItemId in subscription.columns:
-                return self._modify_column(subscription, request, stamps)
+                return self._modify_column(subscription, request, stamps, longest)
             item = self._item(subscription, request.MonitoredItemId)
-            filter_result = self._configure(subscription, item, request.RequestedParameters)
+            filter_result = self._configure(subscription, item, request.RequestedParameters, longest)
         except Fault as fault:
             return ua.MonitoredItemModifyResult(StatusCode=status(fault.status), FilterResult=_filter_result(fault))
         interval = 0.0
@@ -457,11 +480,11 @@ class Subscriptions:
             RevisedSamplingInterval=interval, RevisedQueueSize=item.queue_size, FilterResult=filter_result
         )
 
-    def _modify_column(self, subscription: Subscription, request: Any, stamps: Any) -> Any:
+    def _modify_column(self, subscription: Subscription, request: Any, stamps: Any, longest: int) -> Any:
         columns, number = subscription.columns, request.MonitoredItemId
         row = columns.row(number)
         target = ua.ReadValueId(NodeId=self._table.nodes[row], AttributeId=ua.AttributeIds.Value)
-        wanted = self._wanted(subscription, number, row, target, request, stamps, columns.mode(number))
+        wanted = self._wanted(subscription, number, row, target, request, stamps, columns.mode(number), longest)
         columns.modify(wanted)
         return ua.MonitoredItemModifyResult(
             RevisedSamplingInterval=wanted.interval * 1000, RevisedQueueSize=wanted.queue_size
