@@ -21,24 +21,31 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 from asyncua import ua
 from asyncua.server.history_sql import HistorySQLite
 from sqlalchemy import Engine, insert
 
+from benchmarks.fanout import line_plant, prepared
 from benchmarks.report import Answer, main
 from compliance import audit
+from config.schema import Plant
 from historian import chunks
 from historian.archive import Archive
 from historian.chunks import HOUR, STATISTICS, Block, Kind
+from historian.frames import as_text, typed
 from historian.query import Reader
 from historian.schema import block, engine, layout, migrate, reading
 from historian.seal import Sealer
 from historian.writer import Writer
 from nodesets.model import Row
 from nodesets.ports import SystemClock
+from opcua_server.records import DATABASE, groups_of
 from tests.recordings import SMELLNET
+from tests.servers import Running
 
 SECOND = 10**9
 NOW = 1_790_000_000 * SECOND // HOUR * HOUR
@@ -46,8 +53,11 @@ DEVICES, CHANNELS, PERIOD = 100, 32, 0.1
 PEER = "asyncua HistorySQLite"
 REPLAYING = 10
 """E-noses the recordings are replayed by, at a time."""
+ACQUISITION = 2
+"""Columns a device records beside its channels: phase and cycle."""
 YEAR_HOURS = 8760
 PAGE = 10_000
+VALUE = ua.NodeId("EN001.Array.S01.SensorValue", 3)
 PARTS = ("ingest", "disk", "trend", "year", "recovery")
 
 
@@ -446,21 +456,10 @@ async def _trend(
 
 
 def recovery(path: Path, gigabytes: float) -> Iterator[Answer]:
-    """History copied under other tags until the file is so big; then a process that records is killed."""
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        (first,) = database.execute("SELECT min(id) FROM layout").fetchone()
-        copy = 0
-        while path.stat().st_size < gigabytes * 1e9:
-            copy += 1
-            row = (f"COPY{copy}", audit.json.dumps([f"COPY{copy}.{i}" for i in range(CHANNELS)]))
-            key = database.execute("INSERT INTO layout (tag_group, columns) VALUES (?, ?)", row).lastrowid
-            database.execute(
-                "INSERT INTO block (layout, first_time, last_time, size, statistics, clock, columns) "
-                "SELECT ?, first_time, last_time, size, statistics, clock, columns FROM block WHERE layout = ?",
-                (key, first),
-            )
-            database.commit()
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    """The history of a device copied to the plant's others until the file is so big; then who records it is killed."""
+    plant = line_plant(DEVICES, CHANNELS - ACQUISITION)
+    grow(path, Plant.model_validate(plant), gigabytes)
+    size = f"{path.stat().st_size / 1e9:.1f} GB of history"
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.historian", "--child", str(path)], stdout=subprocess.PIPE
     )
@@ -476,8 +475,81 @@ def recovery(path: Path, gigabytes: float) -> Iterator[Answer]:
         writer.append(instant(walk(100), 0, time.time_ns())).result()
         took = time.monotonic() - begin
         reader.close()
-    yield Answer(question=f"recording and reading again after a kill, {path.stat().st_size / 1e9:.1f} GB of history",
-                 value=took, unit="s", bar="3 s", ok=took <= 3)  # fmt: skip
+    yield Answer(question=f"recording and reading again after a kill, {size}", value=took, unit="s", bar="3 s",
+                 ok=took <= 3)  # fmt: skip
+    empty, full = (prepared(path.parent / name, plant) for name in ("empty", "full"))
+    full.data.mkdir()
+    path.rename(full.data / DATABASE)
+    peer, found = restarted(empty), restarted(full)
+    yield Answer(question=f"the whole server ready after a kill, {size}", value=found.ready, unit="s", bar="3 s",
+                 ok=found.ready <= 3, peer="no history", peer_value=peer.ready)  # fmt: skip
+    for what, unit in (("session", "s"), ("recorded", "s"), ("cpu", "CPU s")):
+        yield Answer(question=f"the same, {RESTARTED[what]}", value=getattr(found, what), unit=unit,
+                     peer="no history", peer_value=getattr(peer, what))  # fmt: skip
+
+
+def grow(path: Path, plant: Plant, gigabytes: float) -> None:
+    """Give devices of the plant, one after the other, the history of the first until the file is so big."""
+    groups = typed(groups_of(plant))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (first,) = database.execute("SELECT min(id) FROM layout").fetchone()
+        for device in plant.devices:
+            if path.stat().st_size >= gigabytes * 1e9:
+                return
+            row = (device.id, as_text(groups[device.id]))
+            key = database.execute("INSERT INTO layout (tag_group, columns) VALUES (?, ?)", row).lastrowid
+            database.execute(
+                "INSERT INTO block (layout, first_time, last_time, size, statistics, clock, columns) "
+                "SELECT ?, first_time, last_time, size, statistics, clock, columns FROM block WHERE layout = ?",
+                (key, first),
+            )
+            database.commit()
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class Restarted(NamedTuple):
+    """Seconds from the start of a server that was killed, until ..."""
+
+    ready: float
+    session: float
+    recorded: float
+    cpu: float
+    """It took until it was ready."""
+
+
+RESTARTED = {
+    "session": "to the first value in a secure session",
+    "recorded": "to the first frame recorded since",
+    "cpu": "its CPU until it was ready",
+}
+
+
+def restarted(server: Running) -> Restarted:
+    server.add_user("operator", "Operator")
+    server.credentials()
+    with server.started():
+        asyncio.run(newer(server, dt.datetime.now(dt.UTC)))
+        server.stop(signal.SIGKILL)
+    begin, at = time.monotonic(), dt.datetime.now(dt.UTC)
+    with server.started():
+        ready, cpu = time.monotonic(), sum(psutil.Process(server.pid).cpu_times()[:2])
+        session = asyncio.run(newer(server, at))
+        return Restarted(ready - begin, session - begin, time.monotonic() - begin, cpu)
+
+
+async def newer(server: Running, than: dt.datetime) -> float:
+    """When, of `time.monotonic`, a session answered first; returns once a frame that came after `than` is shown.
+
+    What is shown is recorded.
+    """
+    async with server.client("operator") as client:
+        node, answered = client.get_node(VALUE), 0.0
+        while True:
+            value = await node.read_data_value(raise_on_bad_status=False)
+            answered = answered or time.monotonic()
+            if value.StatusCode.is_good() and value.SourceTimestamp > than:
+                return answered
+            await asyncio.sleep(0.005)
 
 
 def be_killed(path: Path) -> None:

@@ -495,7 +495,7 @@ class Limits(Model):
     """What one client may ask of the server; null: as hostile clients and small machines are best met."""
 
     connections: Count | None = None
-    """TCP connections, null: 100."""
+    """TCP connections, null: 130."""
     connections_per_address: Count | None = None
     """Of one address without trusted certificate and without session, null: 10."""
     connections_reserved: Annotated[int, Field(ge=0)] | None = None

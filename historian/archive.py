@@ -51,7 +51,10 @@ class Archive:
     async def read_raw(
         self, tag: str, start: int | None, end: int | None, limit: int, after: Position | None = None
     ) -> Series:
-        """`Reader.read_raw` with corrections in place of what they correct. Raises NotFound, StorageError."""
+        """`Reader.read_raw` with corrections in place of what they correct, and marks of what there is more of.
+
+        Raises NotFound, StorageError.
+        """
         return await self._ahead.page(Range(tag, start, end, limit, after))
 
     async def read_modified(
@@ -104,8 +107,12 @@ class Archive:
 
         def query(connection: Connection) -> Sequence[Series]:
             if corrections.corrected(connection, asked.tag):
-                return [self.page(connection, *asked)]
-            return self._reader.first_pages(connection, *asked, most)
+                pages = [self.page(connection, *asked)]
+            else:
+                pages = self._reader.first_pages(connection, *asked, most)
+            if corrections.noted(connection, asked.tag):
+                return [corrections.with_notes(connection, asked.tag, page) for page in pages]
+            return pages
 
         return await self._reader.read(query)
 

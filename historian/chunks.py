@@ -32,7 +32,7 @@ Cells = NDArray[np.uint64]
 Times = NDArray[np.int64]
 Codes = NDArray[np.uint32]
 
-_CONFIG: Final = ChunkConfig(compression_level=8)
+_CONFIG: Final = ChunkConfig(compression_level=9)
 
 
 class Kind(StrEnum):
@@ -127,15 +127,20 @@ class Encoded:
 
 
 def merge(blocks: Sequence[Block]) -> Block:
-    """The rows of all blocks of a layout in order of (time, number)."""
-    together = Block(
+    """The rows of all blocks of a layout, none of them empty, in order of (time, number)."""
+    together = blocks[0] if len(blocks) == 1 else _concatenated(sorted(blocks, key=lambda b: int(b.times[0])))
+    order = np.lexsort((together.numbers, together.times))
+    return together if (order[1:] > order[:-1]).all() else together.part(order)
+
+
+def _concatenated(blocks: Sequence[Block]) -> Block:
+    return Block(
         np.concatenate([b.times for b in blocks]),
         np.concatenate([b.received for b in blocks]),
         np.concatenate([b.numbers for b in blocks]),
         np.concatenate([b.cells for b in blocks], axis=1),
         np.concatenate([b.status for b in blocks], axis=1),
     )
-    return together.part(np.lexsort((together.numbers, together.times)))
 
 
 def cut(block: Block) -> list[Block]:

@@ -7,6 +7,7 @@ stays readable as a modified one (Part 11 3.1.6). Whoever adds rows logs them in
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from nodesets.model import UpdateType
 from nodesets.ports import Annotation, Change, Modified, Position, Series
 
 EXTRA_DATA: Final = 0x0408
-"""There are modified values of this time (Part 11 3.1.6)."""
+"""There are modified values of this time, or annotations (Part 11 3.1.7, 6.5.3.2)."""
 TEXT: Final = "U"
 
 
@@ -211,6 +212,27 @@ def _beyond(
 
 
 # -- annotations
+
+
+def noted(connection: Connection, tag: str) -> bool:
+    """Whether anybody ever noted anything on a tag."""
+    return connection.execute(_NOTED, {"tag": tag}).first() is not None
+
+
+_NOTED = select(annotation.c.id).where(annotation.c.tag == bindparam("tag")).limit(1)
+
+
+def with_notes(connection: Connection, tag: str, series: Series) -> Series:
+    """The values, those with an annotation marked (Part 11 6.5.3.2)."""
+    if not len(series.times):
+        return series
+    low, high = int(series.times.min()), int(series.times.max())
+    within = [annotation.c.tag == tag, annotation.c.source_time.between(low, high)]
+    newest = select(func.max(annotation.c.id)).where(*within).group_by(annotation.c.source_time, annotation.c.user_name)
+    query = select(annotation.c.source_time).where(annotation.c.id.in_(newest), annotation.c.removed == 0)
+    times = np.array(connection.execute(query).scalars().all(), np.int64)
+    marked = np.where(np.isin(series.times, times), series.status | EXTRA_DATA, series.status)
+    return replace(series, status=marked.astype(np.uint32))
 
 
 def annotations(

@@ -99,19 +99,22 @@ def link(
     return hashlib.sha256(before + head + status + cells).digest()
 
 
-def block(records: Sequence[Record], width: int) -> Block:
-    """The frames of a layout of `width` columns as a block, in the order given."""
-    return Block(
-        np.array([r.source_time for r in records], np.int64),
-        np.array([r.received_time for r in records], np.int64),
-        np.array([r.id for r in records], np.int64),
-        np.ascontiguousarray(cells(r.samples for r in records).reshape(-1, width).T),
-        np.ascontiguousarray(codes(_spread(r.status, width) for r in records).reshape(-1, width).T),
-    )
+class Rows:
+    """`count` frames of a layout of `width` columns as arrays, which they fill one by one."""
 
+    def __init__(self, width: int, count: int) -> None:
+        times, received, numbers = np.empty((3, count), np.int64)
+        cells, status = np.empty((width, count), "<u8"), np.empty((width, count), "<u4")
+        self.block = Block(times, received, numbers, cells, status)
+        """In the order they are added; whole when all of them are."""
+        self._added = 0
 
-def _spread(status: bytes, width: int) -> bytes:
-    return status * width if len(status) == STATUS_SIZE else status
+    def add(self, record: Record) -> None:
+        block, i = self.block, self._added
+        block.times[i], block.received[i], block.numbers[i] = record.source_time, record.received_time, record.id
+        block.cells[:, i] = np.frombuffer(record.samples, "<u8")
+        block.status[:, i] = np.frombuffer(record.status, "<u4")  # a single one is that of all columns
+        self._added = i + 1
 
 
 def cells(samples: Iterable[bytes]) -> Cells:

@@ -8,14 +8,16 @@ A step is due when its hour is over for SETTLE, or when a full block of it is th
 clock that was stepped) go by when they were received, and with the frames in order that were recorded after them.
 """
 
+import heapq
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from historian import chunks, frames
@@ -33,6 +35,14 @@ ROUNDS: Final = 60
 """`then` is called in the first round and in every so many."""
 
 log = logging.getLogger(__name__)
+
+
+class _Due(NamedTuple):
+    """What is to be sealed next: all frames of a layout up to number `newest`, of those in order none later."""
+
+    newest: int
+    until: int
+    """ns UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +74,13 @@ def prepare(tx: Connection, of: int, now: int, unaltered: Unaltered) -> Sealing 
 
     Raises StorageError for frames or blocks that are not as they were recorded: sealing must not cover up a change.
     """
-    taken = _due(tx, of, now)
-    if not taken:
+    due = _due(tx, of, now)
+    if due is None:
         return None
     start = tx.execute(select(sealed.c.frame, sealed.c.link).where(sealed.c.layout == of)).first()
     before = Head(0, frames.ZERO) if start is None else Head(start.frame, start.link)
-    _check(taken, before)
     kinds = [column.kind for column in _columns(tx, of)]
-    fresh = frames.block(taken, len(kinds))
+    fresh, after = _taken(tx, of, due, before, len(kinds))
     together, replaced = [fresh], []
     for row in _neighbours(tx, of, fresh.times):
         together.append(decoded(row, kinds))
@@ -81,8 +90,8 @@ def prepare(tx: Connection, of: int, now: int, unaltered: Unaltered) -> Sealing 
     return Sealing(
         layout=of,
         before=before,
-        after=Head(taken[-1].id, taken[-1].link),
-        frames=len(taken),
+        after=after,
+        frames=len(fresh),
         times=(int(fresh.times.min()), int(fresh.times.max())),
         replaced=tuple(replaced),
         blocks=tuple((piece, chunks.encode(piece, kinds)) for piece in chunks.cut(chunks.merge(together))),
@@ -131,43 +140,71 @@ def decoded(row: Any, kinds: Sequence[Kind]) -> Block:
     return chunks.decode(Encoded(row.clock, row.columns, row.statistics), kinds, row.size)
 
 
-def _due(tx: Connection, of: int, now: int) -> list[Record]:
-    """The frames of the next step, in order of recording; empty when none is due."""
-    of_layout = select(frame).where(frame.c.layout == of)
-    in_order = _records(tx, of_layout.where(frame.c.late == 0).order_by(frame.c.source_time, frame.c.id), ROWS + 1)
-    count = _ripe([r.source_time for r in in_order], now)
-    chosen = in_order[:count]
-    late_ones = of_layout.where(frame.c.late == 1).order_by(frame.c.id)
-    if count < len(in_order):
-        late_ones = late_ones.where(frame.c.id < in_order[count].id)
-    late = _records(tx, late_ones, ROWS)
-    if not chosen:
-        return late[: _ripe([r.received_time for r in late], now)]
-    newest = chosen[-1].id if len(late) < ROWS else min(chosen[-1].id, late[-1].id)
-    return sorted((r for r in (*chosen, *late) if r.id <= newest), key=lambda record: record.id)
+def _due(tx: Connection, of: int, now: int) -> _Due | None:
+    """The next step of a layout; None when none is due."""
+    in_order, late = _in_order(of), _late(of)
+    oldest = tx.execute(in_order.limit(1)).first()
+    if oldest is None:
+        return _ripe(tx, late, frame.c.received_time, now)
+    ripe = _ripe(tx, in_order.where(frame.c.source_time < _end(oldest.source_time)), frame.c.source_time, now)
+    if ripe is None:
+        return _ripe(tx, late.where(frame.c.id < oldest.id), frame.c.received_time, now)
+    crowded = tx.execute(late.where(frame.c.id < ripe.newest).offset(ROWS - 1).limit(1)).first()
+    return ripe if crowded is None else ripe._replace(newest=crowded.id)
 
 
-def _ripe(times: Sequence[int], now: int) -> int:
-    """How many of these, at most ROWS, are of the hour of the first and due with it."""
-    if not times:
-        return 0
-    end = (times[0] // HOUR + 1) * HOUR
-    count = next((i for i, time in enumerate(times[:ROWS]) if time >= end), min(len(times), ROWS))
-    full = count == ROWS and max(times[:ROWS]) + SETTLE <= now
-    return count if full or end + SETTLE <= now else 0
+def _ripe(tx: Connection, query: Select[Any], time: ColumnElement[int], now: int) -> _Due | None:
+    """The first ROWS frames of a query, when the hour of the oldest of them is over, or they are as many and settled.
+
+    Counted by the database: mostly the answer is None.
+    """
+    some = query.with_only_columns(frame.c.id, frame.c.source_time, time.label("time")).limit(ROWS).subquery()
+    found = tx.execute(
+        select(
+            func.count().label("number"),
+            func.max(some.c.id).label("newest"),
+            func.max(some.c.source_time).label("until"),
+            func.min(some.c.time).label("first"),
+            func.max(some.c.time).label("last"),
+        )
+    ).one()
+    if not found.number:
+        return None
+    full = found.number == ROWS and found.last + SETTLE <= now
+    return _Due(found.newest, found.until) if full or _end(found.first) + SETTLE <= now else None
 
 
-def _records(tx: Connection, query: Select[Any], most: int) -> list[Record]:
-    return [Record(*row) for row in tx.execute(query.limit(most))]
+def _end(time: int) -> int:
+    """Of the hour a time is in."""
+    return (time // HOUR + 1) * HOUR
 
 
-def _check(taken: Sequence[Record], before: Head) -> None:
-    """Follow the chain over the frames. Raises StorageError."""
-    link = before.link
+def _in_order(of: int) -> Select[Any]:
+    query = select(frame).where(frame.c.layout == of, frame.c.late == 0)
+    return query.order_by(frame.c.source_time, frame.c.id)
+
+
+def _late(of: int) -> Select[Any]:
+    return select(frame).where(frame.c.layout == of, frame.c.late == 1).order_by(frame.c.id)
+
+
+def _taken(tx: Connection, of: int, due: _Due, before: Head, width: int) -> tuple[Block, Head]:
+    """The frames of a step in order of recording, and the last of them.
+
+    They are followed along their chain, and kept, one by one: all at once as objects they take ten times the memory,
+    and leave it in pieces. Raises StorageError for one that is not as it was recorded.
+    """
+    in_order = _in_order(of).where(frame.c.source_time <= due.until, frame.c.id <= due.newest)
+    queries = in_order, _late(of).where(frame.c.id <= due.newest)
+    count = sum(tx.execute(select(func.count()).select_from(query.subquery())).scalar_one() for query in queries)
+    taken = heapq.merge(*(map(Record._make, tx.execute(query)) for query in queries), key=attrgetter("id"))
+    head, rows = before, frames.Rows(width, count)
     for each in taken:
-        if frames.link(link, *each[:-1]) != each.link:
-            raise StorageError(f"frame {each.id} of layout {each.layout} is not as it was recorded: not sealed")
-        link = each.link
+        if frames.link(head.link, *each[:-1]) != each.link:
+            raise StorageError(f"frame {each.id} of layout {of} is not as it was recorded: not sealed")
+        head = Head(each.id, each.link)
+        rows.add(each)
+    return rows.block, head
 
 
 def _columns(tx: Connection, of: int) -> list[frames.Column]:
@@ -249,11 +286,13 @@ class Sealer:
             log.error("not sealed or not retired: %s", error)
 
     def _seal(self, number: int) -> int:
-        """The steps of one layout."""
-        steps = 0
+        """The steps of one layout; after each it rests for as long, as recording and reading go on beside it."""
+        steps, began = 0, self._clock.monotonic()
         try:
             while not self._closing.is_set() and self._step(number):
                 steps += 1
+                self._closing.wait(self._clock.monotonic() - began)
+                began = self._clock.monotonic()
         except (StorageError, DBAPIError) as error:
             if self.trouble.get(number) != str(error):
                 log.error("layout %d not sealed: %s", number, error)

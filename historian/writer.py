@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Select, insert, select, update
+from sqlalchemy import Connection, Engine, Select, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from historian import frames
@@ -130,6 +130,9 @@ class Writer:
         """`stream`: the name of the numbering that places count in."""
         self._engine = engine
         self._stream = stream
+        self._marking = (
+            update(forwarded).where(forwarded.c.stream == stream).values(position=bindparam("recorded"))
+        )  # made once: to make a statement costs as much as to carry it out
         self._groups = typed(groups)
         self._clock = clock
         self._commit_seconds = commit_seconds
@@ -402,7 +405,7 @@ class Writer:
         return rows, refusals, position
 
     def _mark(self, tx: Connection, position: int) -> None:
-        tx.execute(update(forwarded).where(forwarded.c.stream == self._stream).values(position=position))
+        tx.execute(self._marking, {"recorded": position})
 
     def _set_apart(self, cause: str) -> None:
         """Try every item of the batch for itself; rows that were alone are refused for good."""

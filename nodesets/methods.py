@@ -64,7 +64,7 @@ _ARGUMENTS: Mapping[str, tuple[str, str]] = {
     "Verdict": ("Int32", "0 undefined, 1 OK, 2 not OK, 3 not decidable"),
 }
 
-SECRETS = frozenset({"Secret", "NewPassword", "OldPassword", "TemporaryPassword"})
+SECRETS = frozenset({"Secret", "NewPassword", "OldPassword", "TemporaryPassword", "PrivateKey"})
 """Arguments that are written nowhere (R25, R26)."""
 MASK = "***"
 

@@ -38,10 +38,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """Clock of the machine."""
+    """Clock of the machine, in whole microseconds: what a client is shown of a time is all of it, to ask for it by."""
 
     def now(self) -> int:
-        return time.time_ns()
+        return time.time_ns() // 1000 * 1000
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -21,9 +22,8 @@ from compliance.batches import Pins
 from compliance.corrections import Corrections
 from config.load import digest
 from config.schema import Plant
-from historian import archive
 from historian.alarms import load as saved_alarms
-from nodesets.errors import DeviceError, NotFound, StorageError
+from nodesets.errors import DeviceError, StorageError
 from nodesets.model import Caller, Frame, Role
 from nodesets.ports import Source
 from opcua_server import admin, commands, logs, security
@@ -56,6 +56,8 @@ still share a commit."""
 SWITCH_SECONDS = 0.0005
 """Longest one thread computes while another waits to: at Python's 5 ms a commit, some ten calls into the database, is
 five times as long as its disk takes whenever frames of many devices come together."""
+M_ARENA_MAX = -8
+"""Parameter of glibc's `mallopt`: heaps there may be."""
 CERTIFICATE_SECONDS = 2.0
 ARCHIVE_SECONDS = 60.0
 """Until it is looked again for values of variables that had none yet."""
@@ -76,8 +78,18 @@ def serve(plant: Plant, data_dir: Path, ready: Callable[[str], None] = lambda _:
     for chatty in ("asyncua", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.setswitchinterval(SWITCH_SECONDS)
+    _share_one_heap()
     with admin.data_folder(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(plant, data_dir, ready))
+
+
+def _share_one_heap() -> None:
+    """What one thread gives back another can use: each with a heap of its own keeps the most it ever held at a time.
+
+    Where the C library is not glibc nothing is done.
+    """
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_ARENA_MAX, 1)
 
 
 async def _serve(plant: Plant, data_dir: Path, ready: Callable[[str], None]) -> None:
@@ -102,7 +114,8 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
     async with contextlib.AsyncExitStack() as stack:
         records = await stack.enter_async_context(open_records(plant, data_dir))
         agents = await stack.enter_async_context(Worker())
-        server = _server(records)
+        own = security.OwnCertificate(data_dir, application_uri(plant), identity(plant, data_dir))
+        server = _server(records, own)
         await server.init()
         server.translate(TRANSLATIONS)
         await load_types(server.asyncua, Path(str(files("nodesets") / "enose.xml")))
@@ -147,7 +160,6 @@ async def running(plant: Plant, data_dir: Path) -> AsyncIterator[UaServer]:
         schedules = [s.schedule for s in sources.values()]
         diagnostics = Diagnostics(site, server, pipeline.counters, schedules)
 
-        own = security.OwnCertificate(data_dir, application_uri(plant), server.identity)
         watch = Watch(server, records.trust, own, partial(_log_renewal, records), annunciator.find, records.clock)
         records.accounts.on_locked = watch.locked
 
@@ -246,15 +258,13 @@ class _Archive:
 
     def __init__(self, records: Records, server: UaServer) -> None:
         self._reader, self._server = records.reader, server
-        self._waiting = sorted(recorded(records.plant))
+        self._waiting = set(recorded(records.plant))
 
     async def show(self) -> None:
-        for node in tuple(self._waiting):
-            with contextlib.suppress(NotFound):
-                oldest = await self._reader.read_raw(node, archive.FIRST, None, 1)
-                if len(oldest.times):
-                    self._server.begins(node, int(oldest.times[0]))
-                    self._waiting.remove(node)
+        begun = await self._reader.begins()
+        for node in self._waiting & begun.keys():
+            self._server.begins(node, begun[node])
+            self._waiting.remove(node)
 
 
 @contextlib.asynccontextmanager
@@ -267,10 +277,11 @@ async def _tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None], str], N
             task.cancel()
 
 
-def _server(records: Records) -> UaServer:
+def _server(records: Records, own: security.OwnCertificate) -> UaServer:
     plant = records.plant
     return UaServer(
-        identity=identity(plant, records.data_dir),
+        identity=own.identity,
+        own=own,
         trust=records.trust,
         identities=records.accounts,
         application_uri=application_uri(plant),

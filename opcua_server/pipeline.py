@@ -6,7 +6,7 @@ One direction only: sources call `take`, the recorder confirms, the sink shows. 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
@@ -127,6 +127,8 @@ class Pipeline:
         """`held`: by kind and source, levels of the alarms an earlier run left active."""
         self._recorder, self._sink, self._clock = recorder, sink, clock
         self.counters = Counters()
+        self._taken: list[_Taken] = []
+        """Frames of this turn of the loop, not handed over yet."""
         self._models: dict[str, _Model] = {}
         self._results: asyncio.Queue[_Judged] = asyncio.Queue(RESULTS)
         self._watches = {d.id: _watch(plant, d, held) for d in plant.devices}
@@ -145,22 +147,37 @@ class Pipeline:
             self.counters.repeated += 1
             return
         row = _row(frame, validated)
+        if not self._taken:
+            asyncio.get_running_loop().call_soon(self._record)
         taken = _Taken(self.counters.received, watch, frame, row, validated.data_quality, self._clock.monotonic())
-        recorded = asyncio.wrap_future(self._recorder.append([row]))
-        recorded.add_done_callback(lambda done: self._recorded(done, taken))
+        self._taken.append(taken)
 
-    def _recorded(self, done: "asyncio.Future[None]", taken: _Taken) -> None:
-        watch, frame, row = taken.watch, taken.frame, taken.row
+    def _record(self) -> None:
+        """Have the frames that came in one turn of the loop recorded together."""
+        taken, self._taken = self._taken, []
+        recorded = asyncio.wrap_future(self._recorder.append([each.row for each in taken]))
+        recorded.add_done_callback(lambda done: self._answered(done, taken))
+
+    def _answered(self, done: "asyncio.Future[None]", frames: Sequence[_Taken]) -> None:
         if done.cancelled():
             return
-        if error := done.exception():
-            if not isinstance(error, StorageError):
-                raise error
-            self.counters.refused += 1
-            log.error("frame of %s at %d not recorded: %s", frame.device, frame.source_time, error)
-            watch.refused = max(watch.refused, taken.number)
-            self._sink.lost(row)
-            return
+        error = done.exception()
+        if error is not None and not isinstance(error, StorageError):
+            raise error
+        for taken in frames:
+            if error is None:
+                self._recorded(taken)
+            else:
+                self._refused(taken, error)
+
+    def _refused(self, taken: _Taken, error: StorageError) -> None:
+        self.counters.refused += 1
+        log.error("frame of %s at %d not recorded: %s", taken.frame.device, taken.frame.source_time, error)
+        taken.watch.refused = max(taken.watch.refused, taken.number)
+        self._sink.lost(taken.row)
+
+    def _recorded(self, taken: _Taken) -> None:
+        watch, frame, row = taken.watch, taken.frame, taken.row
         self.counters.recorded += 1
         self.counters.waits.append(self._clock.monotonic() - taken.started)
         if taken.number > watch.refused:  # a full queue refuses a frame before the older ones in it are recorded

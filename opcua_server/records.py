@@ -33,7 +33,7 @@ from historian.writer import Writer
 from nodesets.errors import ConfigurationError, Mistake, NoData, NotFound, StorageError
 from nodesets.model import Caller, EventRow, Note
 from nodesets.ports import Clock, SystemClock
-from opcua_server import learning, security
+from opcua_server import learning, pki, security
 from opcua_server.plant import conformance
 from opcua_server.plant.site import Verified
 from opcua_server.plant.space import batch_texts, result_tags, result_texts
@@ -221,7 +221,7 @@ async def open_records(plant: Plant, data_dir: Path, *, older: bool = False) -> 
     accounts = Accounts(writer, plant.security, clock)
     try:
         await accounts.start()
-        security.make_folders(data_dir)
+        pki.take_over(data_dir)
         yield Records(plant, data_dir, clock, writer, recorder, reader, accounts, security.TrustStore(data_dir))
     finally:
         accounts.close()

@@ -21,6 +21,8 @@ from opcua_server.plant.alarm_states import Notification
 from opcua_server.plant.alarms import Act, Alarms
 
 SECOND = 1_000_000_000
+TURNS = 4
+"""Of the loop: a frame is handed over in the next one, and answered and shown in those after it."""
 
 
 class SteppedClock:
@@ -51,6 +53,8 @@ class SteppedClock:
         end = self._instant + seconds
         while True:
             while len(self._waiting) < sleepers:  # noqa: ASYNC110 - what they wait for is this loop's next turn
+                await asyncio.sleep(0)
+            for _ in range(TURNS):  # what an instant brings is shown at that instant
                 await asyncio.sleep(0)
             instant, _, reached = self._waiting[0]
             if instant > end:

@@ -3,22 +3,23 @@
 pki/
   own/certs/enose.der          the server's certificate, for clients to trust
   own/private/enose.pem        its key, 0600 in a 0700 folder
+  own/private/requested.pem    the key of a signing request whose certificate has not come yet
   trusted/certs  trusted/crl   applications and authorities accepted as they are
   issuers/certs  issuers/crl   authorities that complete a chain but are not trusted by themselves
   rejected/certs               what was refused, for `enose trust accept`
 
 Files are DER or PEM. A change of a folder counts from the next check on. Nothing here ever downgrades: a key that is
-unreadable, readable by others or of another certificate stops the start.
+unreadable, readable by others or of another certificate stops the start. What comes over OPC UA (Part 12 7.10) changes
+several files as one (pki.py).
 """
 
 import contextlib
 import ipaddress
 import itertools
 import logging
-import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nodesets.errors import CertificateRefused, ConfigurationError, Mistake
+from opcua_server.pki import State, carry_out, make_folders, state, under_way, write
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +46,34 @@ MAX_REJECTED = 64
 MAX_CERTIFICATE = 16_384
 """Bytes of a certificate or chain that are looked at."""
 
-FOLDERS = ("own/certs", "own/private", "trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl", "rejected/certs")
 FORBIDDEN_HASHES = (hashes.MD5, hashes.SHA1)
+KEY_FILE, CERTIFICATE_FILE = "own/private/enose.pem", "own/certs/enose.der"
+REQUESTED_FILE = "own/private/requested.pem"
+KEY_FORMATS = ("PEM", "PFX")
+"""PKCS #8 and PKCS #12, neither encrypted: the channel is."""
+SUBJECT_NAMES = {
+    "CN": NameOID.COMMON_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "L": NameOID.LOCALITY_NAME,
+    "S": NameOID.STATE_OR_PROVINCE_NAME,
+    "C": NameOID.COUNTRY_NAME,
+}
+"""Names in a subject as clients write it (Part 12 7.9.4)."""
+MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for bytes that are no certificate, some of it only for parts that are asked for."""
+PURPOSES = {
+    ExtendedKeyUsageOID.CLIENT_AUTH: "client authentication",
+    ExtendedKeyUsageOID.SERVER_AUTH: "server authentication",
+}
+_SUBJECT_PART = re.compile(r'/?([A-Z]+)=(?:"([^"]+)"|([^"/=]+))')
 
 Key = rsa.RSAPrivateKey
 
@@ -64,6 +93,11 @@ class Identity:
     def thumbprint(self) -> bytes:
         """SHA-1 of the certificate: how a client says whose key it encrypted for (Part 6 6.7.2.3)."""
         return self.certificate.fingerprint(hashes.SHA1())  # noqa: S303 - a name, not a protection
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """As it lies on the disk, by path below `pki`."""
+        return {KEY_FILE: _pem(self.key), CERTIFICATE_FILE: self.der}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +159,7 @@ def leaf(der: bytes) -> x509.Certificate:
     if not der or len(der) > MAX_CERTIFICATE:
         raise CertificateRefused("no certificate" if not der else f"certificate of {len(der)} bytes")
     try:
-        return x509.load_der_x509_certificate(leaf_der(der))
+        return _parse(leaf_der(der))
     except ValueError as error:
         raise CertificateRefused(f"not a certificate: {error}") from error
 
@@ -155,14 +189,14 @@ def load_identity(
     what lies there cannot be used safely.
     """
     pki = make_folders(data_dir)
-    key_file, certificate_file = pki / "own/private/enose.pem", pki / "own/certs/enose.der"
+    key_file, certificate_file = pki / KEY_FILE, pki / CERTIFICATE_FILE
     if not key_file.exists() and not certificate_file.exists():
         _create(key_file, certificate_file, application_uri, hosts, addresses)
     return _load_pair(pki, application_uri)
 
 
 def _load_pair(pki: Path, application_uri: str) -> Identity:
-    key_file, certificate_file = pki / "own/private/enose.pem", pki / "own/certs/enose.der"
+    key_file, certificate_file = pki / KEY_FILE, pki / CERTIFICATE_FILE
     key = _load_key(key_file)
     certificate = _load_own(certificate_file)
     if certificate.public_key() != key.public_key():
@@ -179,7 +213,7 @@ class OwnCertificate:
 
     def __init__(self, data_dir: Path, application_uri: str, identity: Identity) -> None:
         self._pki = data_dir / "pki"
-        self._application_uri = application_uri
+        self.application_uri = application_uri
         self.identity = identity
         self._seen = self._state()
 
@@ -189,11 +223,11 @@ class OwnCertificate:
         The two are two files: between their writing they do not belong together, and nothing happens.
         """
         seen = self._state()
-        if seen == self._seen:
+        if seen == self._seen or under_way(self._pki):
             return None
         self._seen = seen
         try:
-            found = _load_pair(self._pki, self._application_uri)
+            found = _load_pair(self._pki, self.application_uri)
         except ConfigurationError as error:
             log.warning("certificate of this server not renewed: %s", error)
             return None
@@ -202,21 +236,80 @@ class OwnCertificate:
         self.identity = found
         return found
 
-    def _state(self) -> tuple[tuple[str, int, int], ...]:
-        return tuple(_state([self._pki / "own/private", self._pki / "own/certs"]))
+    def request(self, subject: x509.Name | None, *, fresh: bool) -> bytes:
+        """PKCS #10 request, DER, for its key or a `fresh` one; its subject is that of the certificate unless given.
+
+        The fresh key is on the disk until its certificate comes, also to another session or after a restart; that of
+        an earlier request is gone (Part 12 7.10.10). Raises StorageError.
+        """
+        certificate, key = self.identity.certificate, self.identity.key
+        if fresh:
+            key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        request = x509.CertificateSigningRequestBuilder(subject or certificate.subject)
+        signed = request.add_extension(names.value, names.critical).sign(key, hashes.SHA256())
+        files = {REQUESTED_FILE: _pem(key)} if fresh else {}
+        carry_out(self._pki, files, () if fresh else [REQUESTED_FILE])
+        return signed.public_bytes(serialization.Encoding.DER)
+
+    def with_key(self, certificate: x509.Certificate, key: Key | None = None) -> Identity:
+        """A new certificate with the key it came with, or without one ours or that of the last request.
+
+        Raises CertificateRefused when it belongs to none of them.
+        """
+        known = [key] if key is not None else [self.identity.key, *self._requested()]
+        for candidate in known:
+            if candidate.public_key() == certificate.public_key():
+                return Identity(certificate, candidate)
+        raise CertificateRefused("the certificate belongs to another key", CertificateRefused.status)
+
+    def _requested(self) -> list[Key]:
+        path = self._pki / REQUESTED_FILE
+        return [_load_key(path)] if path.exists() else []
+
+    def _state(self) -> State:
+        return state([self._pki / "own/private", self._pki / "own/certs"])
 
 
-def make_folders(data_dir: Path) -> Path:
-    """`pki` under the data folder with everything in it; the folder of the key is closed to others."""
-    pki = data_dir / "pki"
-    for folder in FOLDERS:
-        (pki / folder).mkdir(parents=True, exist_ok=True)
-    (pki / "own/private").chmod(0o700)
-    return pki
+# -- what comes from outside
+
+
+def private_key(form: str, data: bytes) -> Key:
+    """The RSA key in one of KEY_FORMATS. Raises ValueError."""
+    try:
+        if form == "PEM":
+            key: object = serialization.load_pem_private_key(data, None)
+        elif form == "PFX":
+            key = pkcs12.load_key_and_certificates(data, None)[0]
+        else:
+            raise ValueError(f"format {form!r}")
+    except (TypeError, UnsupportedAlgorithm) as error:  # encrypted, or of a curve nobody knows
+        raise ValueError("a key that cannot be read") from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError("no RSA key")
+    return key
+
+
+def subject(text: str) -> x509.Name:
+    """A subject as clients write it, `CN=enose/O="A/B"` (Part 12 7.9.4). Raises ValueError."""
+    parts, position = [], 0
+    while position < len(text):
+        part = _SUBJECT_PART.match(text, position)
+        if part is None or part[1] not in SUBJECT_NAMES or (position and text[position] != "/"):
+            raise ValueError(f"no subject: {text[:80]!a}")
+        parts.append(x509.NameAttribute(SUBJECT_NAMES[part[1]], part[2] or part[3]))
+        position = part.end()
+    return x509.Name(parts)
 
 
 def _unusable(path: Path, why: str) -> ConfigurationError:
     return ConfigurationError([Mistake(path="", message=f"{path} {why}")])
+
+
+def _pem(key: Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _load_key(path: Path) -> Key:
@@ -242,10 +335,9 @@ def _create(
     key_file: Path, certificate_file: Path, application_uri: str, hosts: Sequence[str], addresses: Sequence[str]
 ) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write(key_file, pem, 0o600)
+    write(key_file, _pem(key), 0o600)
     certificate = self_signed(key, application_uri, hosts, addresses)
-    _write(certificate_file, certificate.public_bytes(serialization.Encoding.DER), 0o644)
+    write(certificate_file, certificate.public_bytes(serialization.Encoding.DER), 0o644)
 
 
 def self_signed(
@@ -295,18 +387,27 @@ def self_signed(
     )
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file so that nobody ever sees a half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 # -- trust
+
+
+@dataclass(frozen=True, slots=True)
+class TrustLists:
+    """Everything that is trusted, DER, as a TrustList object has it (Part 12 7.8.2.8)."""
+
+    trusted: tuple[bytes, ...] = ()
+    trusted_crls: tuple[bytes, ...] = ()
+    issuers: tuple[bytes, ...] = ()
+    issuer_crls: tuple[bytes, ...] = ()
+
+
+LISTS = dict(
+    zip(
+        [f.name for f in fields(TrustLists)],
+        ("trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl"),
+        strict=True,
+    )
+)
+"""Where each of them lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +425,7 @@ class TrustStore:
     def __init__(self, data_dir: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._pki = make_folders(data_dir)
         self._now = now
-        self._seen: tuple[tuple[str, int, int], ...] | None = None
+        self._seen: State | None = None
         self._lists = _Lists({}, (), ())
 
     def check(self, certificate: bytes, application_uri: str | None = None) -> None:
@@ -371,7 +472,7 @@ class TrustStore:
         kept = sorted(folder.glob("*.der"), key=lambda p: p.stat().st_mtime_ns)
         for old in kept[: max(0, len(kept) - MAX_REJECTED + 1)]:
             old.unlink(missing_ok=True)
-        _write(path, peer.public_bytes(serialization.Encoding.DER), 0o644)
+        write(path, peer.public_bytes(serialization.Encoding.DER), 0o644)
 
     def accept(self, wanted: str) -> Listed:
         """Move a rejected certificate to trusted. `wanted`: its thumbprint, SHA-256 or SHA-1, or the start of one.
@@ -402,33 +503,138 @@ class TrustStore:
     def _list(self, folder: str) -> list[Listed]:
         return [_listed(certificate, path) for path, certificate in _certificates(self._pki / folder)]
 
+    # -- as a TrustList object
+
+    def state(self) -> State:
+        """Of the files of the lists."""
+        return state(self._pki / folder for folder in LISTS.values())
+
+    def changed(self) -> int:
+        """When a file of the lists came, went or changed last, ns UTC."""
+        folders = (self._pki / folder for folder in LISTS.values())
+        return max((*(folder.stat().st_mtime_ns for folder in folders), *(time for _, time, _ in self.state())))
+
+    def contents(self) -> TrustLists:
+        return TrustLists(**{name: tuple(der for _, der in self._encoded(name)) for name in LISTS})
+
+    def rejected(self) -> list[bytes]:
+        """DER, the newest first."""
+        listed = sorted(self.list_rejected(), key=lambda c: c.path.stat().st_mtime_ns, reverse=True)
+        return [_parse(c.path.read_bytes()).public_bytes(serialization.Encoding.DER) for c in listed]
+
+    def with_added(self, certificate: x509.Certificate) -> TrustLists:
+        """The lists with one more trusted application. Raises CertificateRefused.
+
+        Authorities do not come alone, but with a revocation list (Part 12 7.8.2.6).
+        """
+        if _is_authority(certificate) and not application_uris(certificate):
+            raise CertificateRefused(f"{common_name(certificate)!r} is an authority")
+        lists = self.contents()
+        _check_listed(certificate, *_opened(lists), self._now())
+        der = certificate.public_bytes(serialization.Encoding.DER)
+        return replace(lists, trusted=tuple(dict.fromkeys((*lists.trusted, der))))
+
+    def without(self, sha1: str, *, trusted: bool) -> TrustLists:
+        """The lists without a certificate, and without the revocation lists of an authority (Part 12 7.8.2.7).
+
+        Raises LookupError when there is none, CertificateRefused when others need it.
+        """
+        lists = self.contents()
+        name = "trusted" if trusted else "issuers"
+        found = {der: c for der in getattr(lists, name) if _sha1(c := _certificate(der)) == sha1.lower()}
+        if not found:
+            raise LookupError(f"no certificate {sha1[:40]!a} in {name}")
+        [(der, certificate)] = found.items()
+        left = replace(lists, **{name: tuple(d for d in getattr(lists, name) if d != der)})
+        authorities, _ = _opened(left)
+        others = [_certificate(d) for d in (*left.trusted, *left.issuers)]
+        if certificate not in authorities and any(_signed(other, certificate) for other in others):
+            needed = CertificateRefused.CHAIN_INCOMPLETE
+            raise CertificateRefused(f"{common_name(certificate)!r} has issued others in the lists", needed)
+        crls = {"trusted_crls": lists.trusted_crls, "issuer_crls": lists.issuer_crls}
+        kept = {n: tuple(d for d in crl if _crl(d).issuer != certificate.subject) for n, crl in crls.items()}
+        return replace(left, **kept) if _is_authority(certificate) else left
+
+    def validate(self, lists: TrustLists) -> None:
+        """Raises CertificateRefused unless all of it is valid, what Part 4 lets be suppressed aside (7.8.2.5)."""
+        authorities, revocations = _opened(lists)
+        for der in (*lists.trusted, *lists.issuers):
+            _check_listed(_certificate(der), authorities, revocations, self._now())
+
+    def validate_own(self, certificate: x509.Certificate, lists: TrustLists, application_uri: str) -> None:
+        """The same of a certificate this server is to have; its issuers are in the lists (Part 12 7.10.5)."""
+        _check_listed(certificate, *_opened(lists), self._now())
+        _check_usage(certificate, ExtendedKeyUsageOID.SERVER_AUTH, only_critical=True)
+        if application_uri not in application_uris(certificate):
+            raise CertificateRefused(f"the certificate is not for {application_uri}", CertificateRefused.URI_INVALID)
+
+    def changes(self, lists: TrustLists) -> tuple[dict[str, bytes], set[str]]:
+        """Files to write and to remove, as `carry_out` takes them, so that the folders hold these lists.
+
+        Files that hold neither certificate nor revocation list stay.
+        """
+        files: dict[str, bytes] = {}
+        gone: set[str] = set()
+        for name, folder in LISTS.items():
+            wanted, present = getattr(lists, name), self._encoded(name)
+            gone |= {f"{folder}/{path.name}" for path, der in present if der not in wanted}
+            new = set(wanted) - {der for _, der in present}
+            files |= {f"{folder}/{_name_of(der, crl=name.endswith('crls'))}": der for der in new}
+        gone |= {f"rejected/certs/{Path(path).name}" for path in files if path.startswith("trusted/certs/")}
+        return files, gone
+
+    def carry_out(self, files: Mapping[str, bytes], gone: Iterable[str]) -> None:
+        """Change the files below `pki`, as the function of this name."""
+        carry_out(self._pki, files, gone)
+
+    def _encoded(self, name: str) -> list[tuple[Path, bytes]]:
+        """Files of one list, with what they hold as DER."""
+        folder = self._pki / LISTS[name]
+        found = _revocations(folder) if name.endswith("crls") else _certificates(folder)
+        return [(path, each.public_bytes(serialization.Encoding.DER)) for path, each in found]
+
     def _read(self) -> _Lists:
-        """The lists as they lie on disk; read again only when a file came, went or changed."""
-        folders = [self._pki / f for f in ("trusted/certs", "issuers/certs", "trusted/crl", "issuers/crl")]
-        seen = tuple(_state(folders))
+        """The lists as they lie on disk; read again only when a file came, went or changed, and none is just about to.
+
+        So a client is never held against the half of a change.
+        """
+        if self._seen is not None and under_way(self._pki):
+            return self._lists
+        seen = self.state()
         if seen != self._seen:
-            trusted = [c for _, c in _certificates(folders[0])]
-            issuers = [c for _, c in _certificates(folders[1])]
-            revocations = tuple(r for folder in folders[2:] for r in _revocations(folder))
+            trusted = [c for _, c in _certificates(self._pki / LISTS["trusted"])]
+            issuers = [c for _, c in _certificates(self._pki / LISTS["issuers"])]
+            crls = (self._pki / LISTS[name] for name in ("trusted_crls", "issuer_crls"))
+            revocations = tuple(r for folder in crls for _, r in _revocations(folder))
             fingerprints = {c.fingerprint(hashes.SHA256()): c for c in trusted}
             self._lists = _Lists(fingerprints, tuple(trusted + issuers), revocations)
             self._seen = seen
         return self._lists
 
 
-def _state(folders: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
-    for folder in folders:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
-                with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                    stat = entry.stat()
-                    yield entry.path, stat.st_mtime_ns, stat.st_size
-
-
 def _parse(data: bytes) -> x509.Certificate:
-    if data.lstrip().startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_certificate(data)
-    return x509.load_der_x509_certificate(data)
+    """Raises ValueError, also for what the library would only find when it is asked for."""
+    pem = data.lstrip().startswith(b"-----BEGIN")
+    try:
+        found = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        for late in ("subject", "issuer", "extensions", "signature_hash_algorithm"):
+            getattr(found, late)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _parse_crl(data: bytes) -> x509.CertificateRevocationList:
+    """Raises ValueError, as `_parse`."""
+    pem = data.lstrip().startswith(b"-----BEGIN")
+    try:
+        found = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+        for late in ("issuer", "next_update_utc", "signature_hash_algorithm"):
+            getattr(found, late)
+        found.get_revoked_certificate_by_serial_number(0)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
+    return found
 
 
 def _files(folder: Path) -> Iterable[tuple[Path, bytes]]:
@@ -449,11 +655,10 @@ def _certificates(folder: Path) -> Iterable[tuple[Path, x509.Certificate]]:
             log.warning("%s is not a certificate: %s", path, error)
 
 
-def _revocations(folder: Path) -> Iterable[x509.CertificateRevocationList]:
+def _revocations(folder: Path) -> Iterable[tuple[Path, x509.CertificateRevocationList]]:
     for path, data in _files(folder):
         try:
-            pem = data.lstrip().startswith(b"-----BEGIN")
-            yield x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+            yield path, _parse_crl(data)
         except ValueError as error:
             log.warning("%s is not a revocation list: %s", path, error)
 
@@ -462,17 +667,48 @@ def _listed(certificate: x509.Certificate, path: Path) -> Listed:
     return Listed(
         name=common_name(certificate),
         thumbprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        sha1=certificate.fingerprint(hashes.SHA1()).hex(),  # noqa: S303 - a name people compare, not a protection
+        sha1=_sha1(certificate),
         application_uri=next(iter(application_uris(certificate)), ""),
         expires=certificate.not_valid_after_utc,
         path=path,
     )
 
 
+def _sha1(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA1()).hex()  # noqa: S303 - a name people compare, not a protection
+
+
 def _file_name(certificate: x509.Certificate) -> str:
     """`<CN> [thumbprint].der`: a common name is chosen by the peer, so only harmless characters of it are kept."""
     name = re.sub(r"[^A-Za-z0-9 _-]", "_", common_name(certificate))[:64].strip() or "unnamed"
     return f"{name} [{certificate.fingerprint(hashes.SHA256()).hex()}].der"
+
+
+def _name_of(der: bytes, *, crl: bool) -> str:
+    return f"{thumbprint(der)}.crl" if crl else _file_name(_certificate(der))
+
+
+def _certificate(der: bytes) -> x509.Certificate:
+    """One certificate, DER. Raises CertificateRefused."""
+    found = leaf(der)
+    if len(leaf_der(der)) != len(der):
+        raise CertificateRefused("more than one certificate")
+    return found
+
+
+def _crl(der: bytes) -> x509.CertificateRevocationList:
+    """Raises CertificateRefused."""
+    try:
+        return _parse_crl(der)
+    except ValueError as error:
+        raise CertificateRefused(f"not a revocation list: {error}") from error
+
+
+def _opened(lists: TrustLists) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
+    """The authorities and all revocation lists. Raises CertificateRefused for what is none."""
+    certificates = [_certificate(der) for der in (*lists.trusted, *lists.issuers)]
+    revocations = [_crl(der) for der in (*lists.trusted_crls, *lists.issuer_crls)]
+    return [c for c in certificates if _is_authority(c)], revocations
 
 
 # -- the checks
@@ -495,7 +731,7 @@ def check_strength(certificate: x509.Certificate) -> None:
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         return False
     return True
 
@@ -565,22 +801,57 @@ def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
         )
 
 
-def _check_usage(peer: x509.Certificate) -> None:
-    """Usage restrictions count only where the certificate states them (RFC 5280 4.2.1.3)."""
-    try:
-        usage = peer.extensions.get_extension_for_class(x509.KeyUsage).value
-        if not usage.digital_signature or not (usage.data_encipherment or usage.key_encipherment):
+def _check_usage(
+    peer: x509.Certificate,
+    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
+    *,
+    only_critical: bool = False,
+) -> None:
+    """Usage restrictions count only where the certificate states them (RFC 5280 4.2.1.3), as critical or at all."""
+    extensions = [e for e in peer.extensions if e.critical or not only_critical]
+    for extension in extensions:
+        usage = extension.value
+        if isinstance(usage, x509.KeyUsage) and not (
+            usage.digital_signature and (usage.data_encipherment or usage.key_encipherment)
+        ):
             raise CertificateRefused("key usage allows no signing or no encryption", CertificateRefused.USE_NOT_ALLOWED)
-    except x509.ExtensionNotFound:
-        pass
-    try:
-        purposes = peer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+        if isinstance(usage, x509.ExtendedKeyUsage) and purpose not in usage:
             raise CertificateRefused(
-                "extended key usage does not include client authentication", CertificateRefused.USE_NOT_ALLOWED
+                f"extended key usage does not include {PURPOSES[purpose]}", CertificateRefused.USE_NOT_ALLOWED
             )
-    except x509.ExtensionNotFound:
-        pass
+
+
+def _check_listed(
+    certificate: x509.Certificate,
+    authorities: Sequence[x509.Certificate],
+    revocations: Sequence[x509.CertificateRevocationList],
+    now: datetime,
+) -> None:
+    """The validation of Part 4 6.1.3 but for trust; what may be suppressed there is only logged (Part 12 7.8.2.5)."""
+    check_strength(certificate)
+    try:
+        chain = _chain(certificate, authorities)
+    except CertificateRefused as error:
+        if error.failure != CertificateRefused.UNTRUSTED:
+            raise
+        raise CertificateRefused(str(error), CertificateRefused.CHAIN_INCOMPLETE) from error
+    for issued, issuer in itertools.pairwise(chain):
+        with _logged(CertificateRefused.REVOCATION_UNKNOWN):
+            _check_revocation(issued, issuer, revocations, now)
+    for link in chain:
+        with _logged(CertificateRefused.TIME_INVALID):
+            _check_validity(link, now)
+
+
+@contextlib.contextmanager
+def _logged(failure: int) -> Iterator[None]:
+    """A refusal of this kind is a warning."""
+    try:
+        yield
+    except CertificateRefused as error:
+        if error.failure != failure:
+            raise
+        log.warning("taken all the same: %s", error)
 
 
 def check_user(certificate: x509.Certificate, now: datetime) -> None:

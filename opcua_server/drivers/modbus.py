@@ -324,7 +324,7 @@ class Modbus:
             doubt = Cause.FROZEN  # the values are old; what is new, and has this time, is that we know it
         elif answer.device_time is not None:
             if self._believes(answer.device_time, received):
-                source = answer.device_time
+                source = _shown(answer.device_time)
             else:
                 doubt = Cause.CLOCK
             self._device_time = answer.device_time
@@ -360,7 +360,12 @@ class Modbus:
 
     def _wall(self, instant: float) -> int:
         """UTC nanoseconds of a monotonic instant that has just passed."""
-        return self._clock.now() - round((self._clock.monotonic() - instant) * 1e9)
+        return _shown(self._clock.now() - round((self._clock.monotonic() - instant) * 1e9))
+
+
+def _shown(time: int) -> int:
+    """In the microseconds clients are shown of a time, ns UTC: what they read of the history they can ask for again."""
+    return time // 1000 * 1000
 
 
 @dataclass(frozen=True, slots=True)

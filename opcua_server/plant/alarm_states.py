@@ -30,7 +30,7 @@ Theory of operation:
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nodesets.errors import (
     AlreadyAcknowledged,
@@ -185,6 +185,13 @@ class AlarmKind:
         return max(self.severities.values())
 
 
+class Words(NamedTuple):
+    """What a person says with an act, and in what locale; neither: nothing."""
+
+    text: str = ""
+    locale: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Switch:
     """A state of two values, since when, and when it ends by itself (0: never); times ns UTC."""
@@ -219,6 +226,7 @@ class Branch:
     answered: tuple[bytes, ...] = ()
     """Notifications that were acknowledged: a confirmation may name them."""
     comment: str = ""
+    comment_locale: str = ""
     comment_time: int = 0
     user: str = ""
     """ClientUserId of the newest act."""
@@ -370,7 +378,7 @@ def _moved(condition: Condition, finding: Finding, trigger: Trigger, after: Stat
     if trigger is Trigger.RAISE:
         moved = replace(moved, answers=(), answered=())
         if trunk.state is State.NORMAL or trunk.state in OWED:  # what was said of the time before is no word of this
-            moved = replace(moved, comment="", comment_time=now, user="")
+            moved = replace(moved, comment="", comment_locale="", comment_time=now, user="")
     return moved
 
 
@@ -388,7 +396,7 @@ def _with_horn(condition: Condition, trigger: Trigger, now: int) -> Condition:
 # -- what people do
 
 
-def acknowledge(condition: Condition, event_id: bytes, comment: str, user: str, now: int, new_id: NewId) -> Step:
+def acknowledge(condition: Condition, event_id: bytes, said: Words, user: str, now: int, new_id: NewId) -> Step:
     """Part 9 5.7.3. Raises ConditionDisabled, EventIdUnknown, AlreadyAcknowledged."""
     branch = _acknowledgeable(_enabled(condition), event_id)
     after = _settled(condition.kind, TRANSITIONS[branch.state][Trigger.ACKNOWLEDGE])
@@ -396,61 +404,59 @@ def acknowledge(condition: Condition, event_id: bytes, comment: str, user: str, 
     moved = replace(branch, state=after, acked_time=now, time=now, answers=(), answered=answered)
     if not after.confirmed:
         moved = replace(moved, confirmed_time=now)
-    return _answered(condition, _commented(moved, comment, user, now), new_id)
+    return _answered(condition, _commented(moved, said, user, now), new_id)
 
 
-def confirm(condition: Condition, event_id: bytes, comment: str, user: str, now: int, new_id: NewId) -> Step:
-    """Part 9 5.7.4. Raises ConditionDisabled, EventIdUnknown, AlreadyConfirmed, InvalidState while unacknowledged."""
+def confirm(condition: Condition, event_id: bytes, said: Words, user: str, now: int, new_id: NewId) -> Step:
+    """Part 9 5.7.4. Raises ConditionDisabled, EventIdUnknown, AlreadyConfirmed: until acknowledged too (B.1.3)."""
     branch = _named(_enabled(condition), event_id)
     after = TRANSITIONS[branch.state].get(Trigger.CONFIRM)
-    if after is None and not branch.state.acked:
-        raise InvalidState(f"{condition.node} is to be acknowledged before it is confirmed")
     if after is None:
         raise AlreadyConfirmed(f"{condition.node}: nothing is left to confirm")
     moved = replace(branch, state=after, confirmed_time=now, time=now)
-    return _answered(condition, _commented(moved, comment, user, now), new_id)
+    return _answered(condition, _commented(moved, said, user, now), new_id)
 
 
-def add_comment(condition: Condition, event_id: bytes, comment: str, user: str, now: int, new_id: NewId) -> Step:
+def add_comment(condition: Condition, event_id: bytes, said: Words, user: str, now: int, new_id: NewId) -> Step:
     """Part 9 5.5.6. Raises ConditionDisabled, EventIdUnknown."""
     branch = _named(_enabled(condition), event_id)
-    return _answered(condition, replace(_commented(branch, comment, user, now), time=now), new_id)
+    return _answered(condition, replace(_commented(branch, said, user, now), time=now), new_id)
 
 
-def respond(condition: Condition, response: int, comment: str, user: str, now: int, new_id: NewId) -> Step:
+def respond(condition: Condition, response: int, said: Words, user: str, now: int, new_id: NewId) -> Step:
     """Part 9 5.6.3: ends the dialog. Raises ConditionDisabled, DialogNotActive."""
     trunk = _enabled(condition).trunk
     if not trunk.state.active or trunk.finding is None:
         raise DialogNotActive(f"{condition.node} asks nothing")
     answered = replace(trunk.finding, level="", time=now, details={**trunk.finding.details, RESPONSE: str(response)})
     moved = replace(trunk, state=State.NORMAL, level="", finding=answered, active_time=now, time=now)
-    return _answered(condition, _commented(moved, comment, user, now), new_id)
+    return _answered(condition, _commented(moved, said, user, now), new_id)
 
 
-def enable(condition: Condition, comment: str, user: str, now: int, new_id: NewId) -> Step:
+def enable(condition: Condition, said: Words, user: str, now: int, new_id: NewId) -> Step:
     """Part 9 5.5.5: tells how things stand. Raises AlreadyEnabled."""
     if condition.enabled.on:
         raise AlreadyEnabled(f"{condition.node} is enabled")
     condition = replace(condition, enabled=switched(condition.enabled, True, now))
-    return _all_told(_by(condition, comment, user, now), new_id)
+    return _all_told(_by(condition, said, user, now), new_id)
 
 
-def disable(condition: Condition, comment: str, user: str, now: int, until: int, new_id: NewId) -> Step:
+def disable(condition: Condition, said: Words, user: str, now: int, until: int, new_id: NewId) -> Step:
     """Part 9 5.5.4: a last word of each branch, by which clients take it from their lists. Raises AlreadyDisabled."""
     if not condition.enabled.on:
         raise AlreadyDisabled(f"{condition.node} is disabled")
     condition = replace(condition, enabled=switched(condition.enabled, False, now, until))
-    return _all_told(_by(condition, comment, user, now), new_id, switched=True)
+    return _all_told(_by(condition, said, user, now), new_id, switched=True)
 
 
-def suppress(condition: Condition, on: bool, comment: str, user: str, now: int, until: int, new_id: NewId) -> Step:
+def suppress(condition: Condition, on: bool, said: Words, user: str, now: int, until: int, new_id: NewId) -> Step:
     """Part 9 5.8.8 to 5.8.11; as it is already: nothing to tell. Raises ConditionDisabled."""
-    return _service(condition, "suppressed", on, comment, user, now, until, new_id)
+    return _service(condition, "suppressed", on, said, user, now, until, new_id)
 
 
-def remove(condition: Condition, on: bool, comment: str, user: str, now: int, until: int, new_id: NewId) -> Step:
+def remove(condition: Condition, on: bool, said: Words, user: str, now: int, until: int, new_id: NewId) -> Step:
     """RemoveFromService and PlaceInService (Part 9 5.8.12 to 5.8.15). Raises ConditionDisabled."""
-    return _service(condition, "out_of_service", on, comment, user, now, until, new_id)
+    return _service(condition, "out_of_service", on, said, user, now, until, new_id)
 
 
 def inhibit(condition: Condition, on: bool, now: int, new_id: NewId) -> Step:
@@ -461,7 +467,7 @@ def inhibit(condition: Condition, on: bool, now: int, new_id: NewId) -> Step:
     return _trunk_told(_at(condition, now), new_id) if condition.trunk.state.active else (condition, ())
 
 
-def shelve(condition: Condition, how: Shelve, seconds: float, comment: str, user: str, now: int, new_id: NewId) -> Step:
+def shelve(condition: Condition, how: Shelve, seconds: float, said: Words, user: str, now: int, new_id: NewId) -> Step:
     """Part 9 5.8.17. Raises ConditionDisabled, NotShelved, AlreadyShelved, ShelvingTimeOutOfRange."""
     _enabled(condition)
     if how is Shelve.TIMED and not 0 < seconds <= condition.kind.max_shelved:
@@ -471,7 +477,7 @@ def shelve(condition: Condition, how: Shelve, seconds: float, comment: str, user
         raise refusal(f"{condition.node} is {condition.shelving.value}")
     lasts = {Shelve.TIMED: seconds, Shelve.ONE_SHOT: condition.kind.max_shelved}.get(how, 0.0)
     condition = _shelved(condition, how, now, now + round(lasts * SECOND) if lasts else 0)
-    return _trunk_told(_by(condition, comment, user, now), new_id)
+    return _trunk_told(_by(condition, said, user, now), new_id)
 
 
 def silence(condition: Condition, user: str, now: int, new_id: NewId) -> Step:
@@ -479,16 +485,16 @@ def silence(condition: Condition, user: str, now: int, new_id: NewId) -> Step:
     if _enabled(condition).silenced.on:
         return condition, ()
     condition = replace(condition, silenced=switched(condition.silenced, True, now))
-    return _trunk_told(_by(condition, "", user, now), new_id)
+    return _trunk_told(_by(condition, Words(), user, now), new_id)
 
 
-def reset(condition: Condition, comment: str, user: str, now: int, new_id: NewId) -> Step:
+def reset(condition: Condition, said: Words, user: str, now: int, new_id: NewId) -> Step:
     """Part 9 5.8.5. Raises ConditionDisabled; InvalidState when not latched, still active, or owed an answer."""
     latched = _enabled(condition).latched.on
     if not latched or condition.trunk.state is not State.NORMAL or condition.branches:
         raise InvalidState(f"{condition.node}: only what is latched, over and answered for is reset")
     condition = replace(condition, latched=switched(condition.latched, False, now))
-    return _trunk_told(_by(condition, comment, user, now), new_id)
+    return _trunk_told(_by(condition, said, user, now), new_id)
 
 
 def expired(condition: Condition, now: int, new_id: NewId) -> Step:
@@ -547,14 +553,16 @@ def _named(condition: Condition, event_id: bytes) -> Branch:
     raise EventIdUnknown(f"{condition.node} has no notification {event_id.hex()}")
 
 
-def _commented(branch: Branch, comment: str, user: str, now: int) -> Branch:
-    """An empty comment leaves the one before (Part 9 5.5.6)."""
+def _commented(branch: Branch, said: Words, user: str, now: int) -> Branch:
+    """Nothing said leaves the comment before, an empty text with a locale ends it (Part 9 5.5.6)."""
     branch = replace(branch, user=user)
-    return replace(branch, comment=comment, comment_time=now) if comment else branch
+    if said == Words():
+        return branch
+    return replace(branch, comment=said.text, comment_locale=said.locale, comment_time=now)
 
 
-def _by(condition: Condition, comment: str, user: str, now: int) -> Condition:
-    return replace(condition, trunk=replace(_commented(condition.trunk, comment, user, now), time=now))
+def _by(condition: Condition, said: Words, user: str, now: int) -> Condition:
+    return replace(condition, trunk=replace(_commented(condition.trunk, said, user, now), time=now))
 
 
 def _at(condition: Condition, now: int) -> Condition:
@@ -563,13 +571,13 @@ def _at(condition: Condition, now: int) -> Condition:
 
 
 def _service(
-    condition: Condition, name: str, on: bool, comment: str, user: str, now: int, until: int, new_id: NewId
+    condition: Condition, name: str, on: bool, said: Words, user: str, now: int, until: int, new_id: NewId
 ) -> Step:
     if getattr(_enabled(condition), name).on == on:
         return condition, ()
     changes: dict[str, Any] = {name: switched(getattr(condition, name), on, now, until)}
     condition = replace(condition, **changes)
-    return _trunk_told(_by(condition, comment, user, now), new_id)
+    return _trunk_told(_by(condition, said, user, now), new_id)
 
 
 def _shelved(condition: Condition, how: Shelve, now: int, until: int) -> Condition:

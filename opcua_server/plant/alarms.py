@@ -24,6 +24,7 @@ from opcua_server.plant.alarm_states import (
     State,
     Step,
     Switch,
+    Words,
 )
 
 _FAULT = {"Active": 700}
@@ -201,11 +202,17 @@ class Act:
     """Of the method, without the 2 of the variant that takes a comment."""
     event_id: bytes = b""
     comment: str = ""
+    locale: str = ""
+    """Of the comment."""
     seconds: float = 0.0
     """Of TimedShelve."""
     response: int = -1
     """Of Respond."""
     user: str = ""
+
+    @property
+    def said(self) -> Words:
+        return Words(self.comment, self.locale)
 
 
 Perform = Callable[[Condition, Act, int, int, NewId], Step]
@@ -213,25 +220,25 @@ Perform = Callable[[Condition, Act, int, int, NewId], Step]
 
 
 def _shelve(how: Shelve) -> Perform:
-    return lambda c, a, now, _, new: states.shelve(c, how, a.seconds, a.comment, a.user, now, new)
+    return lambda c, a, now, _, new: states.shelve(c, how, a.seconds, a.said, a.user, now, new)
 
 
 ACTS: Mapping[str, Perform] = {
-    "Acknowledge": lambda c, a, now, _, new: states.acknowledge(c, a.event_id, a.comment, a.user, now, new),
-    "Confirm": lambda c, a, now, _, new: states.confirm(c, a.event_id, a.comment, a.user, now, new),
-    "AddComment": lambda c, a, now, _, new: states.add_comment(c, a.event_id, a.comment, a.user, now, new),
-    "Respond": lambda c, a, now, _, new: states.respond(c, a.response, a.comment, a.user, now, new),
-    "Enable": lambda c, a, now, _, new: states.enable(c, a.comment, a.user, now, new),
-    "Disable": lambda c, a, now, until, new: states.disable(c, a.comment, a.user, now, until, new),
+    "Acknowledge": lambda c, a, now, _, new: states.acknowledge(c, a.event_id, a.said, a.user, now, new),
+    "Confirm": lambda c, a, now, _, new: states.confirm(c, a.event_id, a.said, a.user, now, new),
+    "AddComment": lambda c, a, now, _, new: states.add_comment(c, a.event_id, a.said, a.user, now, new),
+    "Respond": lambda c, a, now, _, new: states.respond(c, a.response, a.said, a.user, now, new),
+    "Enable": lambda c, a, now, _, new: states.enable(c, a.said, a.user, now, new),
+    "Disable": lambda c, a, now, until, new: states.disable(c, a.said, a.user, now, until, new),
     "TimedShelve": _shelve(Shelve.TIMED),
     "OneShotShelve": _shelve(Shelve.ONE_SHOT),
     "Unshelve": _shelve(Shelve.UNSHELVE),
-    "Suppress": lambda c, a, now, until, new: states.suppress(c, True, a.comment, a.user, now, until, new),
-    "Unsuppress": lambda c, a, now, _, new: states.suppress(c, False, a.comment, a.user, now, 0, new),
-    "RemoveFromService": lambda c, a, now, until, new: states.remove(c, True, a.comment, a.user, now, until, new),
-    "PlaceInService": lambda c, a, now, _, new: states.remove(c, False, a.comment, a.user, now, 0, new),
+    "Suppress": lambda c, a, now, until, new: states.suppress(c, True, a.said, a.user, now, until, new),
+    "Unsuppress": lambda c, a, now, _, new: states.suppress(c, False, a.said, a.user, now, 0, new),
+    "RemoveFromService": lambda c, a, now, until, new: states.remove(c, True, a.said, a.user, now, until, new),
+    "PlaceInService": lambda c, a, now, _, new: states.remove(c, False, a.said, a.user, now, 0, new),
     "Silence": lambda c, a, now, _, new: states.silence(c, a.user, now, new),
-    "Reset": lambda c, a, now, _, new: states.reset(c, a.comment, a.user, now, new),
+    "Reset": lambda c, a, now, _, new: states.reset(c, a.said, a.user, now, new),
 }
 HIDES = frozenset({"Disable", "Suppress", "RemoveFromService", "TimedShelve", "OneShotShelve"})
 """Acts that take an alarm out of sight."""
@@ -242,7 +249,7 @@ EXPLAINED = HIDES | {"Acknowledge", "Confirm"}
 def permit(kind: AlarmKind, act: Act) -> None:
     """The rules of GMP alarms (process rules 9, 18). Raises AccessDenied, InvalidArgument without a comment."""
     said = bool(act.comment.strip())
-    if act.name == "AddComment" and not said:
+    if kind.gmp and act.name == "AddComment" and not said:
         raise InvalidArgument("an empty comment says nothing")
     if kind.fixed and act.name in HIDES:
         raise AccessDenied(f"{kind.kind} stays in sight: process rule 9")

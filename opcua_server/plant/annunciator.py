@@ -33,6 +33,10 @@ RETRY_SECONDS = 1.0
 MOST = 100
 """Findings and acts in one turn: a flood is recorded in parts, so that none of it waits for all."""
 
+WAITING = 10_000
+"""What may wait for the storage, some 10 MB; beyond it, of each alarm only what was found last. An outage may last for
+days, and what a hundred devices say of their alarms' quality alone is 200 a second."""
+
 CHATTERS = f"Chattering: {CHATTER_COUNT} times within {CHATTER_SECONDS:g} s; look at its limit, dead-band and delay"
 
 ROWS = 200
@@ -68,6 +72,8 @@ class _Waiting:
     log: Log | None = None
     answer: "asyncio.Future[None] | None" = None
     """Of who acted; None for a finding."""
+    about: tuple[str, ...] = ()
+    """What says it: a later one of the same makes it old news; empty for what stands by itself."""
 
 
 class Annunciator:
@@ -78,6 +84,8 @@ class Annunciator:
         """What was told at once and is not recorded yet."""
         self._taken: list[_Waiting] = []
         """What the present turn carries out."""
+        self._room = WAITING
+        """How much may wait before old news is left out."""
         self._closed: StorageError | None = None
         self._news = asyncio.Event()
         self._shown: dict[str, Condition] = {c.node: c for c in alarms.moved()}
@@ -90,17 +98,20 @@ class Annunciator:
         if ALARMS[finding.kind].at_once:
             self._tell_at_once(self._alarms.update(finding, now))
         else:
-            self._enter(_Waiting(lambda: self._alarms.update(finding, now)))
+            about = ("found", finding.kind, finding.source)
+            self._enter(_Waiting(lambda: self._alarms.update(finding, now), about=about))
 
     def judge(self, basis: Basis) -> None:
         """What an alarm is judged by has another quality."""
         now = self._clock.now()
-        self._enter(_Waiting(lambda: self._alarms.judge(basis, now)))
+        about = ("judged", basis.kind, basis.source)
+        self._enter(_Waiting(lambda: self._alarms.judge(basis, now), about=about))
 
     def inhibit(self, kind: str, source: str, on: bool) -> None:
         """The state of the plant suppresses an alarm, or no longer does."""
         now = self._clock.now()
-        self._enter(_Waiting(lambda: self._alarms.inhibit(kind, source, on, now)))
+        about = ("inhibited", kind, source)
+        self._enter(_Waiting(lambda: self._alarms.inhibit(kind, source, on, now), about=about))
 
     async def act(self, node: str, act: Act, log: Log) -> None:
         """Somebody acts; returns when it is recorded and shown. Raises as `Alarms.perform`, and StorageError."""
@@ -189,7 +200,17 @@ class Annunciator:
             _answer(waiting, self._closed)
             return
         self._waiting.append(waiting)
+        if len(self._waiting) > self._room:
+            self._leave_out_old_news()
         self._news.set()
+
+    def _leave_out_old_news(self) -> None:
+        newest: dict[object, _Waiting] = {}
+        for waiting in reversed(self._waiting):
+            newest.setdefault(waiting.about or waiting, waiting)
+        log.error("%d changes of alarms are never told: later ones waited too", len(self._waiting) - len(newest))
+        self._waiting = [*reversed(newest.values())]
+        self._room = len(newest) + WAITING
 
     def _tell_at_once(self, told: Told) -> None:
         """Show what says that nothing can be recorded, and have it recorded as soon as it can be."""
@@ -229,10 +250,10 @@ class Annunciator:
     def _put_back(self, taken: list[_Waiting], error: StorageError) -> None:
         log.error("alarms wait for the storage: %s", error)
         self._alarms.rollback()
-        for waiting in taken:
-            if waiting.answer is not None:
-                _answer(waiting, error)
-        self._waiting[:0] = [w for w in taken if w.answer is None]
+        waiting = [*taken, *self._waiting]
+        for each in waiting:  # who acted is told, however much was found before
+            _answer(each, error)
+        self._waiting = [w for w in waiting if w.answer is None]
         self._taken = []
         self._news.set()
 
@@ -248,7 +269,7 @@ class Annunciator:
 
     def _note(self, node: str) -> None:
         """Write on an alarm that it chatters (ISA-18.2 16.5.5)."""
-        now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, user="enose")
+        now, act = self._clock.now(), partial(Act, name="AddComment", comment=CHATTERS, locale="en", user="enose")
         self._enter(_Waiting(lambda: self._alarms.perform(node, act(event_id=self._alarms[node].trunk.event_id), now)))
 
 

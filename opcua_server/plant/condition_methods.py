@@ -162,12 +162,13 @@ def _condition(site: Site, called: Any) -> str:
 
 def _act(name: str, caller: Caller, given: Mapping[str, Any]) -> Act:
     """Raises InvalidArgument for a comment that cannot be kept."""
-    comment = given.get("comment")
-    words = texts.text("Comment", (comment.Text if comment is not None else "") or "")
+    comment = given.get("comment") or ua.LocalizedText()
+    words = texts.text("Comment", comment.Text or "")
     return Act(
         name=name,
         event_id=given.get("event_id") or b"",
         comment=words,
+        locale=texts.text("Comment", comment.Locale or ""),
         seconds=given.get("milliseconds", 0.0) / 1000,
         response=given.get("response", -1),
         user=caller.user,

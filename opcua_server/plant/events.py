@@ -68,6 +68,13 @@ def text(value: str) -> ua.Variant:
 
 
 @lru_cache(REMEMBERED)
+def said(value: str, locale: str) -> ua.Variant:
+    """What a person said, as it was said; null for nothing (Part 9 5.5.2)."""
+    words = ua.LocalizedText(value, locale or None) if value or locale else ua.LocalizedText()
+    return ua.Variant(words, ua.VariantType.LocalizedText)
+
+
+@lru_cache(REMEMBERED)
 def boolean(value: bool) -> ua.Variant:
     return ua.Variant(value, ua.VariantType.Boolean)
 
@@ -150,7 +157,7 @@ def condition_fields(condition: Condition, branch: Branch, now: int, limits: Lim
         **quality_fields(branch),
         "LastSeverity": number(branch.last_severity, ua.VariantType.UInt16),
         "LastSeverity/SourceTimestamp": moment(branch.severity_time),
-        "Comment": text(branch.comment),
+        "Comment": said(branch.comment, branch.comment_locale),
         "Comment/SourceTimestamp": moment(branch.comment_time),
         "ClientUserId": string(branch.user),
         **(_dialog_fields(branch) if shown.dialog else _alarm_fields(condition, branch, shown, now, limits)),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -58,7 +58,7 @@ class Nodes(Protocol):
     ) -> None: ...
 
     def write_instance(
-        self, instance: str, make: Callable[[], Mapping[str, ua.Variant]], source_time: int, server_time: int
+        self, instance: str, make: Callable[[], Mapping[str, ua.Variant | None]], source_time: int, server_time: int
     ) -> None: ...
 
     def columns(self, nodes: Sequence[str]) -> slice: ...
@@ -259,10 +259,9 @@ class Publisher:
     def ring(self, result: Result) -> None:
         """Put a result into the next slot of its stream's ring, and into Latest."""
         self._ring[result.stream] = slot = self._ring.get(result.stream, 0) % RING + 1
-        for name in ("Latest", f"R{slot:02d}"):
-            at = f"{result.stream}.Results.{name}"
-            self.write(at, result_fields(result), result.stopped)
-            self.number(f"{at}.Score", result.score, result.stopped)
+        at, time = f"{result.stream}.Results", result.stopped
+        self.write(f"{at}.Latest", result_fields(result), time)
+        self._nodes.write_instance(f"{at}.R{slot:02d}", _slot(result), time, self._clock.now())
 
     # Alarms
 
@@ -329,9 +328,10 @@ class Publisher:
                 left = events.unshelve_time(condition, now)
                 self._nodes.write(f"{condition.node}.ShelvingState.UnshelveTime", left, 0, now, now)
 
-    def write(self, at: str, values: Mapping[str, ua.Variant], time: int) -> None:
-        """Good values under one node, by path."""
-        self._nodes.write_many(((f"{at}.{path}", value, 0) for path, value in values.items()), time, self._clock.now())
+    def write(self, at: str, values: Mapping[str, ua.Variant | None], time: int) -> None:
+        """Values under one node, by path: Good, or null with BadNoData."""
+        coded = ((f"{at}.{path}", value, NO_DATA if value is None else 0) for path, value in values.items())
+        self._nodes.write_many(coded, time, self._clock.now())
 
     def happened(self, event: Event) -> None:
         self._nodes.publish_event(event)
@@ -397,9 +397,17 @@ def _device(plant: Plant, nodes: Nodes, device: Device) -> _Device:
     )
 
 
-def result_fields(result: Result) -> dict[str, ua.Variant]:
-    """Members of EnoseResultType but Score, which may be null."""
+def _slot(result: Result) -> Callable[[], Mapping[str, ua.Variant | None]]:
+    """Makes the members of an older result, of which only few are ever looked at: its numbers are kept as an array."""
+    rest = replace(result, contributions=(), fingerprint=())
+    fingerprint = np.array(result.fingerprint, np.float32)
+    return lambda: result_fields(replace(rest, fingerprint=tuple(fingerprint.tolist())))
+
+
+def result_fields(result: Result) -> dict[str, ua.Variant | None]:
+    """Members of EnoseResultType; without a decision there is no score."""
     return {
+        "Score": events.double(result.score) if math.isfinite(result.score) else None,
         "ResultId": events.string(result.result_id),
         "BatchId": events.string(result.batch_id),
         "SampleId": events.string(result.sample_id),

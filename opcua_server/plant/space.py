@@ -542,6 +542,8 @@ def _notifiers(plant: Plant) -> Iterator[Reference]:
     yield notifies(site("ENose"), "ENose.Alarms")
     for source in SITE_SOURCES.values():
         yield Reference(source=site("ENose.Alarms"), type=HAS_EVENT_SOURCE, target=site(source))
+    for slot in range(1, ADVICE_SLOTS + 1) if plant.agents.dialogs else ():
+        yield Reference(source=site("ENose.Agents"), type=HAS_EVENT_SOURCE, target=site(f"ENose.Agents.R{slot:02}"))
     for device in plant.devices:
         yield from owned("ENose", device.id)
         health = f"{device.id}.DeviceHealthAlarms"

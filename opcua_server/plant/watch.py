@@ -50,10 +50,12 @@ class Watch:
 
     async def run(self, seconds: float) -> None:
         """Until cancelled, every `seconds`."""
-        reminded = float("-inf")
+        reminded, known = float("-inf"), self._server.identity
         while True:
-            if identity := self._own.renewed():
-                self._server.renew(identity)
+            if found := self._own.renewed():
+                self._server.renew(found)
+            if (identity := self._server.identity) is not known:
+                known = identity
                 await self._renewed(identity)
                 log.info("new certificate of this server, valid until %s", identity.certificate.not_valid_after_utc)
                 reminded = float("-inf")

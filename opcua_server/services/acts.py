@@ -136,7 +136,7 @@ def _session_act(kind: str, request: Any, fault: Fault | None, fields: Mapping[s
             "caller": caller_of(request),
             "code": code,
             "reason": reason,
-            "entry": request.header.AuditEntryId or "",
+            "entry": request.header.entry,
             "fields": {
                 "StatusCodeId": ua.Variant(ua.StatusCode(code), T.StatusCode),
                 "SessionId": ua.Variant(session.id if session is not None else ua.NodeId(), T.NodeId),
@@ -264,7 +264,7 @@ def written(request: Any, item: Any, old: Any, code: int) -> Act:
         kind="write",
         caller=request.caller,
         code=code,
-        entry=request.header.AuditEntryId or "",
+        entry=request.header.entry,
         source=item.NodeId,
         record=node[:254],
         fields={
@@ -380,7 +380,7 @@ def history_updated(request: Any, details: Any, result: Any, old: Sequence[Any])
         kind="history",
         caller=request.caller,
         code=code,
-        entry=request.header.AuditEntryId or "",
+        entry=request.header.entry,
         event_type=ua.NodeId(event_type),
         source=details.NodeId,
         record=details.NodeId.to_string()[:254],
@@ -400,7 +400,7 @@ def nodes_managed(service: str, operations: str) -> Any:
             caller=caller_of(request),
             code=code,
             reason=reason,
-            entry=request.header.AuditEntryId or "",
+            entry=request.header.entry,
             fields={operations: asked},
         )
 

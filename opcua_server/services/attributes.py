@@ -121,7 +121,8 @@ class Attributes:
         elif attribute == ua.AttributeIds.Executable:
             return _data(self._executable_at_all(node_id), ua.VariantType.Boolean)
         elif attribute == ua.AttributeIds.UserExecutable:
-            return _data(self._executable(caller, node_id), ua.VariantType.Boolean)
+            allowed = self._executable_at_all(node_id) and self._executable(caller, node_id)
+            return _data(allowed, ua.VariantType.Boolean)
         elif attribute in PERMISSIONS:
             return ua.DataValue(self._permission(caller, node_id, attribute))
         return self._stored(node_id, attribute)

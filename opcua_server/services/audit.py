@@ -64,6 +64,8 @@ KINDS: Mapping[str, Kind] = {
     "write": Kind(IDS.AuditWriteUpdateEventType, "Attribute/Write", "write", bad=10),
     "history": Kind(IDS.AuditHistoryUpdateEventType, "Attribute/HistoryUpdate", "history.update", bad=10),
     "call": Kind(IDS.AuditUpdateMethodEventType, "Attribute/Call", "call", bad=10),
+    "trust.update": Kind(IDS.TrustListUpdatedAuditEventType, "Attribute/Call", "trust.update"),
+    "certificate.update": Kind(IDS.CertificateUpdatedAuditEventType, "Attribute/Call", "certificate.update"),
     "nodes.AddNodes": Kind(IDS.AuditAddNodesEventType, "NodeManagement/AddNodes", "nodes.add"),
     "nodes.DeleteNodes": Kind(IDS.AuditDeleteNodesEventType, "NodeManagement/DeleteNodes", "nodes.delete"),
     "nodes.AddReferences": Kind(IDS.AuditAddReferencesEventType, "NodeManagement/AddReferences", "references.add"),

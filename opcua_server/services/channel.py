@@ -24,6 +24,8 @@ from nodesets.errors import CertificateRefused
 from opcua_server import security
 from opcua_server.services import browsing, publishing
 from opcua_server.services.acts import Opening
+from opcua_server.services.explanations import explain
+from opcua_server.services.headers import RequestHeader
 from opcua_server.services.limits import Limits
 from opcua_server.services.publishing import Piece
 from opcua_server.services.seams import NONE_URI, UNREADABLE, make_policy, no_policy, symmetric_keys
@@ -404,15 +406,16 @@ class Channel:
 
     # -- out
 
-    def respond(self, header: Any, sequence: Any, response: Any, most: int = 0) -> None:
+    def respond(self, header: RequestHeader, sequence: Any, response: Any, most: int = 0) -> None:
         """Send a response; ServiceFault BadResponseTooLarge when the client could not take it.
 
         `most`: bytes its session takes; 0: any.
         """
         if self.closed:
             return
-        response.ResponseHeader.RequestHandle = header.RequestHandle
-        if isinstance(response, ua.PublishResponse):
+        response.ResponseHeader.RequestHandle = header.handle
+        explained = header.asked and explain(response, header.asked)
+        if isinstance(response, ua.PublishResponse) and not explained:
             pieces = publishing.encoded(response)
         elif isinstance(response, browsing.Response):
             pieces = [response.encoded()]
@@ -421,7 +424,7 @@ class Channel:
         if 0 < most < sum(map(len, pieces)) or not self.send(pieces, sequence.RequestId):
             self.fault(header, sequence, ua.StatusCodes.BadResponseTooLarge)
 
-    def fault(self, header: Any, sequence: Any, code: int) -> None:
+    def fault(self, header: RequestHeader, sequence: Any, code: int) -> None:
         response = ua.ServiceFault()
         response.ResponseHeader.ServiceResult = ua.StatusCode(code)
         self.respond(header, sequence, response)

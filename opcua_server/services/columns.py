@@ -155,6 +155,9 @@ class _Shared:
         stamps = int(items.stamps[0])
         self.stamps = stamps if (items.stamps == stamps).all() else None
         """Of all, where they are the same."""
+        interval = float(items.interval[0])
+        self.interval = interval if (items.interval == interval).all() else None
+        """Of all, where they are the same."""
         self.rows = table.together(items.row)
 
 
@@ -191,6 +194,14 @@ class Columns:
         """MonitoringMode of each."""
         modes: list[int] = self._items.mode[self._items.row >= 0].tolist()
         return modes
+
+    @property
+    def room(self) -> int:
+        """Samples that may wait in all queues."""
+        return int(self._items.queue[self._items.row >= 0].sum())
+
+    def queue_size(self, number: int) -> int:
+        return int(self._items.queue[self._slot(number)])
 
     def _find(self, number: int) -> int | None:
         ids = self._items.id
@@ -414,11 +425,10 @@ class Columns:
         """The values these rows have now, written at these instants."""
         it, of = self._items, self._index(slots)
         at = look.at[of]
-        if self._late is not None:
-            over = it.pending[of] & (it.due[of] <= at)
-            if over.any():
-                self._flush(slots if over.all() else slots[over])
         ripe = it.due[of] <= at
+        if self._late is not None and (over := it.pending[of] & ripe).any():
+            self._flush(slots if over.all() else slots[over])
+            ripe = it.due[of] <= at
         if not ripe.all():
             if not ripe.any():
                 self._postpone(self._present(look, slots))
@@ -426,8 +436,9 @@ class Columns:
             self._postpone(self._present(look, slots[~ripe]))
             slots, at = slots[ripe], at[ripe]
             of = slots
-        interval = it.interval[of]
-        it.due[of] = np.maximum(it.due[of] + interval, at + ON_TIME * interval)
+        interval = it.interval[of] if self._all.interval is None else self._all.interval
+        due = it.due[of] + interval
+        it.due[of] = np.maximum(due, at + ON_TIME * interval, out=due)
         self._take(self._present(look, slots))
 
     def _index(self, slots: Index) -> Any:

@@ -37,7 +37,7 @@ OPERATOR = ua.FilterOperator
 T = ua.VariantType
 TRUE, FALSE = (BOOLEAN, True), (BOOLEAN, False)
 MAX_ELEMENTS = 100
-"""Elements of a where clause and fields of a select clause: a filter is evaluated for every event."""
+"""Elements of a where clause, which is evaluated for every event."""
 MAX_LISTED = 1000
 """Operands of InList: the client of asyncua lists every subtype of the event types it asks for."""
 MAX_RELATED = 1000
@@ -97,7 +97,7 @@ class Where:
         operands = element.FilterOperands or []
         result = ua.ContentFilterElementResult()
         if element.FilterOperator not in OPERATORS:
-            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorUnsupported)
+            result.StatusCode = ua.StatusCode(ua.StatusCodes.BadFilterOperatorInvalid)
             return result, None
         build, counts = OPERATORS[element.FilterOperator]
         if len(operands) not in counts:

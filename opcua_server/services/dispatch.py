@@ -12,15 +12,16 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import Buffer
-from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
+from asyncua.ua.ua_binary import struct_from_binary
 
 from nodesets.model import Caller
 from nodesets.ports import Clock
-from opcua_server.services import acts, browsing, requests
+from opcua_server.services import acts, browsing, publishing, requests
 from opcua_server.services.attributes import Attributes
 from opcua_server.services.audit import Act, Audit
 from opcua_server.services.channel import Channel
 from opcua_server.services.discovery import Discovery
+from opcua_server.services.headers import RequestHeader, head
 from opcua_server.services.history import HistoryService
 from opcua_server.services.history_update import HistoryUpdates
 from opcua_server.services.limits import Limits
@@ -78,7 +79,7 @@ class Request:
     """One request on its way to a handler."""
 
     channel: Channel
-    header: Any
+    header: RequestHeader
     sequence: Any
     parameters: Any
     given_session: Session | None = None
@@ -117,9 +118,11 @@ class Service:
     background: bool = False
     """Answered by a task of its own, while further requests of the connection are served."""
     decode: Callable[[bytes, int], Any] | None = None
-    """Reads the parameters at a position of the body, where asyncua's decoder does not."""
+    """(message, start) -> parameters that `Wire` has found to be some, where asyncua's decoder does not read them."""
     lenient: Any = None
     """What parameters are decoded as that asyncua refuses as a whole: of the same layout (requests.py)."""
+    quick: Callable[[bytes, int], Any | None] | None = None
+    """(message, start) -> parameters of the usual form, read without asyncua's decoder; None for any other."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
     acts: Acts | None = None
@@ -253,7 +256,7 @@ class Dispatcher:
                 ua.SetPublishingModeParameters, lambda r: ua.SetPublishingModeResponse(
                 Parameters=ua.SetPublishingModeResult(Results=subs.set_publishing(r.session, r.parameters))),
                 "SubscriptionIds", most),
-            "PublishRequest": Service(ua.PublishParameters, self._publish),
+            "PublishRequest": Service(ua.PublishParameters, self._publish, quick=publishing.parameters),
             "RepublishRequest": Service(ua.RepublishParameters, lambda r: ua.RepublishResponse(
                 NotificationMessage=subs.republish(r.session, r.parameters))),
             "TransferSubscriptionsRequest": Service(
@@ -284,14 +287,11 @@ class Dispatcher:
     async def handle(self, channel: Channel, sequence: Any, body: bytes) -> None:
         """Answer a request: always a response or a ServiceFault."""
         try:
-            start = self._wire.header(body)
-            data = Buffer(body)
-            type_id = nodeid_from_binary(data)
-            header = struct_from_binary(ua.RequestHeader, data)
-        except (Fault, *UNREADABLE):
-            channel.fault(ua.RequestHeader(), sequence, ua.StatusCodes.BadDecodingError)
+            asked, header, start = head(body, self._wire)
+        except Fault:
+            channel.fault(RequestHeader(), sequence, ua.StatusCodes.BadDecodingError)
             return
-        service = self._table.get(type_id.Identifier) if type_id.NamespaceIndex == 0 else None
+        service = self._table.get(asked)
         try:
             request = self._admit(service, channel, header, sequence, body, start)
             if len(body) > LONG:
@@ -314,7 +314,7 @@ class Dispatcher:
         await self._answer(service, request)
 
     def _admit(
-        self, service: Service | None, channel: Channel, header: Any, sequence: Any, body: bytes, start: int
+        self, service: Service | None, channel: Channel, header: RequestHeader, sequence: Any, body: bytes, start: int
     ) -> Request:
         """Everything that is checked before a handler runs; parameters begin at `start`. Raises Fault."""
         if service is None:
@@ -328,11 +328,7 @@ class Dispatcher:
             session.count(service.name)
         if service.parameters is ua.CloseSessionRequest:  # asyncua has no class for its parameters alone
             start = 0
-        self._wire.check(service.parameters, body, start)
-        try:
-            parameters = _decoded(service, body, start)
-        except UNREADABLE as error:
-            raise Fault(_undecodable(error)) from error
+        parameters = self._parameters(service, body, start)
         if service.operations:
             count = len(getattr(parameters, service.operations) or [])
             if count == 0:
@@ -342,6 +338,16 @@ class Dispatcher:
         if service.nodes and session is not None and session.aliases:
             session.aliases.resolve(getattr(parameters, service.operations), service.nodes)
         return Request(channel, header, sequence, parameters, session)
+
+    def _parameters(self, service: Service, body: bytes, start: int) -> Any:
+        """Parameters of a request. Raises Fault."""
+        if service.quick is not None and (found := service.quick(body, start)) is not None:
+            return found
+        self._wire.check(service.parameters, body, start)
+        try:
+            return _decoded(service, body, start)
+        except UNREADABLE as error:
+            raise Fault(_undecodable(error)) from error
 
     async def _answer(self, service: Service | None, request: Request) -> None:
         if service is None:
@@ -440,13 +446,13 @@ class Dispatcher:
             for act in acts.history_updated(request, details, result, old):
                 self._audit.tell(act)
 
-        reason = request.header.AuditEntryId or ""
+        reason = request.header.entry
         results = await self._history_updates.update(request.caller, request.parameters, reason, tell)
         return ua.HistoryUpdateResponse(Results=results)
 
     async def _call(self, request: Request) -> Response:
         caller = request.caller  # as it was when the request came: a change of user does not reach into a running call
-        entry = request.header.AuditEntryId or ""
+        entry = request.header.entry
         results = [await self._methods.call(caller, m, entry) for m in request.parameters.MethodsToCall]
         await self._settle()
         return ua.CallResponse(Results=results)
@@ -460,7 +466,7 @@ class Dispatcher:
         return ua.WriteResponse(Results=results)
 
     def _publish(self, request: Request) -> None:
-        hint = request.header.TimeoutHint
+        hint = request.header.timeout
         deadline = self._clock.monotonic() + hint / 1000 if hint else None
         most = request.session.max_response
         waiting = Waiting(request.channel, request.header, request.sequence, [], deadline, most)

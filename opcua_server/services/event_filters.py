@@ -11,11 +11,13 @@ from opcua_server.services.attributes import parse_range, take
 from opcua_server.services.content_filters import MAX_ELEMENTS, Where
 from opcua_server.services.event_fields import field
 from opcua_server.services.nodes import Event
-from opcua_server.services.space import HAS_SUBTYPE, Space
+from opcua_server.services.space import HAS_SUBTYPE, HIERARCHICAL, Space
 from opcua_server.services.status import NULL, Fault, status
 from opcua_server.services.tree import Wanted
 
 OPERATOR = ua.FilterOperator
+MAX_FIELDS = 500
+"""Fields of a select clause: asyncua's client asks for all 125 of an alarm, and for those of several types at once."""
 BASE_EVENT = ua.NodeId(ua.ObjectIds.BaseEventType)
 TYPE_CLASSES = (ua.NodeClass.ObjectType, ua.NodeClass.VariableType)
 
@@ -41,7 +43,7 @@ class EventFilter:
         elements = source.WhereClause.Elements or []
         if not clauses:
             raise Fault(ua.StatusCodes.BadEventFilterInvalid)
-        if len(clauses) > MAX_ELEMENTS or len(elements) > MAX_ELEMENTS:
+        if len(clauses) > MAX_FIELDS or len(elements) > MAX_ELEMENTS:
             raise Fault(ua.StatusCodes.BadTooManyOperations)
         self._space = space
         codes = [_operand_status(space, c) for c in clauses]
@@ -142,40 +144,40 @@ def _operand_status(space: Space, operand: Any) -> int:
 def _unknown_member(space: Space, operand: Any) -> int:
     """BadNodeIdUnknown for what is no member of its type; of BaseEventType, any event type's will do (7.22.3)."""
     path, kind = operand.BrowsePath or [], operand.TypeDefinitionId
-    if kind.is_null() or kind == BASE_EVENT:
-        known = not path or path[0].Name in event_members(space)
+    if path and (kind.is_null() or kind == BASE_EVENT):
+        known = _member(space, event_members(space).get((path[0].NamespaceIndex, path[0].Name), ()), path[1:])
     else:
-        known = _member(space, kind, path)
+        known = _member(space, [kind], path)
     return 0 if known else int(ua.StatusCodes.BadNodeIdUnknown)
 
 
 @lru_cache(maxsize=1)
-def event_members(space: Space) -> frozenset[str]:
-    """Browse names of the members of all event types."""
-    names = set()
+def event_members(space: Space) -> Mapping[tuple[int, str], Sequence[Any]]:
+    """Members of all event types by namespace and name."""
+    found: dict[tuple[int, str], list[Any]] = {}
     waiting = [BASE_EVENT]
     while waiting:
         for r in space.references(waiting.pop(), Wanted(forward=True)):
             if r.ReferenceTypeId == HAS_SUBTYPE:
                 waiting.append(r.NodeId)
             else:
-                names.add(r.BrowseName.Name)
-    return frozenset(names)
+                found.setdefault((r.BrowseName.NamespaceIndex, r.BrowseName.Name), []).append(r.NodeId)
+    return found
 
 
-def _member(space: Space, kind: Any, path: list[Any]) -> bool:
-    """Follow a path from a type, through the types of its members."""
-    reached = [kind]
+def _member(space: Space, reached: Sequence[Any], path: Sequence[Any]) -> bool:
+    """Follow a path from types or their members, through the types of members."""
     for name in path:
-        reached = [child for at in reached if (child := _inherited(space, at, name.Name)) is not None]
+        reached = [child for at in reached if (child := _inherited(space, at, name)) is not None]
     return bool(reached)
 
 
-def _inherited(space: Space, node_id: Any, name: str) -> Any | None:
+def _inherited(space: Space, node_id: Any, name: Any) -> Any | None:
     own = () if space.node_class(node_id) in TYPE_CLASSES else (node_id,)
     kind = node_id if not own else space.type_definition(node_id)
     owners = (*own, *(space.supertypes(kind) if kind is not None else ()))
-    return next((child for o in owners if (child := space.component(o, name)) is not None), None)
+    children = (r for o in owners for r in space.references(o, Wanted(forward=True, kinds=space.of_type(HIERARCHICAL))))
+    return next((r.NodeId for r in children if r.BrowseName == name), None)
 
 
 def _range_status(text: str) -> int:

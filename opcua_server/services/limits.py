@@ -19,7 +19,8 @@ class Limits:
     """Bytes waiting to be sent, from which on a client gets no further answers before it has read some."""
     backlog: int = 16 * 1024 * 1024
     """Bytes waiting to be sent to a client that does not read, before it is cut off."""
-    connections: int = 100
+    connections: int = 130
+    """More than sessions: who comes when all of these are taken learns it from CreateSession."""
     connections_per_address: int = 10
     """Of clients of one address that show no trusted certificate and have no session."""
     connections_reserved: int = 20
@@ -92,6 +93,8 @@ class Limits:
     """Publishing cycles, most."""
     queue: int = 1_000
     """Values or events of one monitored item."""
+    waiting: int = 1_000_000
+    """Values and events that may wait in all queues of one session: 44 MB of values, should its client stop to read."""
     notifications: int = 10_000
     """In one publish response."""
     retransmission: int = 100

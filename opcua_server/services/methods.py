@@ -50,7 +50,8 @@ INTEGERS = {
     ua.VariantType.UInt64: (0, 2**64 - 1),
 }
 EMPTY = {ua.VariantType.String: "", ua.VariantType.ByteString: b""}
-"""A null String is an empty one to a handler (Part 6 5.2.2.4: the two are not told apart by many clients)."""
+"""A null String is an empty one to a handler (Part 6 5.2.2.4: the two are not told apart by many clients), and so is a
+null array of them."""
 
 
 class Mismatch(Exception):
@@ -359,6 +360,8 @@ def coerce(variant: Any, built_in: int, rank: int = -1) -> Any:
 
     `rank`: -1 scalar, 1 or more an array, -2 and -3 either (Part 3 5.6.2).
     """
+    if rank >= 0 and variant.Value is None and ua.VariantType(built_in) in EMPTY:
+        return []
     is_array = bool(variant.is_array) or isinstance(variant.Value, list)
     if (is_array and rank == -1) or (not is_array and rank >= 0):
         raise Mismatch

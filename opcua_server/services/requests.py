@@ -16,6 +16,23 @@ from opcua_server.services.status import Fault
 
 
 @dataclass(slots=True)
+class ContentFilterElement:
+    FilterOperator: ua.Int32
+    FilterOperands: list[ua.ExtensionObject]
+
+
+@dataclass(slots=True)
+class ContentFilter:
+    Elements: list[ContentFilterElement]
+
+
+@dataclass(slots=True)
+class EventFilter:
+    SelectClauses: list[ua.SimpleAttributeOperand]
+    WhereClause: ContentFilter
+
+
+@dataclass(slots=True)
 class ClosedObject:
     """An ExtensionObject as it came."""
 
@@ -29,6 +46,9 @@ class ClosedObject:
         if kind is None:
             return ua.ExtensionObject(self.TypeId, self.Body)
         try:
+            if kind is ua.EventFilter:
+                found = from_binary(EventFilter, Buffer(self.Body or b""))
+                return ua.EventFilter(SelectClauses=found.SelectClauses, WhereClause=found.WhereClause)
             return from_binary(kind, Buffer(self.Body or b""))
         except UNREADABLE as error:
             raise Fault(ua.StatusCodes.BadMonitoredItemFilterInvalid) from error

@@ -12,9 +12,10 @@ from nodesets.errors import CertificateRefused
 from nodesets.model import Caller, Role
 from nodesets.ports import Archive, Clock, Journal, SystemClock
 from opcua_server import security
-from opcua_server.services import acts, roles
+from opcua_server.services import acts, certificates, roles
 from opcua_server.services.attributes import Attributes, Rights, Written
 from opcua_server.services.audit import Audit
+from opcua_server.services.certificates import Certificates
 from opcua_server.services.channel import Channel, ChannelError, Nonces
 from opcua_server.services.diagnostics import Diagnostics
 from opcua_server.services.discovery import Discovery
@@ -83,12 +84,14 @@ class UaServer:
         anonymous: bool = False,
         discovery: str | None = None,
         discovery_period: float = 300.0,
+        own: security.OwnCertificate | None = None,
     ) -> None:
         """`host` and `port`: where to listen; `hostname`: the name clients reach it by.
 
         `journal`: where events and what clients did are recorded before they are shown; without one they are only
         shown. `none`: sessions without channel security as well; `anonymous`: without a user as well. `discovery`: URL
-        of a discovery server to register with every `discovery_period` seconds.
+        of a discovery server to register with every `discovery_period` seconds. `own`: the files of `identity`, with
+        which certificate and trust lists are managed over OPC UA.
         """
         self.limits = limits or Limits()
         self._clock = clock or SystemClock()
@@ -155,6 +158,10 @@ class UaServer:
         )
         self._diagnostics = Diagnostics(self._sessions, self._subscriptions, self._write_node, self.space, self._clock)
         self._roles = roles.RoleSet(self.asyncua, self._show_constant)
+        self._own = own
+        self._certificates = own and Certificates(
+            trust, own, self.limits, self._clock, self._write_node, self._audit.tell, self._pushed, self._alive
+        )
         self._listener: Listener | None = None
         self._registration = discovery and Registration(
             discovery, discovery_period, self._discovery, lambda: self.identity, trust, self.policies
@@ -183,7 +190,8 @@ class UaServer:
         silence()
         await self.asyncua.init()
         correct(self.aspace)
-        prune(self.space, [*map(ua.NodeId, NOT_OFFERED), *roles.changes(self.space)])
+        managed = certificates.NOT_OFFERED if self._certificates else (ua.ObjectIds.ServerConfiguration,)
+        prune(self.space, [*map(ua.NodeId, (*NOT_OFFERED, *managed)), *roles.changes(self.space)])
         await self._object.fill(self.limits)
         await self._roles.fill()
         for node in self._roles.identities():
@@ -200,6 +208,8 @@ class UaServer:
             (ua.ObjectIds.Server_ResendData, self._subscriptions.resend_data),
         ):
             self.link_method(ua.NodeId(method), handler, lambda caller: bool(caller.roles), audited=CHANGES_NOTHING)
+        if self._certificates:
+            self._certificates.link(self.link_method, self._attributes.compute, self._attributes.grant)
         for method in roles.CHANGING:
             self.link_method(ua.NodeId(method), roles.unchanged, lambda _: False)
 
@@ -251,6 +261,8 @@ class UaServer:
             self._diagnostics.tick()
             self._sessions.sweep()
             self._audit.sweep()
+            if self._certificates:
+                self._certificates.sweep()
             if self._listener is not None:
                 self._listener.sweep()
 
@@ -258,6 +270,41 @@ class UaServer:
         """Show another certificate from now on: in endpoints and on new channels. Open ones keep theirs."""
         self.identity = identity
         self._discovery.identity = identity
+
+    def _pushed(self, *, certificate: bool) -> None:
+        """A call under way has changed trust lists, or our `certificate`: that counts from now on.
+
+        For open channels once the call is answered. Whose certificate is trusted no longer loses channel and session
+        (Part 12 7.8.2.5); when ours is another one, all others open their channels anew, and keep their sessions
+        (7.10.9).
+        """
+        if self._own is not None and (renewed := self._own.renewed()):
+            self.renew(renewed)
+        answering = asyncio.current_task()
+        if answering is not None:
+            answering.add_done_callback(lambda _: self._reopen(certificate))
+
+    def _reopen(self, certificate: bool) -> None:
+        for session in self._sessions:
+            if session.certificate and not self._trusted(session.certificate):
+                self._sessions.close(session, True, ua.StatusCodes.BadSecurityChecksFailed)
+
+        def stale(channel: Channel) -> bool:
+            outdated = certificate and channel.identity is not self.identity
+            return channel.secured and (outdated or not self._trusted(channel.certificate))
+
+        if self._listener is not None:
+            self._listener.reopen(stale, "certificates have changed")
+
+    def _alive(self, session: str) -> bool:
+        return any(s.id.Identifier.hex == session for s in self._sessions)
+
+    def _trusted(self, certificate: bytes) -> bool:
+        try:
+            self._trust.check(certificate)
+        except CertificateRefused:
+            return False
+        return True
 
     def service_level(self, level: int) -> None:
         """What redundant clients choose by: 255 all well, below 200 degraded."""
@@ -285,6 +332,8 @@ class UaServer:
         self._diagnostics.activated(session)
 
     def _session_closed(self, session: Session, delete_subscriptions: bool) -> None:
+        if self._certificates:
+            self._certificates.session_closed(session.id.Identifier.hex)
         self._subscriptions.session_closed(session, delete_subscriptions)
         self._diagnostics.closed(session)
 
@@ -410,14 +459,15 @@ class UaServer:
     def write_instance(
         self, instance: str, make: Callable[[], Mapping[str, Any]], source_time: int, server_time: int
     ) -> None:
-        """Show Good values of an instance's variables, Variants by path, which `make` makes as soon as somebody looks.
+        """Show values of an instance's variables, Variants by path, which `make` makes as soon as somebody looks.
 
-        Raises KeyError without such an instance.
+        They are Good; None is null with BadNoData. Raises KeyError without such an instance.
         """
 
         def made() -> Mapping[str, Any]:
             times = from_ns(source_time), from_ns(server_time)
-            return {path: shown(value, 0, *times) for path, value in make().items()}
+            coded = ((path, value, ua.StatusCodes.BadNoData if value is None else 0) for path, value in make().items())
+            return {path: shown(value, code, *times) for path, value, code in coded}
 
         self.space.write_instance(instance, made)
 

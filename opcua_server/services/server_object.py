@@ -10,6 +10,7 @@ from asyncua import ua
 from nodesets.ports import Clock
 from opcua_server.services.content_filters import MAX_ELEMENTS
 from opcua_server.services.event_fields import local_time
+from opcua_server.services.event_filters import MAX_FIELDS
 from opcua_server.services.history import FUNCTIONS
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_URI, TYPES_URI
@@ -22,14 +23,16 @@ PRODUCT_URI = "http://enose.dev/"
 PROFILES = [
     f"http://opcfoundation.org/UA-Profile/Server/{name}"
     for name in (
+        "StandardUA2022",
         "StandardUA2017",
+        "GlobalCertificateManagement",
         "StandardEventSubscription",
         "DataAccess",
         "Methods",
         "HistoricalRawData",
     )
 ]
-"""What is met whole (Part 7): docs/decisions/0007-profiles.md has what meets the parts of the first."""
+"""What is met whole (Part 7): docs/decisions/0007-profiles.md has what meets the units of the first."""
 SERVICE_LIMITS = {
     "MaxNodesPerRead": "nodes",
     "MaxNodesPerWrite": "nodes",
@@ -62,7 +65,6 @@ AGGREGATE_FOLDERS = (
 """Where the aggregates offered are listed (Part 13 4.4)."""
 NOT_OFFERED = (
     IDS.PublishSubscribe,
-    IDS.ServerConfiguration,
     IDS.Resources,
     IDS.ServerLog,
     IDS.DefaultHAConfiguration,
@@ -118,7 +120,7 @@ class ServerObject:
         capabilities = {
             "ServerProfileArray": ua.Variant(PROFILES, T.String, is_array=True),
             "SoftwareCertificates": ua.Variant([], T.ExtensionObject, is_array=True),
-            "MaxSelectClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
+            "MaxSelectClauseParameters": ua.Variant(MAX_FIELDS, T.UInt32),
             "MaxWhereClauseParameters": ua.Variant(MAX_ELEMENTS, T.UInt32),
             "ConformanceUnits": ua.Variant([], T.QualifiedName, is_array=True),
             "LocaleIdArray": ua.Variant(["en"], T.String, is_array=True),

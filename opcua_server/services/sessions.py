@@ -25,6 +25,7 @@ from nodesets.ports import Clock
 from opcua_server import security
 from opcua_server.services.aliases import Aliases
 from opcua_server.services.channel import Channel
+from opcua_server.services.headers import RequestHeader
 from opcua_server.services.limits import Limits
 from opcua_server.services.status import Fault
 
@@ -85,7 +86,7 @@ class Waiting:
     """A Publish request not yet answered."""
 
     channel: Channel
-    header: Any
+    header: RequestHeader
     sequence: Any
     results: list[Any]
     """StatusCodes of its acknowledgements."""
@@ -187,7 +188,7 @@ class Session:
 
     def cancel(self, handle: int) -> int:
         """Cancel (5.7.5): waiting Publish requests of a handle; how many. What has begun is carried out."""
-        cancelled = [w for w in self.publish if w.header.RequestHandle == handle]
+        cancelled = [w for w in self.publish if w.header.handle == handle]
         for waiting in cancelled:
             self.publish.remove(waiting)
             waiting.channel.fault(waiting.header, waiting.sequence, ua.StatusCodes.BadRequestCancelledByClient)
@@ -245,7 +246,7 @@ class Sessions:
 
     # -- finding one
 
-    def find(self, header: Any, channel: Channel) -> Session:
+    def find(self, header: RequestHeader, channel: Channel) -> Session:
         """The activated session of a request, which came over its own channel (Part 4 5.7.2.1)."""
         session = self._lookup(header)
         if session.channel is not channel:
@@ -257,17 +258,15 @@ class Sessions:
         session.contacted = self._clock.now()
         return session
 
-    def named(self, header: Any) -> Session | None:
+    def named(self, header: RequestHeader) -> Session | None:
         """The session of a request's token, whoever sent it."""
         try:
             return self._lookup(header)
         except Fault:
             return None
 
-    def _lookup(self, header: Any) -> Session:
-        token = header.AuthenticationToken
-        key = token.Identifier if token.NodeIdType == ua.NodeIdType.ByteString else None
-        session = self._by_token.get(bytes(key)) if key is not None else None
+    def _lookup(self, header: RequestHeader) -> Session:
+        session = self._by_token.get(header.token)
         if session is None:
             raise Fault(ua.StatusCodes.BadSessionIdInvalid)
         return session
@@ -351,7 +350,7 @@ class Sessions:
 
     # -- ActivateSession
 
-    async def activate(self, channel: Channel, header: Any, parameters: Any) -> Any:
+    async def activate(self, channel: Channel, header: RequestHeader, parameters: Any) -> Any:
         """ActivateSession (5.7.3): first login, change of user, or move to another channel."""
         session = self._lookup(header)
         self._check_client(session, channel, parameters)
@@ -456,12 +455,12 @@ class Sessions:
 
     # -- the end
 
-    def close_by_request(self, channel: Channel, header: Any, delete_subscriptions: bool) -> None:
+    def close_by_request(self, channel: Channel, header: RequestHeader, delete_subscriptions: bool) -> None:
         """CloseSession (5.7.4), allowed before activation too."""
         session = self._lookup(header)
         if session.channel is not channel:
             raise Fault(ua.StatusCodes.BadSecureChannelIdInvalid)
-        self.close(session, delete_subscriptions, kind="session.close", entry=header.AuditEntryId or "")
+        self.close(session, delete_subscriptions, kind="session.close", entry=header.entry)
 
     def close(
         self,

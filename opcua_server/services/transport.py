@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from asyncua import ua
@@ -341,6 +341,12 @@ class Listener:
                     connection.abort()
             elif reason := connection.overdue(now):
                 connection.refuse(ChannelError(ua.StatusCodes.BadTimeout, reason))
+
+    def reopen(self, which: Callable[[Channel], bool], reason: str) -> None:
+        """Close channels for their clients to open anew; sessions wait for them."""
+        for connection in list(self._connections):
+            if connection.closing is None and which(connection.channel):
+                connection.refuse(ChannelError(ua.StatusCodes.BadSecureChannelClosed, reason))
 
     # -- places
 

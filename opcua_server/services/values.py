@@ -91,6 +91,12 @@ class Table:
         """The clock of `at`, seconds."""
         return self._monotonic()
 
+    def rhythm(self) -> float:
+        """When most of what was written within a second was written; now, when nothing was. Of `now()`."""
+        now = self.now()
+        instants, rows = np.unique(self.at[self.at > now - 1.0], return_counts=True)
+        return float(instants[rows.argmax()]) if len(instants) else now
+
     def row(self, node_id: Any) -> int | None:
         """Where a node's value is; None when it is no column."""
         return self._rows.get(node_id)
@@ -322,6 +328,8 @@ class DataChange:
         self._form: np.dtype[np.void] | None = None
         self._begin: Index | None = None
         """Where each begins, when they are not all of one shape."""
+        self._told: tuple[Codes, Any] | None = None
+        """The client handles it was made for last, and what was made."""
         if (shape == shape[0]).all():
             self._form = layout(*divmod(int(shape[0]), 256))
             self._body = _framed(len(value), len(value) * self._form.itemsize)
@@ -330,13 +338,18 @@ class DataChange:
             self._body, self._begin = _mixed(shape, columns)
 
     def to(self, client: Codes) -> Any:
-        """For these client handles, as an ExtensionObject; can be asked again for others."""
-        body = self._body.copy()
+        """For these client handles, as an ExtensionObject: the same one for clients that number their items alike."""
+        if self._told is None or not np.array_equal(self._told[0], client):
+            self._told = client.copy(), ua.ExtensionObject(DATA_CHANGE, self._numbered(client).data)
+        return self._told[1]
+
+    def _numbered(self, client: Codes) -> Bytes:
+        body = self._body if self._told is None else self._body.copy()  # but for the handles what was told stays
         if self._form is not None:
             body[4:-4].view(self._form)["client"] = client
         elif self._begin is not None:
             body[self._begin[:, None] + np.arange(4)] = client.astype("<u4").view(np.uint8).reshape(-1, 4)
-        return ua.ExtensionObject(DATA_CHANGE, body.data)
+        return body
 
 
 def data_change(

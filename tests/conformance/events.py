@@ -14,8 +14,8 @@ BASE_EVENT = ua.NodeId(IDS.BaseEventType)
 
 
 def operand(path: str, kind: Any = BASE_EVENT, attribute: int = ua.AttributeIds.Value, **further: Any) -> Any:
-    """SimpleAttributeOperand of `ActiveState/Id`."""
-    names = [ua.QualifiedName(name) for name in path.split("/") if name]
+    """SimpleAttributeOperand of `ActiveState/Id`, `2:BatchId`."""
+    names = [ua.QualifiedName.from_string(name) for name in path.split("/") if name]
     return ua.SimpleAttributeOperand(TypeDefinitionId=kind, BrowsePath=names, AttributeId=attribute, **further)
 
 

@@ -212,5 +212,10 @@ def der_bomb(size: int) -> bytes:
     return b"".join(b"\x30\x84" + (size - i * 6 - 6).to_bytes(4, "big") for i in range(size // 6))
 
 
+def of_no_version(certificate: bytes) -> bytes:
+    """The certificate, whose version (RFC 5280 4.1.2.1) is none there is."""
+    return certificate.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x30", 1)
+
+
 def stranger() -> ua.NodeId:
     return ua.NodeId(secrets.token_bytes(32), 0, ua.NodeIdType.ByteString)

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from nodesets.errors import CredentialRejected
 from nodesets.model import EventRow, Note, Role
-from opcua_server import security
+from opcua_server import pki, security
 from opcua_server.services.limits import Limits
 from opcua_server.services.nodes import SITE_NS, Event
 from opcua_server.services.server import UaServer
@@ -133,6 +133,7 @@ class Bench:
     told: list[Note]
     """What clients did, as the audit log would have it."""
     client: Application
+    own: security.OwnCertificate | None = None
 
     @property
     def url(self) -> str:
@@ -144,15 +145,22 @@ class Bench:
 
 @asynccontextmanager
 async def serve(
-    data_dir: Path, limits: Limits | None = None, users: Users | None = None, **further: Any
+    data_dir: Path, limits: Limits | None = None, users: Users | None = None, *, managed: bool = False, **further: Any
 ) -> AsyncIterator[Bench]:
-    """A server on a free port that trusts `application()`, with a small plant in it; `further` as of `UaServer`."""
+    """A server on a free port that trusts `application()`, with a small plant in it; `further` as of `UaServer`.
+
+    `managed`: key and certificate lie on the disk, and are managed over OPC UA.
+    """
     told: list[Note] = []
     users = users or Users()
-    own = key(99, security.KEY_BITS)
-    identity = security.Identity(security.self_signed(own, SERVER_URI, ["localhost"], [HOST]), own)
+    secret = key(99, security.KEY_BITS)
+    identity = security.Identity(security.self_signed(secret, SERVER_URI, ["localhost"], [HOST]), secret)
+    if managed:
+        pki.carry_out(pki.make_folders(data_dir), identity.files, ())
+    own = security.OwnCertificate(data_dir, SERVER_URI, identity) if managed else None
     server = UaServer(
         identity=identity,
+        own=own,
         trust=security.TrustStore(data_dir),
         identities=users,
         application_uri=SERVER_URI,
@@ -166,7 +174,7 @@ async def serve(
     await server.init()
     await plant(server)
     await server.start()
-    bench = Bench(server, users, data_dir, identity, told, application())
+    bench = Bench(server, users, data_dir, identity, told, application(), own)
     bench.trust(bench.client)
     try:
         yield bench

@@ -10,6 +10,7 @@ import pytest_asyncio
 from asyncua import ua
 
 from opcua_server.plant.conformance import KINDS, STATUSES, VALUED, VALUES
+from opcua_server.services.nodes import SITE_NS
 from tests.conformance.plant import CODES, Conversation, Plant, browse, double, int32, nid, write
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -172,6 +173,15 @@ async def test_instances_have_what_their_types_demand(walked: Walked) -> None:
         for what in lacking(walked, node, demanded(walked, kind))
     ]
     assert wrong == []
+
+
+async def test_who_has_conditions_is_a_source_of_events(walked: Walked) -> None:
+    # Part 9 4.10: each ConditionSource is the target of a HasEventSource or of its subtype HasNotifier.
+    sources = [n for n in walked.references if n.NamespaceIndex == SITE_NS and walked.forward(n, IDS.HasCondition)]
+    upwards = {ua.NodeId(IDS.HasEventSource), ua.NodeId(IDS.HasNotifier)}
+    assert len(sources) > 10
+    for source in sources:
+        assert any(r.ReferenceTypeId in upwards and not r.IsForward for r in walked.references[source]), source
 
 
 async def test_modelling_rules_are_listed(walked: Walked) -> None:

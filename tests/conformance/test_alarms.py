@@ -57,8 +57,11 @@ EVENTS = ua.EventFilter(SelectClauses=[CONDITION_ID, *map(clause, SELECTED)])
 Told = dict[str, Any]
 
 
-def text(words: str) -> ua.Variant:
-    return ua.Variant(ua.LocalizedText(words, "en"), ua.VariantType.LocalizedText)
+def text(words: str | None, locale: str | None = "en") -> ua.Variant:
+    return ua.Variant(ua.LocalizedText(words, locale), ua.VariantType.LocalizedText)
+
+
+NOTHING_SAID = text(None, None)
 
 
 def event_id(value: bytes) -> ua.Variant:
@@ -346,11 +349,12 @@ async def test_codes_of_answers(score: Alarm) -> None:
         assert await score.does(method, event_id(b"")) == CODES.BadArgumentsMissing
         assert await score.does(method, double(1.0), text("x")) == CODES.BadInvalidArgument
     [raised] = await score.sees(30.0)
-    assert await score.does("Confirm", event_id(raised["EventId"]), text("x")) == CODES.BadInvalidState
+    outcome = await score.does("Confirm", event_id(raised["EventId"]), text("x"))
+    assert outcome == CODES.BadConditionBranchAlreadyConfirmed  # ConfirmedState is True until it is acknowledged
     assert await score.does("AddComment", event_id(raised["EventId"]), text("look")) == 0
     [commented] = await score.news()
     assert (commented["Comment"].Text, commented["ClientUserId"]) == ("look", "op1")
-    assert await score.does("Acknowledge", event_id(raised["EventId"]), text("")) == 0  # the older one, no new comment
+    assert await score.does("Acknowledge", event_id(raised["EventId"]), NOTHING_SAID) == 0  # the older one
     [acked] = await score.news()
     assert acked["Comment"].Text == "look"
     for known in (raised, commented, acked):
@@ -616,6 +620,22 @@ async def test_an_observer_acts_on_no_alarm(plant: Plant, talk: Conversation, me
     arguments = [event_id(b"x"), text("x")] if method in ("Acknowledge", "Confirm", "AddComment") else []
     async with plant.session(channel_of(talk), "obs1") as observer:
         assert await observer.outcome(call(f"{SCORE}.{method}", *arguments, on=SCORE)) == [CODES.BadUserAccessDenied]
+
+
+async def test_a_comment_is_kept_as_it_was_said_until_it_is_taken_back(score: Alarm) -> None:
+    # Part 9 5.5.2, 5.5.6: null at first; a null one is ignored, an empty text with a locale resets it.
+    [raised] = await score.sees(30.0)
+    assert raised["Comment"] == ua.LocalizedText()
+    for said, kept in (
+        (text("Pumpe läuft", "de"), ua.LocalizedText("Pumpe läuft", "de")),
+        (NOTHING_SAID, ua.LocalizedText("Pumpe läuft", "de")),
+        (text("no locale", None), ua.LocalizedText("no locale")),
+        (text("", "en"), ua.LocalizedText("", "en")),
+    ):
+        assert await score.does("AddComment", event_id(score.last), said) == 0
+        [told] = await score.news()
+        assert told["Comment"] == kept
+        assert await score.shows("Comment") == kept
 
 
 # -- refresh

@@ -399,7 +399,7 @@ async def test_a_batch_action_is_told_with_the_states_it_changed(plant: Plant, a
     # Acceptance point 30; Part 16 4.4.18: one event more for each machine.
     batch = f"B{datetime.now(UTC):%H%M%S%f}"
     control = "ns=3;s=L01.BatchControl"
-    fields = ("BatchId", "OldState", "NewState", "MethodId", "StatusCodeId")
+    fields = ("2:BatchId", "2:OldState", "2:NewState", "MethodId", "StatusCodeId")
     async with (
         plant.session("Basic256Sha256", "op1") as talk,
         auditor.listening(IDS.AuditUpdateMethodEventType, *fields) as told,
@@ -408,13 +408,13 @@ async def test_a_batch_action_is_told_with_the_states_it_changed(plant: Plant, a
         await talk.outcome(call(f"{control}.CreateBatch", *texts, ua.Variant(1.0, T.Double), on=control))
         event = await told.heard(MethodId=nid(f"{control}.CreateBatch"))
         assert event["EventType"] == ua.NodeId(ids.AuditBatchActionEventType, 2)
-        assert (event["BatchId"], event["ClientUserId"]) == (batch, "op1")
+        assert (event["2:BatchId"], event["ClientUserId"]) == (batch, "op1")
         assert event["Status"] is (event["StatusCodeId"].value == 0)
 
 
 async def test_a_signature_is_told_with_its_record(plant: Plant, auditor: Auditor) -> None:
     signatures = "ns=3;s=ENose.Signatures"
-    fields = ("RecordId", "RecordDigest", "Meaning", "MethodId")
+    fields = ("2:RecordId", "2:RecordDigest", "2:Meaning", "MethodId")
     async with (
         plant.session("Basic256Sha256", "op1") as talk,
         auditor.listening(IDS.AuditUpdateMethodEventType, *fields) as told,
@@ -423,7 +423,7 @@ async def test_a_signature_is_told_with_its_record(plant: Plant, auditor: Audito
         await talk.outcome(call(f"{signatures}.RequestSignature", *texts, on=signatures))
         event = await told.heard(MethodId=nid(f"{signatures}.RequestSignature"))
         assert event["EventType"] == ua.NodeId(ids.AuditElectronicSignatureEventType, 2)
-        assert (event["RecordId"], event["Meaning"], event["Status"]) == ("nothing", "review", False)
+        assert (event["2:RecordId"], event["2:Meaning"], event["Status"]) == ("nothing", "review", False)
 
 
 # -- sessions

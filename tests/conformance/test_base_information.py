@@ -1,6 +1,8 @@
 """The Server object (Part 5 6.3): what it says of itself is consistent, and what it publishes is what it does."""
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +99,58 @@ async def test_our_namespaces_are_described(talk: Conversation, index: int) -> N
     assert found["NamespacePublicationDate"] is not None
     assert found["IsNamespaceSubset"] is False
     assert await talk.outcome(read("i=11715", ua.AttributeIds.NodeClass)) == [0]
+
+
+async def test_the_profiles_are_those_of_the_decision(talk: Conversation) -> None:
+    # Part 7: a promise; docs/decisions/0007-profiles.md says what each rests on.
+    listed = await value(talk, "Server_ServerCapabilities_ServerProfileArray")
+    decision = (Path(__file__).parents[2] / "docs/decisions/0007-profiles.md").read_text()
+    assert {uri.rpartition("/")[2] for uri in listed} == set(re.findall(r"^\| `(\w+)` \|", decision, re.MULTILINE))
+
+
+TYPES = {
+    "Base Info Core Types Folders": ("TypesFolder", "ObjectTypesFolder", "VariableTypesFolder", "DataTypesFolder",
+                                     "ReferenceTypesFolder"),
+    "Base Info Core Views Folder": ("ViewsFolder",),
+    "Base Info Base Types": ("BaseObjectType", "FolderType", "DataTypeEncodingType", "ModellingRuleType",
+                             "BaseVariableType", "PropertyType", "BaseDataVariableType", "NumericRange", "Duration",
+                             "UtcTime", "EnumValueType", "EnumValueType_Encoding_DefaultBinary", "Union",
+                             "HasModellingRule", "HasEncoding", "Aggregates", "ModellingRule_ExposesItsArray",
+                             "ModellingRule_OptionalPlaceholder", "ModellingRule_MandatoryPlaceholder"),
+    "Base Info Date DataTypes": ("DateString", "TimeString", "DurationString"),
+    "Base Info Decimal DataType": ("Decimal", "Number"),
+    "Base Info Method Argument DataType": ("Argument", "Argument_Encoding_DefaultBinary",
+                                           "Argument_Encoding_DefaultXml"),
+    "Base Info ServerType": ("ServerType", "ServerCapabilitiesType", "ServerDiagnosticsType", "ServerRedundancyType",
+                             "ServerStatusType", "BuildInfoType", "ServerVendorCapabilityType"),
+    "Base Info Locations Object": ("Locations",),
+}  # fmt: skip
+"""Conformance unit of the Standard 2022 UA Server Profile -> nodes of namespace 0 it names."""
+
+
+@pytest.mark.parametrize("unit", TYPES)
+async def test_types_a_conformance_unit_names_are_there(talk: Conversation, unit: str) -> None:
+    nodes = [f"i={getattr(IDS, name)}" for name in TYPES[unit]]
+    found = await talk.outcome(
+        reads(*[ua.ReadValueId(NodeId=nid(n), AttributeId=ua.AttributeIds.BrowseName) for n in nodes])
+    )
+    assert found == [0] * len(nodes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MaxSubscriptions", "MaxMonitoredItems", "MaxSubscriptionsPerSession", "MaxMonitoredItemsPerSubscription",
+     "MaxMonitoredItemsQueueSize", "MaxSessions", "MaxArrayLength", "MaxStringLength", "MaxByteStringLength",
+     "MinSupportedSampleRate", "MaxBrowseContinuationPoints", "OperationLimits_MaxMonitoredItemsPerCall",
+     "OperationLimits_MaxNodesPerRegisterNodes"],
+)  # fmt: skip
+async def test_capacities_a_conformance_unit_names_are_published(talk: Conversation, name: str) -> None:
+    # Base Info Server Capabilities 2, Subscriptions and MaxMonitoredItemsQueueSize.
+    assert await value(talk, f"Server_ServerCapabilities_{name}") > 0
+
+
+async def test_writes_of_any_value_are_atomic_and_of_parts_of_an_array_allowed(talk: Conversation) -> None:
+    # Address Space Atomicity, Address Space Full Array Only (Part 3 8.58): no flag says otherwise.
+    for node in ("Scalar.Int32", "Array.Int32"):
+        found = await talk.read(nid(node), ua.AttributeIds.AccessLevelEx)
+        assert found.Value.Value >> 8 == 0

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from asyncua import Client, ua
+from asyncua.common.events import get_filter_from_event_type
 
-from tests.conformance.events import OP, at, element, event_filter, history, literal, of_type, operand
+from tests.conformance.events import BASE_EVENT, OP, at, element, event_filter, history, literal, of_type, operand
 from tests.conformance.plant import CODES, Conversation, Plant, call, nid, running_plant
 from tests.servers import device, free_port
 
@@ -104,12 +105,35 @@ async def test_select_clauses_have_results_of_their_own(talk: Conversation) -> N
         operand("Message", IndexRange="x"),
         operand("", ua.NodeId(IDS.ConditionType), A.NodeId),
         operand("Comment", ua.NodeId(IDS.AuditEventType)),
+        operand("Message/Nothing"),
+        ua.SimpleAttributeOperand(BASE_EVENT, [ua.QualifiedName("Message", 3)], A.Value),
+        operand("ActiveState/Id"),
     ]
     number, made = await listen(talk, nid(""), event_filter(clauses))
     assert [c.value for c in made.FilterResult.SelectClauseResults] == [
         0, CODES.BadNodeIdUnknown, CODES.BadTypeDefinitionInvalid, CODES.BadAttributeIdInvalid,
         CODES.BadBrowseNameInvalid, CODES.BadIndexRangeInvalid, 0, CODES.BadNodeIdUnknown,
+        CODES.BadNodeIdUnknown, CODES.BadNodeIdUnknown, 0,
     ]  # fmt: skip
+    await stop(talk, number)
+
+
+async def test_as_many_fields_are_selected_as_published(talk: Conversation) -> None:
+    # Part 5 6.3.2 MaxSelectClauseParameters; asyncua's client asks for every field of a type and its supertypes.
+    published = (await talk.read(ua.NodeId(IDS.Server_ServerCapabilities_MaxSelectClauseParameters))).Value.Value
+    for count, code in ((published, 0), (published + 1, CODES.BadTooManyOperations)):
+        number, made = await listen(talk, nid(""), event_filter(["Message"] * count))
+        assert made.StatusCode.value == code
+        await stop(talk, number)
+
+
+async def test_all_fields_of_the_largest_alarm_types_are_one_filter(plant: Plant, talk: Conversation) -> None:
+    # Part 9: 106 of an ExclusiveLevelAlarm, 121 of a NonExclusiveLevelAlarm; a client may ask for both at once.
+    async with plant.running.client("op1") as client:
+        kinds = (IDS.ExclusiveLevelAlarmType, IDS.NonExclusiveLevelAlarmType, IDS.AuditUpdateMethodEventType)
+        wanted = await get_filter_from_event_type([client.get_node(ua.NodeId(kind)) for kind in kinds])
+    number, made = await listen(talk, SERVER, wanted)
+    assert made.StatusCode.is_good()
     await stop(talk, number)
 
 
@@ -118,6 +142,7 @@ async def test_select_clauses_have_results_of_their_own(talk: Conversation) -> N
     [
         (element(OP.Equals, operand("Severity")), CODES.BadFilterOperandCountMismatch, []),
         (element(OP.Not, literal(True), literal(True)), CODES.BadFilterOperandCountMismatch, []),
+        (element(99, literal(True)), CODES.BadFilterOperatorInvalid, []),
         (element(OP.Not, at(0)), CODES.BadFilterOperandInvalid, [CODES.BadFilterOperandInvalid]),
         (element(OP.Not, at(7)), CODES.BadFilterOperandInvalid, [CODES.BadFilterOperandInvalid]),
         (element(OP.IsNull, ua.AttributeOperand()), CODES.BadFilterOperandInvalid, [CODES.BadFilterOperandInvalid]),

@@ -450,7 +450,49 @@ async def test_pages_of_modified_values_are_the_whole(talk: Conversation) -> Non
     assert found == [float(s) for s in range(7)]
 
 
+@pytest.mark.parametrize("node", [RAMP, nid("ns=3;s=EN01.Array.S01.SensorValue"), nid("History.Text")], ids=str)
+async def test_a_value_is_found_by_the_time_it_was_shown_with(talk: Conversation, node: Any) -> None:
+    # 6.5.3.2: start = end is that instant, the start is within in either direction; 6.5.5.2: there it is raw.
+    async with asyncio.timeout(60):
+        while len(shown := await latest(talk, node)) < 3:
+            await asyncio.sleep(0.2)  # a device measures once a second
+    first, second, third = shown
+    (at,) = (
+        await history(talk, raw_details(second.SourceTimestamp, second.SourceTimestamp), node)
+    ).HistoryData.DataValues
+    assert at == second
+    back = await history(talk, raw_details(third.SourceTimestamp, first.SourceTimestamp), node)
+    assert back.HistoryData.DataValues == [third, second]
+    times = [v.SourceTimestamp for v in shown]
+    found = await history(talk, ua.ReadAtTimeDetails(ReqTimes=times), node)
+    assert [(v.Value.Value, v.StatusCode.value & 0x1F) for v in found.HistoryData.DataValues] == [
+        (v.Value.Value, 0) for v in shown
+    ]
+
+
+async def latest(talk: Conversation, node: Any) -> list[Any]:
+    """The newest three values, oldest first."""
+    found = await history(talk, raw_details(None, datetime.now(UTC), 3), node)
+    return list(reversed(found.HistoryData.DataValues or []))
+
+
 # -- annotations
+
+
+async def test_a_value_somebody_noted_something_on_says_so(talk: Conversation) -> None:
+    # 6.5.3.2: ExtraData where there are annotations, as long as there are; 5.1.2 tells clients to look for them by it.
+    (recorded,) = (await history(talk, raw_details(recent(-60), None, 1))).HistoryData.DataValues
+    noted = "History.Ramp.Annotations"
+
+    async def statuses() -> list[int]:
+        found = await history(talk, raw_details(recorded.SourceTimestamp, None, 2))
+        return [v.StatusCode.value for v in found.HistoryData.DataValues]
+
+    assert await statuses() == [0, 0]
+    assert await update(talk, notes(INSERT, noted, (recorded.SourceTimestamp, "seen"))) == (0, [0])
+    assert await statuses() == [0x408, 0]
+    assert await update(talk, notes(REMOVE, noted, (recorded.SourceTimestamp, "seen"))) == (0, [0])
+    assert await statuses() == [0, 0]
 
 
 async def test_an_annotation_is_written_read_counted_and_taken_away(talk: Conversation) -> None:

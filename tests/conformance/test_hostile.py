@@ -40,6 +40,7 @@ from tests.conformance.hostile import (
     many,
     neighbour,
     numbered,
+    of_no_version,
     refusal,
     request,
     sealed,
@@ -191,9 +192,12 @@ def open_request(certificate: bytes, uri: str = CLASSES["Basic256Sha256"].URI, s
 
 @pytest.mark.parametrize(
     "certificate",
-    [b"garbage", secrets.token_bytes(16_000), b"\x30" * 60_000, der_bomb(16_000), b"", b"\x30\x84\xff\xff\xff\xff"],
-    ids=["garbage", "random", "60 kB", "bomb", "none", "length"],
-)
+    [
+        b"garbage", secrets.token_bytes(16_000), b"\x30" * 60_000, der_bomb(16_000), b"", b"\x30\x84\xff\xff\xff\xff",
+        of_no_version(application().der),
+    ],
+    ids=["garbage", "random", "60 kB", "bomb", "none", "length", "version"],
+)  # fmt: skip
 async def test_h08_a_certificate_that_is_none_is_one_failed_check(bench: Target, certificate: bytes) -> None:
     async with Raw(bench) as raw:
         await raw.hello()

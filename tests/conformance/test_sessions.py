@@ -1,6 +1,7 @@
 """Discovery, sessions, users and the Server object of a process of the test plant (Part 4 5.5, 5.7; Part 5 6.3)."""
 
 import dataclasses
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -347,3 +348,31 @@ async def test_a_channel_without_offered_security_is_refused(plant: Plant) -> No
     async with Conversation(plant, policy="Basic256Sha256") as talk:
         talk.policy = security_policies.SecurityPolicyNone()
         assert await talk.hello()
+
+
+async def test_as_many_sessions_as_published_each_on_a_connection_of_its_own(plant: Plant) -> None:
+    # 5.7.2.3, Part 5 6.3.2: one more is BadTooManySessions, and nobody who is there loses his.
+    async with AsyncExitStack() as open_ones:
+        made: list[Conversation] = []
+
+        async def another() -> None:
+            talk = await open_ones.enter_async_context(Conversation(plant, policy=None))
+            await talk.open()
+            await talk.create_session()
+            await talk.enter("")
+            made.append(talk)
+
+        async def many(count: int) -> None:
+            for _ in range(count):
+                await another()
+
+        await another()
+        published = await value(made[0], server("ServerCapabilities_MaxSessions"))
+        assert await fault(many(published)) == CODES.BadTooManySessions  # others may have sessions as well
+        assert len(made) > published // 2
+        for talk in made:
+            assert await talk.outcome(read("Scalar.Int32")) == [0]
+        await made[0].call(ua.CloseSessionRequest(DeleteSubscriptions=True))
+        await another()
+        for talk in made[1:]:
+            await talk.call(ua.CloseSessionRequest(DeleteSubscriptions=True))

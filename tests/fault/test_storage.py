@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -175,6 +176,19 @@ async def test_what_a_killed_server_kept_in_the_spool_is_recorded_by_the_next(se
     assert times == sorted(set(times))
     assert {round(v.SourceTimestamp.timestamp() * 1e6) for v in seen} <= {time // 1000 for time in times}
     assert verify.check(store.address).clean
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "nobody answers"])
+def test_a_server_does_not_start_without_its_postgresql(tmp_path: Path, answers: bool) -> None:
+    # Away for good, as it may be away for a minute: nobody waits for a server that hangs, its supervisor tries again.
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        if answers:  # takes connections, and says nothing
+            listener.listen()
+        url = f"postgresql+psycopg://enose@127.0.0.1:{listener.getsockname()[1]}/enose"
+        config = tmp_path / "plant.yaml"
+        config.write_text(PLANT.format(port=free_port(), storage=f", url: '{url}'"))
+        refused(Running(config, tmp_path / "data"))
 
 
 @pytest.mark.parametrize("content", [b"no database " * 1000, b"SQLite format 3\0" + bytes(8000), None])

@@ -22,7 +22,10 @@ const {
   VariantArrayType, coerceNodeId, constructEventFilter, installAlarmMonitoring, ofType,
 } = require("node-opcua-client");
 const { acknowledgeCondition, confirmCondition } = require("node-opcua-alarm-condition");
+const { BinaryStream } = require("node-opcua-binary-stream");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
+const { exploreCertificateSigningRequest } = require("node-opcua-crypto");
+const { TrustListDataType } = require("node-opcua-types");
 
 const APPLICATION = "enose-interop";
 const APPLICATION_URI = "urn:enose:interop";
@@ -259,6 +262,28 @@ const VERBS = {
     }
     return { sessionId: session.sessionId.toString(), namespaces: await session.readNamespaceArray() };
   },
+
+  /** Another certificate of the server, before it shows it. */
+  trust: ({ certificate }) => certificates.trustCertificate(pemOrDer(certificate)),
+
+  /** A trust list as the file it is written as (Part 12 7.8.2.8), and back. */
+  encodeTrustList({ trusted }) {
+    const list = new TrustListDataType({ specifiedLists: 1, trustedCertificates: trusted.map(DECODERS.ByteString) });
+    const stream = new BinaryStream(list.binaryStoreSize());
+    list.encode(stream);
+    return stream.buffer.toString("base64");
+  },
+
+  decodeTrustList({ data }) {
+    const list = new TrustListDataType();
+    list.decode(new BinaryStream(Buffer.from(data, "base64")));
+    return list.trustedCertificates.map((each) => each.toString("base64"));
+  },
+
+  /** ApplicationUri of a PKCS #10 request. */
+  applicationUriOf: ({ request }) =>
+    exploreCertificateSigningRequest(Buffer.from(request, "base64"))
+      .extensionRequest.subjectAltName.uniformResourceIdentifier[0],
 
   async disconnect() {
     const [oldSession, oldClient] = [session, client];

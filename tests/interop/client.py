@@ -290,6 +290,24 @@ class NodeOpcua:
         )
         return list(session["namespaces"])
 
+    async def trust(self, certificate: Path) -> None:
+        """Trust another certificate (PEM or DER) of a server."""
+        await self._ask("trust", certificate=str(certificate))
+
+    async def encode_trust_list(self, *trusted: bytes) -> bytes:
+        """A trust list of these certificates (DER) as a file (Part 12 7.8.2.8)."""
+        ders = [base64.b64encode(der).decode() for der in trusted]
+        return base64.b64decode(await self._ask("encodeTrustList", trusted=ders))
+
+    async def decode_trust_list(self, data: bytes) -> list[bytes]:
+        """The trusted certificates, DER, of such a file."""
+        found = await self._ask("decodeTrustList", data=base64.b64encode(data).decode())
+        return [base64.b64decode(der) for der in found]
+
+    async def application_uri_of(self, request: bytes) -> str:
+        """Of a PKCS #10 request, DER."""
+        return str(await self._ask("applicationUriOf", request=base64.b64encode(request).decode()))
+
     async def disconnect(self) -> None:
         """Close session and channel; also when the server is gone."""
         await self._ask("disconnect")

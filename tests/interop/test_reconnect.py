@@ -8,15 +8,20 @@ import contextlib
 import itertools
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import pytest_asyncio
 from asyncua import Client, ua
+from cryptography.hazmat.primitives import serialization
 
+from opcua_server import security
 from opcua_server.plant.conformance import NUMBERS
-from tests.conformance.plant import CODES, Plant, nid, running_plant
-from tests.interop.client import Message, NodeOpcua, Subscription, missing
+from opcua_server.services import certificates
+from tests.conformance.opcua import key
+from tests.conformance.plant import CODES, Peer, Plant, nid, running_plant
+from tests.interop.client import Message, NodeOpcua, Subscription, Typed, missing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 needs_node = pytest.mark.skipif(bool(missing()), reason=missing() or "installed")
@@ -112,16 +117,23 @@ class Watcher:
             assert found.setdefault(message.number, message) == message
         return found
 
+    async def numbered(self) -> list[int]:
+        """All values in the order of their messages, those that did not come asked for by number."""
+        messages = await self.messages()
+        for number in set(range(min(messages), max(messages))) - set(messages):
+            messages[number] = await self.client.republish(self.subscription, number)
+        return [value.value for _, message in sorted(messages.items()) for value in message.values]
+
 
 @contextlib.asynccontextmanager
-async def watching(plant: Plant, port: int, **further: Any) -> AsyncIterator[Watcher]:
+async def watching(plant: Plant, port: int, user: str = "op1", **further: Any) -> AsyncIterator[Watcher]:
     async with NodeOpcua(plant.running.data.parent / "node") as client:
         plant.running.trust(client.certificate)
         await client.connect(
             f"opc.tcp://127.0.0.1:{port}",
             server_certificate=plant.running.data / "pki/own/certs/enose.der",
-            user="op1",
-            password=plant.running.passwords["op1"],
+            user=user,
+            password=plant.running.passwords[user],
             retries=-1,
             **further,
         )
@@ -147,10 +159,7 @@ async def test_a_cut_cable_costs_node_opcua_no_value(plant: Plant, cable: Cable)
         await asyncio.sleep(1)
         cable.plug()
         await watcher.values(before + 40)
-        messages = await watcher.messages()
-        for number in set(range(min(messages), max(messages))) - set(messages):
-            messages[number] = await watcher.client.republish(watcher.subscription, number)
-        assert unbroken([value.value for _, message in sorted(messages.items()) for value in message.values])
+        assert unbroken(await watcher.numbered())
         assert await calm(cable)
 
 
@@ -252,3 +261,56 @@ async def test_asyncua_connects_again_after_a_cut(plant: Plant, cable: Cable) ->
         client = await connected()
         assert await client.get_node(COUNTER).read_value() is not None
         await client.disconnect()
+
+
+@needs_node
+async def test_a_pushed_certificate_costs_its_client_no_value(tmp_path: Path) -> None:
+    # T-86 (Part 12 7.10.9): whoever pushes it is a client too, and finds its session again. On a server of its own.
+    new = security.self_signed(key(30), "urn:localhost:enose:Conformance", ["localhost"], ["127.0.0.1"])
+    file = tmp_path / "new.der"
+    file.write_bytes(new.public_bytes(serialization.Encoding.DER))
+    secret = key(30).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with running_plant(tmp_path) as plant:
+        async with watching(plant, plant.server.port, user="sec1") as watcher:
+            client = watcher.client
+            (request,) = await pushed(client, "CreateSigningRequest", GROUP, RSA, "", False, b"")
+            assert await client.application_uri_of(request) == "urn:localhost:enose:Conformance"
+            (reading,) = await pushed(client, f"{LIST}_Open", Typed("Byte", 1))
+            (data,) = await pushed(client, f"{LIST}_Read", reading, Typed("Int32", 65_536))
+            assert await pushed(client, f"{LIST}_Close", reading) == ()
+            trusted = await client.decode_trust_list(data)
+            assert plant.client.der in trusted
+            (writing,) = await pushed(client, f"{LIST}_Open", Typed("Byte", 6))
+            written = await client.encode_trust_list(*trusted)
+            assert await pushed(client, f"{LIST}_Write", writing, written) == ()
+            assert await pushed(client, f"{LIST}_CloseAndUpdate", writing) == (True,)
+            issuers = Typed("ByteString", [])
+            update = "UpdateCertificate", GROUP, RSA, file.read_bytes(), issuers, "PEM", secret
+            assert await pushed(client, *update) == (True,)
+            await client.trust(file)
+            before = len(await watcher.values(10))
+            assert await pushed(client, "ApplyChanges") == ()
+            await watcher.values(before + 40)
+            assert unbroken(await watcher.numbered())
+            assert "connection reestablished" in (await client.lifecycle())[0]
+            peer = Plant(plant.running, Peer(new), plant.client)
+            async with peer.session("Basic256Sha256") as talk:
+                assert (await talk.read(ua.NodeId(ua.ObjectIds.Server_ServiceLevel))).StatusCode.is_good()
+
+
+ROOT = "ServerConfiguration"
+LIST = "CertificateGroups_DefaultApplicationGroup_TrustList"
+GROUP = Typed("NodeId", certificates.GROUP.to_string())
+RSA = Typed("NodeId", certificates.CERTIFICATE_TYPE.to_string())
+
+
+async def pushed(client: NodeOpcua, method: str, *inputs: Any) -> tuple[Any, ...]:
+    """Outputs of a method of ServerConfiguration, which is Good."""
+    owner, _, _ = method.rpartition("_")
+    nodes = [f"i={getattr(ua.ObjectIds, '_'.join(filter(None, [ROOT, name])))}" for name in (owner, method)]
+    handles = [Typed("UInt32", value) if type(value) is int else value for value in inputs]
+    result = await client.call(*nodes, *handles)
+    assert result.status.good, (method, result.status)
+    return result.outputs

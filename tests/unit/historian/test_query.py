@@ -185,6 +185,31 @@ async def test_a_read_uses_the_index_of_time(
     assert "TEMP B-TREE" not in plan
 
 
+async def test_a_history_begins_with_the_oldest_value_of_its_tag(writer: Writer, reader: Reader) -> None:
+    # Whatever was recorded first; of tags without a value nothing is said.
+    writer.append([row("EN02", time, [float(time)]) for time in (30, 10, 20)]).result()
+    assert await reader.begins() == {"EN02.S01": 10}
+
+
+async def test_no_history_is_read_to_know_where_it_begins(path: Path | str, writer: Writer) -> None:
+    # It is asked at each start, until every tag has a value.
+    if isinstance(path, str):
+        pytest.skip("PostgreSQL scans a table as small as this one")
+    asked = []
+    engine = reading(url(path))
+    event.listen(engine, "before_cursor_execute", lambda *sent: asked.append(sent[2:4]))
+    reader = Reader(engine)
+    await reader.begins()
+    plans = [
+        await reader.read(lambda tx, each=each: tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {each[0]}", each[1]).all())
+        for each in list(asked)
+        if "min(" in each[0]
+    ]
+    reader.close()
+    assert plans
+    assert all(str(step[-1]).startswith("SEARCH") for plan in plans for step in plan)
+
+
 async def test_a_range_comes_in_parts_that_fit_into_memory(writer: Writer, reader: Reader) -> None:
     writer.append([row("EN02", time, [float(time)]) for time in range(25)]).result()
     parts = await reader.read(lambda tx: [page.values.tolist() for page in reader.pages(tx, "EN02.S01", 2, 24, 10)])

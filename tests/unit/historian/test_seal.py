@@ -57,6 +57,17 @@ def read(path: Path, tag: str = "EN02.S01") -> Series:
     return asyncio.run(everything())
 
 
+def begins(path: Path) -> dict[str, int]:
+    async def asked() -> dict[str, int]:
+        reader = Reader(reading(url(path)))
+        try:
+            return await reader.begins()
+        finally:
+            reader.close()
+
+    return asyncio.run(asked())
+
+
 def seal(path: Path, made: Engine, clock: SteppedClock) -> int:
     with writing(made, clock=clock) as writer, sealing(path, writer, clock) as sealer:
         steps = sealer.seal()
@@ -79,6 +90,7 @@ def test_an_hour_that_is_over_becomes_a_block(path: Path, made: Engine) -> None:
     after = read(path)
     for name in ("times", "received", "values", "status"):
         assert getattr(after, name).tolist() == getattr(before, name).tolist()
+    assert begins(path) == {"EN02.S01": BEGIN}
     report = verify.check(path)
     assert (report.problems, report.frames) == ([], 1)
     assert stored(path, "SELECT count(*) FROM audit_entry WHERE action = 'history.seal'") == [(1,)]

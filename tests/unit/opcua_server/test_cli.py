@@ -11,9 +11,10 @@ from historian import schema
 from historian.alarms import Transition, save
 from opcua_server import admin
 from opcua_server.cli import app
+from opcua_server.pki import make_folders
 from opcua_server.plant.alarm_states import State
 from opcua_server.plant.space import nodes, space
-from opcua_server.security import TrustStore, load_identity, make_folders
+from opcua_server.security import TrustStore, load_identity
 from tests.servers import free_port
 
 runner = CliRunner()

@@ -77,14 +77,20 @@ def parts():
 
 
 async def settle() -> None:
-    for _ in range(3):
+    for _ in range(4):
         await asyncio.sleep(0)
+
+
+async def take(pipeline, *frames: Frame) -> None:
+    """Each in a turn of the loop of its own."""
+    for each in frames:
+        pipeline.take(each)
+        await settle()
 
 
 async def test_nothing_is_shown_before_it_is_committed(parts):
     pipeline, disk, shown = parts
-    pipeline.take(frame(1))
-    await settle()
+    await take(pipeline, frame(1))
     assert shown.rows == []
     disk.waiting[0][1].set_result(None)
     await settle()
@@ -97,9 +103,9 @@ async def test_nothing_is_shown_before_it_is_committed(parts):
 async def test_a_frame_that_cannot_be_recorded_is_counted_and_never_shown(parts):
     # Fault F04: neither is the one before it shown any longer, as if it were of now.
     pipeline, disk, shown = parts
-    pipeline.take(frame(1))
+    await take(pipeline, frame(1))
     disk.waiting[0][1].set_exception(StorageError("disk full"))
-    pipeline.take(frame(2))
+    await take(pipeline, frame(2))
     disk.waiting[1][1].set_result(None)
     await settle()
     assert shown.told == [("lost", 1), ("shown", 2)]
@@ -109,8 +115,7 @@ async def test_a_frame_that_cannot_be_recorded_is_counted_and_never_shown(parts)
 async def test_an_older_frame_that_is_recorded_later_does_not_hide_that_a_newer_one_is_lost(parts):
     # A full queue refuses at once what comes last, while what waits in it is recorded after that.
     pipeline, disk, shown = parts
-    pipeline.take(frame(1))
-    pipeline.take(frame(2))
+    await take(pipeline, frame(1), frame(2))
     disk.waiting[1][1].set_exception(StorageError("1000 rows wait for the disk already"))
     disk.waiting[0][1].set_result(None)
     await settle()
@@ -118,10 +123,21 @@ async def test_an_older_frame_that_is_recorded_later_does_not_hide_that_a_newer_
     assert (pipeline.counters.recorded, pipeline.counters.refused) == (1, 1)
 
 
+async def test_frames_of_one_turn_of_the_loop_are_recorded_together_and_shown_in_their_order(parts):
+    pipeline, disk, shown = parts
+    for second in (1, 2, 3):
+        pipeline.take(frame(second))
+    await settle()
+    [(rows, future)] = disk.waiting
+    assert [row.source_time // SECOND for row in rows] == [1, 2, 3]
+    future.set_result(None)
+    await settle()
+    assert shown.told == [("shown", 1), ("shown", 2), ("shown", 3)]
+
+
 async def test_the_same_measurement_polled_twice_is_recorded_once(parts):
     pipeline, disk, _ = parts
-    pipeline.take(frame(1))
-    pipeline.take(frame(1))
+    await take(pipeline, frame(1), frame(1))
     assert len(disk.waiting) == 1
     assert pipeline.counters.repeated == 1
 
@@ -130,9 +146,7 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
     # Fault F10: the gap is in the history too, not only on the screen.
     pipeline, disk, shown = parts
     silent = {"values": np.full(2, np.nan), "causes": np.full(2, Cause.LINK_LOST, np.uint8), "phase": Phase.UNKNOWN}
-    pipeline.take(frame(1))
-    for second in range(2, 6):
-        pipeline.take(frame(second, **silent))
+    await take(pipeline, frame(1), *(frame(second, **silent) for second in range(2, 6)))
     for _, future in disk.waiting:
         future.set_result(None)
     await settle()
@@ -143,20 +157,21 @@ async def test_a_silent_device_is_recorded_with_its_quality_and_found_lost(parts
     assert [(f.kind, f.level) for f in shown.findings] == [("CommunicationLost", "Active"), ("DeviceFailure", "Active")]
 
 
-def play_a_cycle(pipeline, disk, flags=lambda second: 0, begin=0) -> None:
+async def play_a_cycle(pipeline, disk, flags=lambda second: 0, begin=0) -> None:
     for second in range(25):
         phase = Phase.BASELINE if second < 5 else Phase.EXPOSURE if second < 15 else Phase.PURGE
         pipeline.take(frame(begin + second, phase=phase, flags=flags(second)))
+    await settle()
     for _, future in disk.waiting:
         future.set_result(None)
     disk.waiting.clear()
+    await settle()
 
 
 async def test_a_cycle_is_simulated_if_any_of_its_rows_was(parts):
     # Process rule 7: the row that ends a cycle is no longer of it, and a device may stop its replay just then.
     pipeline, disk, shown = parts
-    play_a_cycle(pipeline, disk, lambda second: StatusBit.SIMULATED if second < 15 else 0)
-    await settle()
+    await play_a_cycle(pipeline, disk, lambda second: StatusBit.SIMULATED if second < 15 else 0)
 
     async def record(result):
         return result
@@ -170,8 +185,7 @@ async def test_a_cycle_is_simulated_if_any_of_its_rows_was(parts):
 async def test_a_result_that_is_refused_costs_that_result_alone(parts):
     # A device without a clock of its own that begins at the same time after each power-up gives a result's id twice.
     pipeline, disk, shown = parts
-    play_a_cycle(pipeline, disk)
-    await settle()
+    await play_a_cycle(pipeline, disk)
 
     async def refuse(_):
         raise EntryExists("result EN01.Stream01.14 was recorded with other values")
@@ -185,8 +199,7 @@ async def test_a_result_that_is_refused_costs_that_result_alone(parts):
 
 async def test_without_an_approved_model_a_cycle_is_not_decidable_and_says_so(parts):
     pipeline, disk, shown = parts
-    play_a_cycle(pipeline, disk)
-    await settle()
+    await play_a_cycle(pipeline, disk)
 
     async def record(result):
         return result
@@ -209,9 +222,8 @@ async def test_a_result_waits_for_the_disk_and_keeps_its_place(parts, monkeypatc
     # Process rule 12, fault F04: a NotOK sample that was dropped would let its batch pass.
     monkeypatch.setattr("opcua_server.pipeline.RETRY_SECONDS", 0.0)
     pipeline, disk, shown = parts
-    play_a_cycle(pipeline, disk)
-    play_a_cycle(pipeline, disk, begin=100)
-    await settle()
+    await play_a_cycle(pipeline, disk)
+    await play_a_cycle(pipeline, disk, begin=100)
     asked = []
 
     async def full_at_first(result):
@@ -233,9 +245,8 @@ async def test_more_results_than_may_wait_are_counted(parts, monkeypatch):
     monkeypatch.setattr("opcua_server.pipeline.RESULTS", 1)
     _, disk, shown = parts
     pipeline = Pipeline(PLANT, disk, shown, SteppedClock())
-    play_a_cycle(pipeline, disk)
-    play_a_cycle(pipeline, disk, begin=100)
-    await settle()
+    await play_a_cycle(pipeline, disk)
+    await play_a_cycle(pipeline, disk, begin=100)
     assert pipeline.counters.refused == 1
 
 
@@ -247,6 +258,5 @@ async def test_a_device_that_is_declared_simulated_needs_no_status_bit(parts, si
     declared = {"simulated": simulated} if driver == "modbus" else {"driver": driver, "scenario": "coffee_a"}
     plant = PLANT.model_copy(update={"devices": (device.model_copy(update=declared),)})
     pipeline = Pipeline(plant, disk, shown, SteppedClock())
-    play_a_cycle(pipeline, disk)
-    await settle()
+    await play_a_cycle(pipeline, disk)
     assert [judged.result.simulated for judged in pipeline._results._queue] == [simulated]

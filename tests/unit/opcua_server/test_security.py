@@ -1,6 +1,8 @@
 """Certificates and trust lists, with real keys in real folders."""
 
+import contextlib
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -76,6 +78,112 @@ def put(data_dir: Path, folder: str, data: bytes, file: str = "file.der") -> Pat
     path = data_dir / "pki" / folder / file
     path.write_bytes(data)
     return path
+
+
+# -- what comes from anybody
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")  # will be a ValueError
+@pytest.mark.parametrize("value", [0x00, 0x30, 0xFF])
+def test_a_byte_that_is_wrong_is_a_certificate_refused_and_nothing_else(
+    tmp_path: Path, keys: list[rsa.RSAPrivateKey], value: int
+) -> None:
+    # H08: the library reads names, extensions and algorithms late, and raises what is no ValueError for some.
+    trust = TrustStore(tmp_path)
+    ca = der(issue("CA", keys[1], "CA", keys[1], ca=True))
+    genuine = der(issue("Peer", keys[0], "CA", keys[1], purposes=[ExtendedKeyUsageOID.CLIENT_AUTH]))
+    crl = revocations("CA", keys[1], 7)
+    lists = security.TrustLists(trusted=(genuine,), issuers=(ca,), issuer_crls=(crl,))
+    trust.validate(lists)
+    for name in ("trusted", "issuers", "issuer_crls"):
+        (whole,) = getattr(lists, name)
+        for at in range(len(whole)):
+            broken = whole[:at] + bytes([value]) + whole[at + 1 :]
+            with contextlib.suppress(CertificateRefused):
+                trust.validate(replace(lists, **{name: (broken,)}))
+
+
+def test_a_revocation_list_of_no_version_keeps_no_other_client_out(
+    tmp_path: Path, keys: list[rsa.RSAPrivateKey]
+) -> None:
+    # One file that cannot be read is a line of the log.
+    trust = TrustStore(tmp_path)
+    peer = der(issue("Peer", keys[0], "Peer", keys[0]))
+    put(tmp_path, "trusted/certs", peer)
+    crl = revocations("CA", keys[1])
+    put(tmp_path, "trusted/crl", crl.replace(b"\x02\x01\x01", b"\x02\x01\x30", 1))
+    trust.check(peer, URI)
+
+
+# -- trust lists as they are pushed
+
+
+def test_while_a_change_is_under_way_nobody_is_held_against_half_of_it(
+    tmp_path: Path, keys: list[rsa.RSAPrivateKey]
+) -> None:
+    trust = TrustStore(tmp_path)
+    identity = load_identity(tmp_path, URI, ["localhost"])
+    own = security.OwnCertificate(tmp_path, URI, identity)
+    peer = der(issue("Peer", keys[0], "Peer", keys[0]))
+    put(tmp_path, "trusted/certs", peer)
+    trust.check(peer, URI)
+    journal = put(tmp_path, "own/private", b"{}", ".journal")
+    (tmp_path / "pki/trusted/certs/file.der").unlink()
+    put(tmp_path, "own/certs", der(self_signed(identity.key, URI, [])), "enose.der")
+    trust.check(peer, URI)
+    assert own.renewed() is None
+    journal.unlink()
+    assert own.renewed() is not None
+    with pytest.raises(CertificateRefused):
+        trust.check(peer, URI)
+
+
+def test_what_is_no_certificate_stays_in_its_folder(tmp_path: Path, keys: list[rsa.RSAPrivateKey]) -> None:
+    # A note of plant IT, or a file of tomorrow: a client that writes the list cannot have meant it.
+    trust = TrustStore(tmp_path)
+    put(tmp_path, "trusted/certs", b"who to ask", "README")
+    put(tmp_path, "trusted/certs", self_signed(keys[0], URI, []).public_bytes(serialization.Encoding.PEM), "a.pem")
+    old, new = trust.contents().trusted[0], der(self_signed(keys[1], URI, []))
+    for trusted in ((old, new), (new,)):
+        lists = security.TrustLists(trusted=trusted)
+        trust.carry_out(*trust.changes(lists))
+        assert set(trust.contents().trusted) == set(trusted)
+        assert trust.changes(lists) == ({}, set())
+    assert (tmp_path / "pki/trusted/certs/README").exists()
+    assert not (tmp_path / "pki/trusted/certs/a.pem").exists()
+
+
+def test_a_list_has_changed_when_something_was_taken_out(tmp_path: Path, keys: list[rsa.RSAPrivateKey]) -> None:
+    # Part 12 7.8.2.1 LastUpdateTime: by whom and how does not matter.
+    trust = TrustStore(tmp_path)
+    path = put(tmp_path, "trusted/certs", der(self_signed(keys[0], URI, [])))
+    os.utime(path.parent, ns=(1, 1))
+    os.utime(path, ns=(1, 1))
+    before = trust.changed()
+    path.unlink()
+    assert trust.changed() > before
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("CN=enose", [("CN", "enose")]),
+        ("/CN=enose/O=Acme", [("CN", "enose"), ("O", "Acme")]),
+        ('CN="A/B=C"/DC=plant/DC=local', [("CN", "A/B=C"), ("DC", "plant"), ("DC", "local")]),
+        ("C=DE/S=Hesse/L=Kassel/OU=Lab 1", [("C", "DE"), ("S", "Hesse"), ("L", "Kassel"), ("OU", "Lab 1")]),
+    ],
+)
+def test_a_subject_is_read_as_clients_write_it(text: str, found: list[tuple[str, str]]) -> None:
+    # Part 12 7.9.4.
+    assert [(a.oid, a.value) for a in security.subject(text)] == [
+        (security.SUBJECT_NAMES[name], value) for name, value in found
+    ]
+
+
+@pytest.mark.parametrize("text", ["enose", "CN=", "CN=a,O=b/", "XX=a", 'CN="a', "CN=a//O=b", "CN=aO=b", "C=Germany"])
+def test_what_is_no_subject_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - ours and the library's
+        security.subject(text)
 
 
 # -- the server's own identity

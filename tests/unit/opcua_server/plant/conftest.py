@@ -24,7 +24,7 @@ from historian.writer import Writer
 from nodesets.ports import SystemClock
 from opcua_server.plant.alarms import Alarms
 from opcua_server.plant.annunciator import Annunciator
-from opcua_server.plant.publish import Publisher
+from opcua_server.plant.publish import NO_DATA, Publisher
 from opcua_server.plant.site import Site, Verified
 from opcua_server.plant.space import nodes, space
 from opcua_server.records import groups_of
@@ -40,11 +40,13 @@ class Nodes:
     """What would be shown: node -> (value, status). Refuses unknown nodes and values of another type."""
 
     def __init__(self, plant: Plant) -> None:
+        tree = space(plant).instances
         self.types = {
             node: (member.data_type, member.value_rank)
-            for node, _, member in nodes(space(plant).instances)
+            for node, _, member in nodes(tree)
             if member.data_type is not None
         }
+        self.instances = {instance.prefix for instance in tree}
         self.values: dict[str, tuple[object, int]] = {}
         self.events: list[object] = []
         self.texts: dict[str, dict[str, str]] = {}
@@ -71,7 +73,9 @@ class Nodes:
         self.write(node, *make(), source_time, server_time)
 
     def write_instance(self, instance, make, source_time, server_time):
-        self.write_many(((f"{instance}.{path}", value, 0) for path, value in make().items()), source_time, server_time)
+        assert instance in self.instances
+        for path, value in make().items():
+            self.write(f"{instance}.{path}", value, 0 if value is not None else NO_DATA, source_time, server_time)
 
     def columns(self, nodes):
         first = len(self.rows)

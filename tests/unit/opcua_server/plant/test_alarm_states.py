@@ -34,6 +34,7 @@ from opcua_server.plant.alarm_states import (
     Shelving,
     State,
     Trigger,
+    Words,
 )
 
 PLAIN = AlarmKind(kind="Probe", scope="stream", severities={"High": 600, "HighHigh": 800}, max_shelved=3600)
@@ -65,29 +66,29 @@ class Alarm:
         return self._take(act(self.condition, *arguments, "olga", self.now, self.new))
 
     def acknowledge(self, event_id=None, comment="seen"):
-        return self.act(states.acknowledge, self.last if event_id is None else event_id, comment)
+        return self.act(states.acknowledge, self.last if event_id is None else event_id, Words(comment))
 
     def confirm(self, event_id=None, comment="done"):
-        return self.act(states.confirm, self.last if event_id is None else event_id, comment)
+        return self.act(states.confirm, self.last if event_id is None else event_id, Words(comment))
 
     def comment(self, event_id, comment="look"):
-        return self.act(states.add_comment, event_id, comment)
+        return self.act(states.add_comment, event_id, Words(comment))
 
     def shelve(self, how, seconds=0.0):
-        return self.act(states.shelve, how, seconds, "why")
+        return self.act(states.shelve, how, seconds, Words("why"))
 
     def switch(self, act, *arguments):
         self.now += SECOND
-        return self._take(act(self.condition, *arguments, "why", "olga", self.now, 0, self.new))
+        return self._take(act(self.condition, *arguments, Words("why"), "olga", self.now, 0, self.new))
 
     def enable(self):
-        return self.act(states.enable, "why")
+        return self.act(states.enable, Words("why"))
 
     def disable(self):
         return self.switch(states.disable)
 
     def reset(self):
-        return self.act(states.reset, "")
+        return self.act(states.reset, Words())
 
     @property
     def last(self):
@@ -232,7 +233,7 @@ def test_what_cannot_be_answered_says_why():
         with pytest.raises(EventIdUnknown):
             refused(b"x")
     [raised] = alarm.found("High")
-    with pytest.raises(InvalidState):
+    with pytest.raises(AlreadyConfirmed):  # its ConfirmedState is True until it is acknowledged (Part 9 B.1.3)
         alarm.confirm()
     [acked] = alarm.acknowledge()
     for event_id in (acked.branch.event_id, raised.branch.event_id):
@@ -500,16 +501,16 @@ def test_a_dialog_asks_until_a_response_ends_it():
     # Part 9 5.6: nothing of it is acknowledged, confirmed or kept as a branch.
     dialog = Alarm(replace(PLAIN, dialog=True))
     with pytest.raises(DialogNotActive):
-        dialog.act(states.respond, 0, "why")
+        dialog.act(states.respond, 0, Words("why"))
     [asked] = dialog.found("High")
     assert (asked.branch.state, asked.retain) == (State.ACTIVE, True)
     with pytest.raises(AlreadyAcknowledged):
         dialog.acknowledge(asked.branch.event_id)
-    [ended] = dialog.act(states.respond, 2, "later")
+    [ended] = dialog.act(states.respond, 2, Words("later"))
     assert (ended.branch.state, ended.retain) == (State.NORMAL, False)
     assert (ended.branch.finding.details["Response"], ended.branch.comment, ended.branch.user) == ("2", "later", "olga")
     with pytest.raises(DialogNotActive):
-        dialog.act(states.respond, 0, "again")
+        dialog.act(states.respond, 0, Words("again"))
 
 
 def test_a_dialog_ends_by_itself_when_nothing_is_asked_any_more():
@@ -560,5 +561,5 @@ def test_a_disabled_condition_tells_nothing_of_its_quality_until_it_is_enabled()
     alarm.switch(states.disable)
     assert judged(alarm, BAD) == ()
     alarm.now += SECOND
-    alarm._take(states.enable(alarm.condition, "", "olga", alarm.now, alarm.new))
+    alarm._take(states.enable(alarm.condition, Words(), "olga", alarm.now, alarm.new))
     assert alarm.told[-1].branch.quality == BAD

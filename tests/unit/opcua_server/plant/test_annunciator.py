@@ -6,10 +6,11 @@ import pytest
 
 from historian import alarms as store
 from nodesets.errors import EventIdUnknown, StorageError
-from nodesets.model import Finding
+from nodesets.model import Basis, Finding
+from opcua_server.plant import annunciator
 from opcua_server.plant.alarm_states import State
 from opcua_server.plant.alarms import Act
-from opcua_server.plant.annunciator import CHATTERS
+from opcua_server.plant.annunciator import CHATTERS, MOST, Annunciator
 
 ANOMALY = "EN01.Stream01.Alarms.AnomalyDetected"
 
@@ -24,6 +25,10 @@ def acknowledgement(event_id: bytes) -> Act:
 
 def nothing(_tx) -> None:
     """No audit entry."""
+
+
+async def no_storage(_work) -> None:
+    raise StorageError("disk full")
 
 
 async def test_what_is_shown_was_recorded_first_with_the_act_of_the_person(site):
@@ -82,6 +87,36 @@ async def test_without_storage_an_act_is_refused_and_a_finding_waits(site):
     assert await annunciator.turn()
     assert [e.message for e in shown.events] == ["anomaly High", "anomaly "]
     assert not annunciator[ANOMALY].silenced.on
+
+
+async def test_in_an_outage_of_any_length_the_newest_of_each_alarm_waits(site, monkeypatch):
+    # F06: two hundred changes a second that cannot be recorded were a gigabyte in an hour.
+    monkeypatch.setattr(annunciator, "WAITING", 10)
+    made, shown = site
+    waiting = Annunciator(made.alarms, no_storage, made.publisher, made.clock)
+    for level in ("High", "") * 20:
+        waiting.find(found(level))
+        waiting.judge(Basis(kind="AnomalyDetected", source="EN01.Stream01", time=1, quality=0))
+    waiting.find(found("HighHigh"))
+    assert len(waiting._waiting) <= 10 + 2
+    assert not await waiting.turn()
+    waiting._submit = made.submit
+    assert await waiting.turn()
+    assert len(shown.events) <= 10
+    assert shown.events[-1].message == "anomaly HighHigh"
+
+
+async def test_who_acts_is_refused_without_storage_however_much_waits_before(site):
+    # Else a person's call, behind the hundred findings of a turn, would hang for the whole of an outage.
+    made, _ = site
+    made.annunciator._submit = no_storage
+    for _ in range(MOST):
+        made.annunciator.find(found("High"))
+    act = asyncio.create_task(made.annunciator.act(ANOMALY, Act(name="Silence", user="olga"), nothing))
+    await asyncio.sleep(0)
+    assert not await made.annunciator.turn()
+    with pytest.raises(StorageError):
+        await act
 
 
 async def test_that_nothing_can_be_recorded_is_told_before_it_is_recorded_and_recorded_once(site):

@@ -121,6 +121,17 @@ async def test_every_variable_of_the_address_space_gets_a_value(site):
     assert set(shown.types) - set(shown.values) - constants - of_diagnostics - of_history == set()
 
 
+async def test_older_results_become_values_when_somebody_looks(site, monkeypatch):
+    # F26: two thousand of a hundred devices, which nearly nobody reads, are 16 MB as values.
+    made, shown = site
+    kept = []
+    monkeypatch.setattr(shown, "write_instance", lambda instance, *_: kept.append(instance))
+    for _ in range(21):
+        made.publisher.ring(result(stream="EN01.Stream01"))
+    assert kept == [f"EN01.Stream01.Results.R{i % 20 + 1:02}" for i in range(21)]
+    assert not any(node.startswith("EN01.Stream01.Results.R") for node in shown.values)
+
+
 def test_every_method_has_a_handler_and_no_handler_is_left_over():
     assert set(methods.HANDLERS) == set(METHODS)
 

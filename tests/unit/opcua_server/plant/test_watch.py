@@ -1,5 +1,6 @@
 """Certificates that end and are renewed while the server runs (F25), and the urgent report of locks (R29)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from compliance.lockout import Locked
 from compliance.users import Attempt
+from nodesets.model import Finding
 from nodesets.ports import SystemClock
 from opcua_server import security
 from opcua_server.plant.watch import ENDED_SEVERITY, ENDING_SEVERITY, LOCKOUT_SEVERITY, Watch
@@ -119,6 +121,21 @@ async def test_a_renewed_certificate_is_shown_without_a_stop_and_sessions_go_on(
             await after.login()
             assert (await after.read(nid("Part.Text"))).StatusCode.is_good()
         assert (await before.read(nid("Part.Text"))).StatusCode.is_good()
+
+
+async def test_a_certificate_that_was_pushed_is_logged_and_looked_at_as_one_that_was_copied(bench: Bench) -> None:
+    # Part 12 7.10.9: the server shows it by itself; its end and its place in the audit log are the watch's.
+    own = security.OwnCertificate(bench.data_dir, SERVER_URI, bench.identity)
+    log, found = Log(), asyncio.Queue[Finding]()
+    watching = Watch(bench.server, bench.server._trust, own, log, found.put_nowait, SystemClock())
+    task = asyncio.create_task(watching.run(0.01))
+    assert (await found.get()).details["Certificate"] == bench.identity.der.hex()
+    new = another()
+    bench.server.renew(new)
+    assert (await found.get()).details["Certificate"] == new.der.hex()
+    assert log.renewed == [new]
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_a_certificate_for_another_application_is_not_taken_over(bench: Bench) -> None:

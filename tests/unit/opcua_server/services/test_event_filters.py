@@ -79,11 +79,15 @@ def test_fields_every_event_has_are_answered(space: Space) -> None:
     assert values[7:] == [ua.LocalizedText("too hot"), 700]
 
 
-def test_fields_are_found_by_names_whatever_their_namespace(space: Space) -> None:
+def test_fields_are_found_by_names_of_their_namespace(space: Space) -> None:
+    # Part 4 7.4.5: a browse path is of QualifiedNames.
     made = event("Part", fields={"ActiveState/Id": ua.Variant(True)})
-    operand = field("")
-    operand.BrowsePath = [ua.QualifiedName("ActiveState", 2), ua.QualifiedName("Id", 0)]
-    assert compiled(space, select=[operand, field("Comment")]).select(made) == [ua.Variant(True), ua.Variant()]
+    right, wrong = field("ActiveState"), field("ActiveState")
+    right.BrowsePath = [ua.QualifiedName("ActiveState"), ua.QualifiedName("Id")]
+    wrong.BrowsePath = [ua.QualifiedName("ActiveState", 2), ua.QualifiedName("Id")]
+    filter_ = compiled(space, select=[right, wrong, field("Comment")])
+    assert [r.value for r in filter_.select_results] == [0, ua.StatusCodes.BadNodeIdUnknown, 0]
+    assert filter_.select(made) == [ua.Variant(True), ua.Variant(), ua.Variant()]
 
 
 def test_condition_id_is_the_node_id_of_an_empty_path(space: Space) -> None:

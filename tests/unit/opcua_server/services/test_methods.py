@@ -295,3 +295,5 @@ def test_null_text_is_empty_text() -> None:
     assert coerce(ua.Variant(None, T.String), T.String.value) == ""
     assert coerce(ua.Variant(), T.String.value) == ""
     assert coerce(ua.Variant(None, T.ByteString), T.ByteString.value) == b""
+    assert coerce(ua.Variant(), T.ByteString.value, 1) == []
+    assert coerce(ua.Variant(None, T.String, is_array=True), T.String.value, 1) == []

@@ -83,6 +83,40 @@ async def test_a_wrong_item_costs_only_itself(raw: Raw, node: str, attribute: st
 
 
 @anyio
+@pytest.mark.parametrize("target", ["Part.Value", "Part.Value[0]"], ids=["in columns", "by itself"])
+async def test_a_session_has_room_for_so_many_waiting_values(raw: Raw, target: str) -> None:
+    # A client that stops reading: a hundred thousand queues of a thousand values would be 4 GB.
+    subscription, limits = (await raw.subscribe()).SubscriptionId, Limits()
+    node, _, part = target.partition("[")
+    wanted = ua.MonitoredItemCreateRequest(
+        ItemToMonitor=ua.ReadValueId(
+            NodeId=nid(node), AttributeId=ua.AttributeIds.Value, IndexRange=part.removesuffix("]") or None
+        ),
+        MonitoringMode=ua.MonitoringMode.Reporting,
+        RequestedParameters=ua.MonitoringParameters(QueueSize=limits.queue),
+    )
+    full = limits.waiting // limits.queue
+    parameters = ua.CreateMonitoredItemsParameters(
+        SubscriptionId=subscription,
+        TimestampsToReturn=ua.TimestampsToReturn.Both,
+        ItemsToCreate=[wanted] * (full + 1),
+    )
+    made = (await raw.call(ua.CreateMonitoredItemsRequest(Parameters=parameters))).Results
+    assert [r.RevisedQueueSize for r in made] == [limits.queue] * full + [1]
+
+    async def modified(item: Any, size: int) -> int:
+        request = ua.MonitoredItemModifyRequest(
+            MonitoredItemId=item.MonitoredItemId, RequestedParameters=ua.MonitoringParameters(QueueSize=size)
+        )
+        asked = ua.ModifyMonitoredItemsParameters(
+            SubscriptionId=subscription, TimestampsToReturn=ua.TimestampsToReturn.Both, ItemsToModify=[request]
+        )
+        return int((await raw.call(ua.ModifyMonitoredItemsRequest(Parameters=asked))).Results[0].RevisedQueueSize)
+
+    assert [await modified(made[-1], 7), await modified(made[0], 1), await modified(made[-1], 7)] == [1, 1, 7]
+
+
+@anyio
 async def test_queue_sizes_are_revised(bench: Bench, raw: Raw) -> None:
     subscription = (await raw.subscribe()).SubscriptionId
     for asked, given_ in ((0, 1), (1, 1), (7, 7), (2**32 - 1, Limits().queue)):

@@ -147,6 +147,12 @@ async def test_values_shown_together_are_made_when_somebody_looks(bench: Bench, 
     assert (await raw.read(nid("T9.Level"))).StatusCode.value == CODES.BadWaitingForInitialData
 
 
+async def test_what_is_not_known_among_values_shown_together_is_null(bench: Bench, raw: Raw) -> None:
+    bench.server.write_instance("T1", lambda: {"Level": None}, time.time_ns(), time.time_ns())
+    found = await raw.read(nid("T1.Level"))
+    assert (found.Value.Value, found.StatusCode.value) == (None, CODES.BadNoData)
+
+
 async def test_a_method_by_template_has_its_type_checked_arguments(bench: Bench, raw: Raw) -> None:
     async def empty(caller: Caller, called: ua.NodeId, arguments: tuple[Any, ...]) -> tuple[()]:
         seen.append((called, *arguments))

@@ -15,7 +15,17 @@ from opcua_server.services.columns import Columns, Wanted
 from opcua_server.services.monitored_items import REPORTING, DataFilter
 from opcua_server.services.nodes import site
 from opcua_server.services.status import from_ns, from_ticks, ticks
-from opcua_server.services.values import HAS_SERVER, HAS_SOURCE, STAMPS, WIRE, Table, data_change, data_value, shapes
+from opcua_server.services.values import (
+    HAS_SERVER,
+    HAS_SOURCE,
+    STAMPS,
+    WIRE,
+    DataChange,
+    Table,
+    data_change,
+    data_value,
+    shapes,
+)
 from tests.conformance.opcua import Bench, Raw, nid, ordinary
 
 NOW = 1_767_225_600_123_456_000
@@ -73,6 +83,17 @@ def test_what_a_column_cannot_hold_exactly_is_refused() -> None:
         made.add([site("n0")], [11], NOW)
 
 
+def test_the_rhythm_is_that_of_the_greatest_write_of_the_last_second() -> None:
+    clock = [100.0]
+    made = Table(lambda: clock[-1])
+    rows = made.add([site(f"n{i}") for i in range(6)], [11] * 6, NOW)
+    assert made.rhythm() == 100.0
+    for now, some in ((101.0, rows), (101.5, slice(0, 3)), (101.9, slice(3, 5)), (102.2, slice(5, 6))):
+        clock.append(now)
+        made.write_row(some, np.zeros(some.stop - some.start), np.zeros(some.stop - some.start, np.uint32), NOW, NOW)
+    assert made.rhythm() == 101.5
+
+
 def test_who_watches_a_row_is_told_of_it_alone() -> None:
     class Seen(list[Any]):
         def sample(self, value: Any) -> None:
@@ -116,6 +137,21 @@ def test_values_of_any_mixture_of_shapes_are_decoded_as_they_were(rows: list[Any
         assert item.Value.StatusCode.value == code
         assert item.Value.SourceTimestamp == (from_ticks(ticks(NOW)) if mask & HAS_SOURCE else None)
         assert item.Value.ServerTimestamp == (from_ticks(ticks(NOW) + 10) if mask & HAS_SERVER else None)
+
+
+@given(st.lists(notifications, min_size=1, max_size=20))
+def test_clients_that_number_their_items_alike_share_the_bytes_and_others_do_not(rows: list[Any]) -> None:
+    _, kind, stamps, value, codes = (
+        np.array(column, t) for column, t in zip(zip(*rows, strict=True), ("u4", "u1", "u1", "f8", "u4"), strict=True)
+    )
+    value[kind == 1] = np.minimum(value[kind == 1], 1.0)
+    times = np.full(len(rows), ticks(NOW)), np.full(len(rows), ticks(NOW))
+    change = DataChange(shapes(kind, stamps), value, codes, *times)
+    one, other = np.arange(len(rows), dtype=np.uint32), np.arange(len(rows), dtype=np.uint32) + np.uint32(7)
+    first, same, second = change.to(one), change.to(one.copy()), change.to(other)
+    assert same is first
+    for handles, sent in ((one, first), (other, second)):
+        assert bytes(sent.Body) == bytes(data_change(handles, shapes(kind, stamps), value, codes, *times).Body)
 
 
 def _wrapped(extension: Any) -> bytes:
