@@ -1,7 +1,7 @@
 """Browse as bytes (Part 4 5.9.2, 5.9.3; Part 6 5.2): what is asked for, and the answers.
 
 A reference to a node by template is the same for all instances but for the NodeId in its middle, so that what is before
-and behind it is encoded once. asyncua's decoder and encoder make the rest, and nothing but what they would make.
+and behind it is encoded once. The bytes are those asyncua's encoder would make.
 """
 
 import struct
