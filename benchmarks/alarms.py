@@ -27,7 +27,8 @@ from asyncua.ua.ua_binary import struct_from_binary, variant_to_binary
 
 from analytics.limits import Limit, Limits
 from benchmarks.event_server import LOW, PASSING, WORDS
-from benchmarks.fanout import STATE, line_plant, prepared
+from benchmarks.fanout import line_plant, prepared
+from benchmarks.probe import STATE
 from benchmarks.report import Answer, main
 from historian import events as history
 from historian.schema import engine

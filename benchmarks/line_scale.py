@@ -25,6 +25,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.probe import STATE
 from benchmarks.report import Answer, main
 from config import load
 from opcua_server.demo import SCENARIOS
@@ -39,7 +40,6 @@ SETTLING_SECONDS = 5.0
 """After start-up, which is a question of its own; at most as long as is watched."""
 COUNTERS = ("FramesReceived", "FramesRepeated", "FramesStored", "FramesLost", "ScheduleOverruns")
 LAGS = ("ScheduleLagMedian", "ScheduleLagP99")
-STATE = ua.NodeId(ua.ObjectIds.Server_ServerStatus_State)
 PROGRESS = Console(stderr=True)
 
 
