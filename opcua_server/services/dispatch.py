@@ -121,8 +121,6 @@ class Service:
     """(message, start) -> parameters that `Wire` has found to be some, where asyncua's decoder does not read them."""
     lenient: Any = None
     """What parameters are decoded as that asyncua refuses as a whole: of the same layout (requests.py)."""
-    quick: Callable[[bytes, int], Any | None] | None = None
-    """(message, start) -> parameters of the usual form, read without asyncua's decoder; None for any other."""
     name: str = ""
     """Of the service, as its counter in the diagnostics is named."""
     acts: Acts | None = None
@@ -256,7 +254,7 @@ class Dispatcher:
                 ua.SetPublishingModeParameters, lambda r: ua.SetPublishingModeResponse(
                 Parameters=ua.SetPublishingModeResult(Results=subs.set_publishing(r.session, r.parameters))),
                 "SubscriptionIds", most),
-            "PublishRequest": Service(ua.PublishParameters, self._publish, quick=publishing.parameters),
+            "PublishRequest": Service(ua.PublishParameters, self._publish, decode=publishing.parameters),
             "RepublishRequest": Service(ua.RepublishParameters, lambda r: ua.RepublishResponse(
                 NotificationMessage=subs.republish(r.session, r.parameters))),
             "TransferSubscriptionsRequest": Service(
@@ -341,8 +339,6 @@ class Dispatcher:
 
     def _parameters(self, service: Service, body: bytes, start: int) -> Any:
         """Parameters of a request. Raises Fault."""
-        if service.quick is not None and (found := service.quick(body, start)) is not None:
-            return found
         self._wire.check(service.parameters, body, start)
         try:
             return _decoded(service, body, start)

@@ -24,23 +24,15 @@ _REST = bytes(8)
 _MESSAGE = struct.Struct("<?IqI")
 """MoreNotifications; NotificationMessage (7.26): SequenceNumber, PublishTime, number of NotificationData."""
 _LENGTH = struct.Struct("<I")
-_COUNT = struct.Struct("<i")
 _PAIR = struct.Struct("<II")
 """SubscriptionAcknowledgement: SubscriptionId, SequenceNumber."""
-USUAL = 1_000
-"""Acknowledgements in a request up to which the limits of messages need no look."""
 _WITH_BODY = 1
 _EVENTS = ua.NodeId(ua.ObjectIds.EventNotificationList_Encoding_DefaultBinary)
 
 
-def parameters(message: bytes, start: int) -> Any | None:
-    """PublishParameters from `start` to the end; None for bytes that are none, and for more than usual."""
-    if len(message) < start + _COUNT.size:
-        return None
-    (count,) = _COUNT.unpack_from(message, start)
-    if len(message) != start + _COUNT.size + max(count, 0) * _PAIR.size or not -1 <= count <= USUAL:
-        return None
-    pairs = _PAIR.iter_unpack(message[start + _COUNT.size :])
+def parameters(message: bytes, start: int) -> Any:
+    """PublishParameters that `Wire` has found to be some."""
+    pairs = _PAIR.iter_unpack(message[start + _LENGTH.size :])
     return ua.PublishParameters([ua.SubscriptionAcknowledgement(*pair) for pair in pairs])
 
 
