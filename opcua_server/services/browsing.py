@@ -15,6 +15,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary, nodeid_to_binary, struct_fr
 
 from opcua_server.services.locales import Locales
 from opcua_server.services.nodes import SITE_NS
+from opcua_server.services.status import status
 from opcua_server.services.tree import Described, Pieces, keep
 
 MASK = ua.BrowseResultMask
@@ -156,10 +157,17 @@ class Response:
     def __init__(self, type_id: int, results: Sequence[bytes]) -> None:
         """`type_id`: of the response's encoding, in the standard's namespace."""
         self.ResponseHeader = ua.ResponseHeader()
+        self.DiagnosticInfos: list[Any] = []
         self._type_id = ua.NodeId(type_id)
         self._results = results
 
+    @property
+    def Results(self) -> list[Any]:  # noqa: N802 - as in the responses of asyncua
+        """StatusCode of each."""
+        return [status(*_STATUS.unpack_from(each)) for each in self._results]
+
     def encoded(self) -> bytes:
         begin = nodeid_to_binary(self._type_id) + struct_to_binary(self.ResponseHeader)
-        no_diagnostics = _LENGTH.pack(0)
-        return b"".join((begin, _LENGTH.pack(len(self._results)), *self._results, no_diagnostics))
+        results = _LENGTH.pack(len(self._results)), *self._results
+        infos = _LENGTH.pack(len(self.DiagnosticInfos)), *map(struct_to_binary, self.DiagnosticInfos)
+        return b"".join((begin, *results, *infos))
