@@ -31,6 +31,7 @@ from opcua_server.services.seams import UNREADABLE
 from opcua_server.services.sessions import Session, Sessions, Waiting
 from opcua_server.services.status import Fault
 from opcua_server.services.subscriptions import Subscriptions
+from opcua_server.services.turns import Turnstile
 from opcua_server.services.view import View
 from opcua_server.services.wire import Wire
 
@@ -60,7 +61,7 @@ CERTIFICATE_REFUSALS = (ua.StatusCodes.BadSecurityChecksFailed, ua.StatusCodes.B
 
 
 LONG = 16_384
-"""Bytes of a request whose decoding takes milliseconds: others have their turn before it is carried out."""
+"""Bytes of a request whose decoding takes milliseconds, and whose answer does too: of these one is served at a time."""
 ENUMERATIONS = {
     "TimestampsToReturn": ua.StatusCodes.BadTimestampsToReturnInvalid,
     "MonitoringMode": ua.StatusCodes.BadMonitoringModeInvalid,
@@ -176,6 +177,7 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._history = history
         self._history_updates = history_updates
+        self._turnstile = Turnstile()
         self._tasks: set[asyncio.Task[None]] = set()
         rows = {name: replace(s, name=name.removesuffix("Request")) for name, s in self._rows().items()}
         self._table = {getattr(ua.ObjectIds, f"{name}_Encoding_DefaultBinary"): s for name, s in rows.items()}
@@ -291,9 +293,11 @@ class Dispatcher:
             return
         service = self._table.get(asked)
         try:
+            if long := len(body) > LONG:
+                await self._turnstile.pass_through()
             request = self._admit(service, channel, header, sequence, body, start)
-            if len(body) > LONG:
-                await asyncio.sleep(0)
+            if long:
+                await self._turnstile.pass_through()
             if service is not None and service.background:
                 self._start(service, request)
                 return

@@ -29,8 +29,9 @@ from opcua_server.services.values import Table
 UNREADABLE = (ua.StatusCodes.BadNotReadable, ua.StatusCodes.BadUserAccessDenied)
 SUBSCRIBE_TO_EVENTS = 1
 """Bit of EventNotifier (Part 3 8.59)."""
-SETTLED = 0.02
-"""Seconds from the frame of a device until those of the devices polled with it are shown too."""
+SETTLED = 0.06
+"""Seconds from the frame of a device until cycles begin: those polled with it are shown too, and one whose commit is
+late by so much still comes before its cycle, not together with the next one, whose value would take its place."""
 
 
 class Subscriptions:

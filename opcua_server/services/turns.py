@@ -21,3 +21,14 @@ async def in_turns(answers: Iterable[T]) -> list[T]:
             await asyncio.sleep(0)
             begin = time.perf_counter()
     return found
+
+
+class Turnstile:
+    """Lets long requests through one by one, so that in each turn of the loop others wait for one of them alone."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def pass_through(self) -> None:
+        async with self._lock:
+            await asyncio.sleep(0)
