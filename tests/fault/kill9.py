@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,14 +54,17 @@ def record(path: Path, number: int, acknowledged: int) -> None:
             number += 1
 
 
-def run(path: Path, number: int, seconds: float) -> int:
-    """One child, killed after it has acknowledged something and some time; the last number acknowledged."""
+def killed(work: Callable[[int], object], seconds: float) -> int:
+    """Kill a child at `work` once it has told a number, and some time later; the last one it told.
+
+    `work` is given the pipe it writes its numbers to, 8 bytes little endian each, and does not end by itself.
+    """
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
         try:
-            record(path, number, theirs)
+            work(theirs)
         finally:
             os._exit(1)
     os.close(theirs)
@@ -98,7 +103,7 @@ def runs(count: int, seed: int) -> tuple[int, int]:
             with database(path):
                 pass
             for _ in range(first, min(first + RUNS_A_DATABASE, count)):
-                last = run(path, number, chosen.uniform(0, LONGEST))
+                last = killed(partial(record, path, number), chosen.uniform(0, LONGEST))
                 check(path, last)
                 number = next_number(path)
             kept += 2 * number

@@ -10,10 +10,9 @@ import argparse
 import itertools
 import os
 import random
-import signal
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from opcua_server import pki, security
 from opcua_server.security import Identity, TrustLists, TrustStore
+from tests.fault.kill9 import killed
 
 URI: Final = "urn:test:enose"
 STATES: Final = 3
@@ -49,27 +49,6 @@ def push(data_dir: Path, known: list[State], first: int, done: int) -> None:
         os.write(done, number.to_bytes(8, "little"))
 
 
-def run(data_dir: Path, known: list[State], first: int, seconds: float) -> int:
-    """One child, killed; the number of the last change it has reported."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(ours)
-        try:
-            push(data_dir, known, first, theirs)
-        finally:
-            os._exit(1)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
-        last = pipe.read(8)
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-        rest = pipe.read()
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "the child ended by itself"
-    return int.from_bytes((rest or last)[-8:], "little")
-
-
 def check(data_dir: Path, known: list[State], reported: int) -> int:
     """The number of the change that is on the disk, after a start: the last reported one, or the one under way."""
     pki.take_over(data_dir)
@@ -90,7 +69,7 @@ def runs(count: int, seed: int) -> tuple[int, int]:
         root = pki.make_folders(data_dir)
         pki.carry_out(root, known[0][0].files, [])
         for _ in range(count):
-            number = run(data_dir, known, number, chosen.uniform(0, LONGEST))
+            number = killed(partial(push, data_dir, known, number), chosen.uniform(0, LONGEST))
             cut += pki.under_way(root)
             number = check(data_dir, known, number)
     return number, cut
